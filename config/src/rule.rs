@@ -1,0 +1,103 @@
+//! The rule language of routers: parsed once, evaluated without recursion.
+//!
+//! A rule is kept in postfix form. It knows nothing of requests: the caller answers each [`Matcher`].
+
+use ipnet::IpNet;
+use std::collections::BTreeSet;
+
+/// How deep parentheses and operators may nest; one bit of the evaluation stack each.
+pub const RULE_DEPTH_MAX: usize = 64;
+
+/// One question about a request.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Matcher {
+    /// The host without port, lower case and without trailing dot, equals this.
+    Host(String),
+    /// The path equals this.
+    Path(String),
+    /// The path starts with this, a raw string prefix as in Traefik.
+    PathPrefix(String),
+    /// The method equals this.
+    Method(String),
+    /// One value of the header equals `value`; the name is lower case.
+    Header {
+        /// Lower-case field name.
+        name: String,
+        /// Value, compared byte for byte.
+        value: String,
+    },
+    /// The client (after a trusted PROXY header) is inside.
+    ClientIp(IpNet),
+}
+
+/// One step of a rule in postfix order.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Op {
+    /// Push the answer.
+    Match(Matcher),
+    /// Replace the top by its negation.
+    Not,
+    /// Replace the two topmost by their conjunction.
+    And,
+    /// Replace the two topmost by their disjunction.
+    Or,
+}
+
+/// A parsed rule: well-formed postfix of at most [`RULE_DEPTH_MAX`] pending answers.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Rule {
+    ops: Vec<Op>,
+    text: String,
+}
+
+impl Rule {
+    /// The text that it was parsed from.
+    pub fn text(&self) -> &str {
+        &self.text
+    }
+
+    /// The steps, in postfix order.
+    pub fn ops(&self) -> &[Op] {
+        &self.ops
+    }
+
+    /// Evaluates the rule, asking `answer` once for each matcher.
+    pub fn eval(&self, mut answer: impl FnMut(&Matcher) -> bool) -> bool {
+        let mut stack = 0u64;
+        for op in &self.ops {
+            stack = match op {
+                Op::Match(matcher) => (stack << 1) | u64::from(answer(matcher)),
+                Op::Not => stack ^ 1,
+                Op::And => (stack >> 1) & (stack | !1),
+                Op::Or => (stack >> 1) | (stack & 1),
+            };
+        }
+        stack & 1 == 1
+    }
+
+    /// The hosts one of which every matching request must have, or `None` where some alternative of the
+    /// rule demands no `Host`.
+    pub fn required_hosts(&self) -> Option<BTreeSet<&str>> {
+        let mut stack: Vec<Option<BTreeSet<&str>>> = Vec::new();
+        for op in &self.ops {
+            let next = match op {
+                Op::Match(Matcher::Host(host)) => Some(BTreeSet::from([host.as_str()])),
+                Op::Match(_) => None,
+                Op::Not => {
+                    stack.pop();
+                    None
+                }
+                Op::And => match (stack.pop().flatten(), stack.pop().flatten()) {
+                    (Some(right), Some(left)) => Some(left.intersection(&right).copied().collect()),
+                    (some, none) => some.or(none),
+                },
+                Op::Or => match (stack.pop().flatten(), stack.pop().flatten()) {
+                    (Some(right), Some(left)) => Some(left.union(&right).copied().collect()),
+                    _ => None,
+                },
+            };
+            stack.push(next);
+        }
+        stack.pop().flatten()
+    }
+}

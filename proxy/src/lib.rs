@@ -1,0 +1,1 @@
+//! Sallyport's library: the stages of a connection's way, in order, and what they stand on.

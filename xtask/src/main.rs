@@ -1,0 +1,2 @@
+//! Every repeated job, one file a verb.
+fn main() {}
