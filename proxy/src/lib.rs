@@ -1,3 +1,4 @@
 //! Sallyport's library: the stages of a connection's way, in order, and what they stand on.
 
 pub mod io;
+pub mod tls;

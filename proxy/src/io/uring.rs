@@ -20,7 +20,7 @@ use std::{
     os::fd::{AsRawFd, OwnedFd},
     pin::Pin,
     rc::Rc,
-    task::{Context, Poll, ready},
+    task::{Context, Poll, Waker, ready},
     time::Duration,
 };
 use tokio::io::ReadBuf;
@@ -57,6 +57,8 @@ struct Outgoing {
     send_at: usize,
     queued: Vec<u8>,
     failed: Option<i32>,
+    /// The writer that waits, where the reader drives the send in flight instead of it.
+    writer: Option<Waker>,
 }
 
 impl Outgoing {
@@ -104,9 +106,26 @@ impl Outgoing {
         Poll::Ready(self.state())
     }
 
+    /// [`Outgoing::poll_step`] for a writer, which is woken also when a reader drove the step.
+    fn poll_writer(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let step = self.poll_step(cx);
+        if step.is_pending() {
+            self.writer = Some(cx.waker().clone());
+        }
+        step
+    }
+
+    /// Lets bytes that wait behind a send go while nobody but a reader looks.
+    fn step_for_reader(&mut self, cx: &mut Context<'_>) {
+        let send_ended = !self.queued.is_empty() && self.poll_step(cx).is_ready();
+        if let Some(writer) = self.writer.take_if(|_| send_ended) {
+            writer.wake();
+        }
+    }
+
     fn poll_sent(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         while self.send.is_some() {
-            ready!(self.poll_step(cx)?);
+            ready!(self.poll_writer(cx)?);
         }
         Poll::Ready(self.state())
     }
@@ -156,6 +175,7 @@ impl Socket {
                 send_at: 0,
                 queued: Vec::new(),
                 failed: None,
+                writer: None,
             },
             fd,
             receive: None,
@@ -168,10 +188,7 @@ impl Socket {
     /// Reads what has come into `into`; nothing filled is the end of the stream. Cancelling keeps the
     /// receive in flight, and the next call gets its bytes.
     pub(super) fn poll_read(&mut self, cx: &mut Context<'_>, into: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        // A send may have ended while its writer was no longer looking: let what waits behind it go.
-        if !self.outgoing.queued.is_empty() {
-            let _ = self.outgoing.poll_step(cx)?;
-        }
+        self.outgoing.step_for_reader(cx);
         if self.received_at == self.received.len() {
             let receive = match self.receive.as_mut() {
                 Some(receive) => receive,
@@ -215,7 +232,7 @@ impl Socket {
         parts: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         if self.outgoing.queued.len() >= WRITE_HIGH_WATER {
-            ready!(self.outgoing.poll_step(cx)?);
+            ready!(self.outgoing.poll_writer(cx)?);
         } else if self.outgoing.send.is_some() {
             let _ = self.outgoing.poll_step(cx)?;
         }
@@ -256,6 +273,7 @@ impl Drop for Socket {
                 send_at: self.outgoing.send_at,
                 queued: std::mem::take(&mut self.outgoing.queued),
                 failed: None,
+                writer: None,
             };
             drop(super::spawn(finish(left)));
         } else if self.receive.is_some() {
