@@ -5,18 +5,20 @@
 
 use crate::{
     accept::{Admission, AdmissionMode},
-    gate::policy::{Allowlists, SourceSet, resolve},
+    gate::policy::{Allowlists, SourceSet, prefixes, resolve},
     preamble,
     route::{RouteId, Table},
     tls::{Certificates, ClientSide, EntryPolicies, Files, Known, Policy, base_provider, default_key},
     uplink::directory::DiscoveredService,
     upstream::{Server, TransportOptions},
 };
+use ipnet::IpNet;
 use sallyport_config::{
     diagnostic::Diagnostic,
+    effective::covers_a_family,
     model::{
-        ClientAuth, Config, EntryPoint, EntryPointKind, GateMode, Limits, Reach, Router, ServerUrl, ServiceRef,
-        ServersTransport, Timeouts,
+        Config, EntryPoint, EntryPointKind, GateMode, Limits, Reach, Router, Scheme, ServerUrl, ServersTransport,
+        ServiceRef, Timeouts,
     },
 };
 use std::{
@@ -154,6 +156,7 @@ pub fn compile(
     let mut problems = Vec::new();
     let policies = tls_policies(config, &files, kept, &mut problems);
     let transports = transports(config, &files, workers, &mut problems);
+    check_sources(config, lists, &mut problems);
     if !problems.is_empty() {
         problems.sort();
         problems.dedup();
@@ -176,18 +179,34 @@ pub fn compile(
     })
 }
 
+/// An allowlist that is the only proof of a parent must keep somebody out, its files included.
+fn check_sources(config: &Config, lists: &Allowlists, problems: &mut Vec<Diagnostic>) {
+    for (name, entry) in &config.entry_points {
+        let EntryPointKind::Uplink { allow_unauthenticated: false } = entry.kind else { continue };
+        let Some(gate) = &entry.gate else { continue };
+        let allowed: Vec<IpNet> = prefixes(&gate.allow, lists).into_iter().copied().collect();
+        if !config.certificate_is_proof(entry) && covers_a_family(&allowed) {
+            problems.push(Diagnostic {
+                at: entry.address_at.clone(),
+                message: format!(
+                    "`uplink_entry_points.{name}.gate.allow` holds every address, its files included, and is the only proof of a parent; anybody could use the uplinks; verify client certificates or narrow the list"
+                ),
+            });
+        }
+    }
+}
+
 type Policies = HashMap<String, Arc<Policy>>;
 
 fn tls_policies(config: &Config, files: &Files, kept: &Kept, problems: &mut Vec<Diagnostic>) -> Policies {
-    let wanted = config.entry_points.values().any(|entry| entry.tls.is_some());
-    if !wanted {
+    let Some(secured) = config.entry_points.values().find(|entry| entry.tls.is_some()) else {
         return Policies::new();
-    }
+    };
     let provider = base_provider();
     let default = match &config.tls.default_certificate {
         Some(pair) => files.certified_key(pair, &provider).map_err(|problem| problems.push(problem)),
         None => default_key(&config.proxy.state_dir, &provider).map_err(|error| {
-            let at = config.tls_entry_location();
+            let at = secured.address_at.clone();
             let cause = std::error::Error::source(&error).map(|cause| format!(": {cause}")).unwrap_or_default();
             problems.push(Diagnostic { at, message: format!("{error}{cause}; entry points with tls cannot start") });
         }),
@@ -316,9 +335,7 @@ fn table(config: &Config, routes: &BTreeMap<&str, RouteId>, wanted: impl Fn(&Rou
 }
 
 fn parents(config: &Config, name: &str, entry: &EntryPoint, routes: &BTreeMap<&str, RouteId>) -> Parents {
-    let options = entry.tls.as_ref().and_then(|tls| config.tls.options.get(&tls.options));
-    let by_certificate = options.is_some_and(|options| options.client_auth != ClientAuth::None);
-    let by_source = config.source_proves_parent(entry);
+    let (by_certificate, by_source) = (config.certificate_is_proof(entry), config.gate_is_proof(entry));
     let proof = match (by_certificate, by_source) {
         (true, _) => Proof::Certificate,
         (false, true) => Proof::Source,
@@ -380,7 +397,13 @@ fn children(config: &Config, transports: &HashMap<String, Arc<TransportOptions>>
 
 /// `None` only for a host that the configuration would have refused.
 fn compile_server(url: &ServerUrl, transport: &Arc<TransportOptions>) -> Option<Server> {
-    Some(Server { url: url.clone(), authority: url.authority().parse().ok()?, transport: Arc::clone(transport) })
+    let host = if url.host.contains(':') { format!("[{}]", url.host) } else { url.host.clone() };
+    let usual = match url.scheme {
+        Scheme::Http | Scheme::H2c => 80,
+        Scheme::Https => 443,
+    };
+    let authority = if url.port == usual { host } else { format!("{host}:{}", url.port) };
+    Some(Server { url: url.clone(), authority: authority.parse().ok()?, transport: Arc::clone(transport) })
 }
 
 impl Snapshot {

@@ -13,10 +13,12 @@ mod logging;
 mod reload;
 mod state;
 mod status;
+mod text;
 
-pub use admin::{ask, reload as ask_reload};
-pub use logging::LogError;
-pub use status::Status;
+pub use admin::{AskError, ask, reload as ask_reload};
+pub use discovery::with_causes;
+pub use logging::{LogError, start as start_log};
+pub use text::status_text;
 
 use crate::{
     io::{self, Choice, DriverKind},
@@ -34,6 +36,9 @@ use std::{
     time::{Duration, Instant},
 };
 use tokio::signal::unix::{SignalKind, signal};
+
+/// `admin.socket` where nothing else is configured.
+const DEFAULT_ADMIN_SOCKET: &str = "/run/sallyport/admin.sock";
 
 /// Why the proxy does not run.
 #[derive(Debug, thiserror::Error)]
@@ -80,6 +85,12 @@ pub fn check(path: &Path) -> Result<Loaded, Vec<Diagnostic>> {
     compile(&loaded.config, &loaded.base, &loaded.lists, 1, &Kept::default())?;
     logging::check(&loaded.config.log)?;
     Ok(loaded)
+}
+
+/// The admin socket of the gateway that a configuration file is of; the default one where the file does not
+/// say, or is not valid now.
+pub fn admin_socket(path: &Path) -> PathBuf {
+    load(path).map_or_else(|_| PathBuf::from(DEFAULT_ADMIN_SOCKET), |loaded| loaded.config.admin.socket)
 }
 
 /// Runs the proxy until it is told to end.

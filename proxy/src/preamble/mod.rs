@@ -4,6 +4,7 @@
 //! it closes the connection, so that nobody forges an address. The header is consumed exactly: what follows
 //! it, in the same segment or not, stays for the next stage.
 
+mod crc32c;
 pub mod parse;
 
 use crate::{
