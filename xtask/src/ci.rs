@@ -32,7 +32,12 @@ pub(crate) fn run() -> Result<()> {
         let so_far = start.elapsed().as_secs_f64();
         println!("\n=== {}/{} {name} (after {so_far:.0} s)", index + 1, STEPS.len());
         let began = Instant::now();
-        step().with_context(|| format!("step `{name}` failed after {:.1} s", began.elapsed().as_secs_f64()))?;
+        step().with_context(|| {
+            format!(
+                "step `{name}` failed after {:.1} s",
+                began.elapsed().as_secs_f64()
+            )
+        })?;
         // After the tests nothing more is said: their sums are the last line of the whole run.
         if index + 1 < STEPS.len() {
             println!("=== {name}: ok, {:.1} s", began.elapsed().as_secs_f64());
@@ -47,6 +52,14 @@ fn format() -> Result<()> {
 
 fn clippy() -> Result<()> {
     let mut clippy = tasks::cargo();
-    clippy.args(["clippy", "--workspace", "--all-targets", "--locked", "--", "-D", "warnings"]);
+    clippy.args([
+        "clippy",
+        "--workspace",
+        "--all-targets",
+        "--locked",
+        "--",
+        "-D",
+        "warnings",
+    ]);
     tasks::run(&mut clippy)
 }

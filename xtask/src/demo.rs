@@ -25,7 +25,9 @@ pub(crate) enum Afterwards {
 /// No root, or a step before the demo fails.
 pub(crate) fn run(afterwards: Afterwards) -> Result<()> {
     if !tasks::is_root() {
-        bail!("the demo makes network namespaces and loads BPF programs, which needs root; run: sudo -E cargo xtask demo");
+        bail!(
+            "the demo makes network namespaces and loads BPF programs, which needs root; run: sudo -E cargo xtask demo"
+        );
     }
     println!("[1/4] setup");
     setup::run(setup::Scope::Minimal)?;
@@ -35,7 +37,15 @@ pub(crate) fn run(afterwards: Afterwards) -> Result<()> {
     tasks::run(tasks::cargo().args(["build", "--locked", "-p", "sallyport-tests", "--bin", "demo"]))?;
     println!("[4/4] running it");
     let mut demo = tasks::cargo();
-    demo.args(["run", "--quiet", "--locked", "-p", "sallyport-tests", "--bin", "demo"]);
+    demo.args([
+        "run",
+        "--quiet",
+        "--locked",
+        "-p",
+        "sallyport-tests",
+        "--bin",
+        "demo",
+    ]);
     if afterwards == Afterwards::Keep {
         demo.args(["--", "--keep"]);
     }
@@ -49,6 +59,13 @@ pub(crate) fn run(afterwards: Afterwards) -> Result<()> {
 /// # Errors
 /// The build fails.
 pub(crate) fn build_gateway() -> Result<PathBuf> {
-    tasks::run(tasks::cargo().args(["build", "--locked", "--profile", "test-release", "-p", "sallyport"]))?;
+    tasks::run(tasks::cargo().args([
+        "build",
+        "--locked",
+        "--profile",
+        "test-release",
+        "-p",
+        "sallyport",
+    ]))?;
     Ok(tasks::target_dir()?.join("test-release/sallyport"))
 }

@@ -19,14 +19,26 @@ pub(crate) fn run() -> Result<()> {
     let allowed = strings_of(&text, "allow");
     let skipped = names_of(&text, "skip");
     let mut tree = tasks::cargo();
-    tree.args(["tree", "--workspace", "--locked", "--prefix", "none", "--no-dedupe", "--format", "{p}|{l}"]);
+    tree.args([
+        "tree",
+        "--workspace",
+        "--locked",
+        "--prefix",
+        "none",
+        "--no-dedupe",
+        "--format",
+        "{p}|{l}",
+    ]);
     let packages = packages(&tasks::capture(&mut tree)?);
     let mut findings = licence_findings(&packages, &allowed);
     findings.extend(double_findings(&packages, &skipped));
     if !findings.is_empty() {
         bail!("dependencies against `deny.toml`:\n  {}", findings.join("\n  "));
     }
-    println!("deny: {} packages, licences and versions as `deny.toml` allows", packages.len());
+    println!(
+        "deny: {} packages, licences and versions as `deny.toml` allows",
+        packages.len()
+    );
     Ok(())
 }
 
@@ -36,14 +48,25 @@ fn packages(tree: &str) -> BTreeSet<(String, String, String)> {
     let parts = lines.filter_map(|(package, licence)| {
         let mut words = package.split(' ');
         let (name, version) = (words.next()?, words.next()?);
-        Some((name.to_owned(), version.trim_start_matches('v').to_owned(), licence.trim().to_owned()))
+        Some((
+            name.to_owned(),
+            version.trim_start_matches('v').to_owned(),
+            licence.trim().to_owned(),
+        ))
     });
     parts.collect()
 }
 
-fn licence_findings(packages: &BTreeSet<(String, String, String)>, allowed: &BTreeSet<String>) -> Vec<String> {
-    let refused = packages.iter().filter(|(_, _, licence)| !licence_allowed(licence, allowed));
-    refused.map(|(name, version, licence)| format!("`{name}` {version}: licence `{licence}` is not allowed")).collect()
+fn licence_findings(
+    packages: &BTreeSet<(String, String, String)>,
+    allowed: &BTreeSet<String>,
+) -> Vec<String> {
+    let refused = packages
+        .iter()
+        .filter(|(_, _, licence)| !licence_allowed(licence, allowed));
+    refused
+        .map(|(name, version, licence)| format!("`{name}` {version}: licence `{licence}` is not allowed"))
+        .collect()
 }
 
 fn double_findings(packages: &BTreeSet<(String, String, String)>, skipped: &BTreeSet<String>) -> Vec<String> {
@@ -51,18 +74,27 @@ fn double_findings(packages: &BTreeSet<(String, String, String)>, skipped: &BTre
     for (name, version, _) in packages {
         versions.entry(name).or_default().insert(version);
     }
-    let doubled = versions.iter().filter(|(name, versions)| versions.len() > 1 && !skipped.contains(**name));
+    let doubled = versions
+        .iter()
+        .filter(|(name, versions)| versions.len() > 1 && !skipped.contains(**name));
     doubled
         .map(|(name, versions)| {
             let list: Vec<&str> = versions.iter().copied().collect();
-            format!("`{name}` comes in versions {}; unify them or give a reason under `skip`", list.join(", "))
+            format!(
+                "`{name}` comes in versions {}; unify them or give a reason under `skip`",
+                list.join(", ")
+            )
         })
         .collect()
 }
 
 /// Judges an SPDX expression. `AND` binds closer than `OR`; the old `/` means `OR`.
 fn licence_allowed(expression: &str, allowed: &BTreeSet<String>) -> bool {
-    let spaced = expression.replace('(', " ( ").replace(')', " ) ").replace('/', " OR ").replace(" WITH ", "+WITH+");
+    let spaced = expression
+        .replace('(', " ( ")
+        .replace(')', " ) ")
+        .replace('/', " OR ")
+        .replace(" WITH ", "+WITH+");
     // One frame a parenthesis: whether an earlier alternative holds, and whether the present one does so far.
     let mut frames = vec![(false, true)];
     let mut empty = true;
@@ -92,22 +124,30 @@ fn licence_allowed(expression: &str, allowed: &BTreeSet<String>) -> bool {
 
 /// The lines of a TOML array `key = [ … ]`, without comments.
 fn array_lines<'a>(text: &'a str, key: &'a str) -> impl Iterator<Item = &'a str> {
-    let opens = move |line: &&str| line.split_once('=').is_some_and(|(name, rest)| {
-        name.trim() == key && rest.trim_start().starts_with('[')
-    });
+    let opens = move |line: &&str| {
+        line.split_once('=')
+            .is_some_and(|(name, rest)| name.trim() == key && rest.trim_start().starts_with('['))
+    };
     let after = text.lines().skip_while(move |line| !opens(line)).skip(1);
-    after.take_while(|line| line.trim() != "]").filter(|line| !line.trim_start().starts_with('#'))
+    after
+        .take_while(|line| line.trim() != "]")
+        .filter(|line| !line.trim_start().starts_with('#'))
 }
 
 /// The strings of an array that has one a line.
 fn strings_of(text: &str, key: &str) -> BTreeSet<String> {
-    array_lines(text, key).filter_map(|line| line.split('"').nth(1)).map(str::to_owned).collect()
+    array_lines(text, key)
+        .filter_map(|line| line.split('"').nth(1))
+        .map(str::to_owned)
+        .collect()
 }
 
 /// The `name`s, or cargo-deny's shorter `crate`s, of an array that has one table a line; a version after `@` is cut.
 fn names_of(text: &str, key: &str) -> BTreeSet<String> {
     let names = array_lines(text, key).filter_map(|line| line.split('"').nth(1));
-    names.map(|name| name.split('@').next().unwrap_or(name).to_owned()).collect()
+    names
+        .map(|name| name.split('@').next().unwrap_or(name).to_owned())
+        .collect()
 }
 
 #[cfg(test)]
@@ -118,7 +158,9 @@ mod tests {
 
     #[test]
     fn expressions_are_judged_as_spdx_reads_them() {
-        let allowed: BTreeSet<String> = ["MIT", "ISC", "Apache-2.0 WITH LLVM-exception"].map(str::to_owned).into();
+        let allowed: BTreeSet<String> = ["MIT", "ISC", "Apache-2.0 WITH LLVM-exception"]
+            .map(str::to_owned)
+            .into();
         for (expression, expected) in [
             ("MIT", true),
             ("GPL-3.0", false),

@@ -10,6 +10,7 @@ use crate::tasks;
 /// Any warning of rustdoc.
 pub(crate) fn run() -> Result<()> {
     let mut doc = tasks::cargo();
-    doc.args(["doc", "--workspace", "--no-deps", "--locked"]).env("RUSTDOCFLAGS", "-D warnings");
+    doc.args(["doc", "--workspace", "--no-deps", "--locked"])
+        .env("RUSTDOCFLAGS", "-D warnings");
     tasks::run(&mut doc)
 }

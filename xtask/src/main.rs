@@ -74,7 +74,10 @@ fn dispatch(words: &[&str]) -> Result<ExitCode> {
         ("dist", options) => dist::run(&dist::Options::parse(options)?)?,
         ("bench", options) => bench::run(&bench::Options::parse(options)?)?,
         ("help" | "-h" | "--help", _) => print!("{USAGE}"),
-        _ => bail!("`{}` is not a verb with these arguments\n\n{USAGE}", words.join(" ")),
+        _ => bail!(
+            "`{}` is not a verb with these arguments\n\n{USAGE}",
+            words.join(" ")
+        ),
     }
     Ok(ExitCode::SUCCESS)
 }

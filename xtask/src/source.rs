@@ -33,9 +33,17 @@ impl Source {
     /// Reads a source text.
     pub(crate) fn new(text: &str) -> Self {
         let code = blank(text.as_bytes());
-        let newlines = text.bytes().enumerate().filter(|(_, byte)| *byte == b'\n').map(|(at, _)| at + 1);
+        let newlines = text
+            .bytes()
+            .enumerate()
+            .filter(|(_, byte)| *byte == b'\n')
+            .map(|(at, _)| at + 1);
         let line_starts = std::iter::once(0).chain(newlines).collect();
-        let mut source = Self { code, line_starts, tests: Vec::new() };
+        let mut source = Self {
+            code,
+            line_starts,
+            tests: Vec::new(),
+        };
         source.tests = source.find_tests();
         source
     }
@@ -53,7 +61,10 @@ impl Source {
     /// Number of lines without those of test items.
     pub(crate) fn lines_without_tests(&self) -> usize {
         let all = self.line_of(self.code.len().saturating_sub(1));
-        let spans = self.tests.iter().map(|range| self.line_of(range.end - 1) + 1 - self.line_of(range.start));
+        let spans = self
+            .tests
+            .iter()
+            .map(|range| self.line_of(range.end - 1) + 1 - self.line_of(range.start));
         all.saturating_sub(spans.sum())
     }
 
@@ -64,10 +75,18 @@ impl Source {
         while let Some(byte) = self.code.get(at) {
             let mut end = at + 1;
             if is_word(*byte) {
-                end += self.code.iter().skip(end).take_while(|byte| is_word(**byte)).count();
+                end += self
+                    .code
+                    .iter()
+                    .skip(end)
+                    .take_while(|byte| is_word(**byte))
+                    .count();
             }
             if !byte.is_ascii_whitespace() {
-                let text = self.code.get(at..end).and_then(|bytes| std::str::from_utf8(bytes).ok());
+                let text = self
+                    .code
+                    .get(at..end)
+                    .and_then(|bytes| std::str::from_utf8(bytes).ok());
                 tokens.extend(text.map(|text| Token { text, at }));
             }
             at = end;
@@ -78,15 +97,24 @@ impl Source {
     /// Every function that has a body.
     pub(crate) fn functions(&self) -> Vec<Function> {
         let tokens = self.tokens();
-        let named = tokens.windows(2).enumerate().filter_map(|(index, pair)| match pair {
-            [Token { text: "fn", at }, name] if name.text.bytes().all(is_word) => Some((index, *at, name.text)),
-            _ => None,
-        });
+        let named = tokens
+            .windows(2)
+            .enumerate()
+            .filter_map(|(index, pair)| match pair {
+                [Token { text: "fn", at }, name] if name.text.bytes().all(is_word) => {
+                    Some((index, *at, name.text))
+                }
+                _ => None,
+            });
         named
             .filter_map(|(index, at, name)| {
                 let close = body_end(tokens.get(index..)?)?;
                 let line = self.line_of(at);
-                Some(Function { name: name.to_owned(), line, lines: self.line_of(close) + 1 - line })
+                Some(Function {
+                    name: name.to_owned(),
+                    line,
+                    lines: self.line_of(close) + 1 - line,
+                })
             })
             .collect()
     }
@@ -94,10 +122,13 @@ impl Source {
     /// Names and extents of the modules written in place.
     pub(crate) fn inline_modules(&self) -> Vec<(String, Range<usize>)> {
         let tokens = self.tokens();
-        let heads = tokens.windows(3).enumerate().filter_map(|(index, triple)| match triple {
-            [Token { text: "mod", at }, name, Token { text: "{", .. }] => Some((index, *at, name.text)),
-            _ => None,
-        });
+        let heads = tokens
+            .windows(3)
+            .enumerate()
+            .filter_map(|(index, triple)| match triple {
+                [Token { text: "mod", at }, name, Token { text: "{", .. }] => Some((index, *at, name.text)),
+                _ => None,
+            });
         heads
             .filter_map(|(index, at, name)| Some((name.to_owned(), at..body_end(tokens.get(index..)?)? + 1)))
             .collect()
@@ -142,7 +173,10 @@ fn item_end(tokens: &[Token<'_>]) -> Option<usize> {
 /// Where the body of what starts here closes; `None` where a `;` comes first, as in a trait.
 fn body_end(tokens: &[Token<'_>]) -> Option<usize> {
     let end = item_end(tokens)?;
-    tokens.iter().find(|token| token.at == end && token.text == "}").map(|token| token.at)
+    tokens
+        .iter()
+        .find(|token| token.at == end && token.text == "}")
+        .map(|token| token.at)
 }
 
 fn is_word(byte: u8) -> bool {
@@ -157,7 +191,12 @@ fn blank(text: &[u8]) -> Vec<u8> {
         let rest = text.get(at..).unwrap_or_default();
         let after_word = at > 0 && text.get(at - 1).is_some_and(|byte| is_word(*byte));
         let skipped = not_code(rest, after_word);
-        for byte in code.iter_mut().skip(at).take(skipped).filter(|byte| **byte != b'\n') {
+        for byte in code
+            .iter_mut()
+            .skip(at)
+            .take(skipped)
+            .filter(|byte| **byte != b'\n')
+        {
             *byte = b' ';
         }
         at += skipped.max(1);
@@ -220,7 +259,11 @@ fn character(rest: &[u8]) -> usize {
         Some(b'\\') => quoted(rest, b'\''),
         Some(first) => {
             let close = 1 + utf8_len(*first);
-            if rest.get(close) == Some(&b'\'') { close + 1 } else { 0 }
+            if rest.get(close) == Some(&b'\'') {
+                close + 1
+            } else {
+                0
+            }
         }
         None => 0,
     }
@@ -255,7 +298,10 @@ mod tests {
 
     fn names(text: &str) -> Vec<(String, usize, usize)> {
         let functions = Source::new(text).functions();
-        functions.into_iter().map(|function| (function.name, function.line, function.lines)).collect()
+        functions
+            .into_iter()
+            .map(|function| (function.name, function.line, function.lines))
+            .collect()
     }
 
     #[test]
@@ -282,7 +328,10 @@ mod tests {
 
     #[test]
     fn a_declaration_without_a_body_is_no_function_and_a_pointer_type_neither() {
-        assert_eq!(names("trait T { fn a(x: [u8; 4]); }\ntype F = fn(u8) -> u8;\n"), vec![]);
+        assert_eq!(
+            names("trait T { fn a(x: [u8; 4]); }\ntype F = fn(u8) -> u8;\n"),
+            vec![]
+        );
     }
 
     #[test]
@@ -293,7 +342,8 @@ mod tests {
 
     #[test]
     fn test_items_are_seen_with_or_without_a_body() {
-        let text = "fn a() {}\n#[cfg(test)]\nmod tests;\nfn b() {}\n#[cfg(test)]\nmod more {\n    fn c() {}\n}\n";
+        let text =
+            "fn a() {}\n#[cfg(test)]\nmod tests;\nfn b() {}\n#[cfg(test)]\nmod more {\n    fn c() {}\n}\n";
         let source = Source::new(text);
         assert_eq!(source.lines_without_tests(), 2);
         let place = |needle: &str| text.find(needle).expect("the needle is in the text above");
@@ -304,7 +354,11 @@ mod tests {
     #[test]
     fn modules_in_place_have_their_extent() {
         let text = "mod a { mod b { use x; } }\nmod c;\n";
-        let found: Vec<String> = Source::new(text).inline_modules().into_iter().map(|(name, _)| name).collect();
+        let found: Vec<String> = Source::new(text)
+            .inline_modules()
+            .into_iter()
+            .map(|(name, _)| name)
+            .collect();
         assert_eq!(found, vec!["a".to_owned(), "b".to_owned()]);
     }
 

@@ -15,7 +15,8 @@ use anyhow::{Context, Result, bail};
 /// Taken from the environment that `cargo run` sets, because a build folder that several checkouts share may
 /// hold an xtask that another one compiled.
 pub(crate) fn root() -> PathBuf {
-    let manifest = env::var_os("CARGO_MANIFEST_DIR").map_or_else(|| env!("CARGO_MANIFEST_DIR").into(), PathBuf::from);
+    let manifest =
+        env::var_os("CARGO_MANIFEST_DIR").map_or_else(|| env!("CARGO_MANIFEST_DIR").into(), PathBuf::from);
     manifest.parent().map_or(manifest.clone(), Path::to_path_buf)
 }
 
@@ -23,7 +24,10 @@ pub(crate) fn root() -> PathBuf {
 pub(crate) fn target_dir() -> Result<PathBuf> {
     let metadata = capture(cargo().args(["metadata", "--no-deps", "--offline", "--format-version", "1"]))?;
     let key = "\"target_directory\":\"";
-    let start = metadata.find(key).context("`cargo metadata` names no `target_directory`")? + key.len();
+    let start = metadata
+        .find(key)
+        .context("`cargo metadata` names no `target_directory`")?
+        + key.len();
     let rest = metadata.get(start..).unwrap_or_default();
     let path = rest.split('"').next().unwrap_or_default();
     Ok(PathBuf::from(path.replace("\\\\", "\\")))
@@ -39,7 +43,9 @@ pub(crate) fn cargo() -> Command {
 /// Runs a command with our standard streams and demands success.
 pub(crate) fn run(command: &mut Command) -> Result<()> {
     println!("+ {}", shown(command));
-    let status = command.status().with_context(|| format!("`{}` does not start", shown(command)))?;
+    let status = command
+        .status()
+        .with_context(|| format!("`{}` does not start", shown(command)))?;
     if !status.success() {
         bail!("`{}` ended with {status}", shown(command));
     }
@@ -54,7 +60,12 @@ pub(crate) fn capture(command: &mut Command) -> Result<String> {
         .with_context(|| format!("`{}` does not start", shown(command)))?;
     if !output.status.success() {
         let said = String::from_utf8_lossy(&output.stderr);
-        bail!("`{}` ended with {}: {}", shown(command), output.status, said.trim());
+        bail!(
+            "`{}` ended with {}: {}",
+            shown(command),
+            output.status,
+            said.trim()
+        );
     }
     Ok(String::from_utf8_lossy(&output.stdout).into_owned())
 }
@@ -80,14 +91,21 @@ pub(crate) fn shown(command: &Command) -> String {
 pub(crate) fn find_tool(name: &str) -> Option<PathBuf> {
     let path = env::var_os("PATH").unwrap_or_default();
     let own = cargo_bin();
-    let extra = ["/usr/local/sbin", "/usr/sbin", "/sbin"].into_iter().map(PathBuf::from);
-    env::split_paths(&path).chain(own).chain(extra).map(|folder| folder.join(name)).find(|file| executable(file))
+    let extra = ["/usr/local/sbin", "/usr/sbin", "/sbin"]
+        .into_iter()
+        .map(PathBuf::from);
+    env::split_paths(&path)
+        .chain(own)
+        .chain(extra)
+        .map(|folder| folder.join(name))
+        .find(|file| executable(file))
 }
 
 /// Where `cargo install` puts programs.
 fn cargo_bin() -> Option<PathBuf> {
     let home = env::var_os("CARGO_HOME").map(PathBuf::from);
-    home.or_else(|| env::home_dir().map(|home| home.join(".cargo"))).map(|home| home.join("bin"))
+    home.or_else(|| env::home_dir().map(|home| home.join(".cargo")))
+        .map(|home| home.join("bin"))
 }
 
 fn executable(file: &Path) -> bool {

@@ -67,7 +67,11 @@ impl Lab {
         let mut proxies = Vec::new();
         for subject in super::SUBJECTS {
             let [plain_port, tls_port] = free_ports()?;
-            let ports = Ports { origin: origin_port, plain: plain_port, tls: tls_port };
+            let ports = Ports {
+                origin: origin_port,
+                plain: plain_port,
+                tls: tls_port,
+            };
             let process = match subject {
                 Subject::Nginx => start_nginx(folder, "proxy", &nginx_config(folder, &ports), "1")?,
                 Subject::Uring => start_sallyport(folder, "uring", sallyport, &ports)?,
@@ -75,9 +79,17 @@ impl Lab {
             };
             listening(plain_port, subject.name(), folder)?;
             listening(tls_port, subject.name(), folder)?;
-            proxies.push(Proxy { subject, plain_port, tls_port, process });
+            proxies.push(Proxy {
+                subject,
+                plain_port,
+                tls_port,
+                process,
+            });
         }
-        Ok(Self { proxies, _origin: origin })
+        Ok(Self {
+            proxies,
+            _origin: origin,
+        })
     }
 
     pub(super) fn proxy(&self, subject: Subject) -> Result<&Proxy> {
@@ -94,7 +106,9 @@ impl Proxy {
         for thread in fs::read_dir(&threads).with_context(|| format!("{} has ended", self.subject.name()))? {
             let text = fs::read_to_string(thread?.path().join("schedstat"))?;
             let field = text.split(' ').next().context("`schedstat` is empty")?;
-            sum += field.parse::<u64>().context("`schedstat` does not start with a number")?;
+            sum += field
+                .parse::<u64>()
+                .context("`schedstat` does not start with a number")?;
         }
         Ok(sum)
     }
@@ -121,8 +135,23 @@ fn free_ports<const N: usize>() -> Result<[u16; N]> {
 fn certificate(folder: &Path) -> Result<()> {
     let mut openssl = Command::new("openssl");
     openssl
-        .args(["req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-days", "30"])
-        .args(["-subj", "/CN=localhost", "-addext", "subjectAltName=DNS:localhost,IP:127.0.0.1"])
+        .args([
+            "req",
+            "-x509",
+            "-newkey",
+            "ec",
+            "-pkeyopt",
+            "ec_paramgen_curve:prime256v1",
+            "-nodes",
+            "-days",
+            "30",
+        ])
+        .args([
+            "-subj",
+            "/CN=localhost",
+            "-addext",
+            "subjectAltName=DNS:localhost,IP:127.0.0.1",
+        ])
         .arg("-keyout")
         .arg(folder.join("key.pem"))
         .arg("-out")
@@ -144,7 +173,8 @@ fn nginx_frame(folder: &Path, name: &str, http: &str) -> String {
 }
 
 fn origin_config(folder: &Path, port: u16) -> String {
-    let server = format!("server {{ listen 127.0.0.1:{port}; location / {{ return 200 'hello, world\\n'; }} }}");
+    let server =
+        format!("server {{ listen 127.0.0.1:{port}; location / {{ return 200 'hello, world\\n'; }} }}");
     nginx_frame(folder, "origin", &server)
 }
 
@@ -202,7 +232,9 @@ fn start(mut command: Command, folder: &Path, name: &str) -> Result<Process> {
     let file = folder.join(format!("{name}.out"));
     let log = File::create(&file).with_context(|| format!("cannot write `{}`", file.display()))?;
     command.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log);
-    let child = command.spawn().with_context(|| format!("`{}` does not start", tasks::shown(&command)))?;
+    let child = command
+        .spawn()
+        .with_context(|| format!("`{}` does not start", tasks::shown(&command)))?;
     Ok(Process(child))
 }
 
@@ -215,5 +247,8 @@ fn listening(port: u16, who: &str, folder: &Path) -> Result<()> {
         }
         thread::sleep(Duration::from_millis(20));
     }
-    bail!("{who} does not listen on port {port} after 15 s; what it said is in `{}`", folder.display())
+    bail!(
+        "{who} does not listen on port {port} after 15 s; what it said is in `{}`",
+        folder.display()
+    )
 }

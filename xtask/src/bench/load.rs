@@ -54,18 +54,25 @@ impl Scenario {
 pub(super) fn run(proxy: &Proxy, scenario: Scenario, requests: u32) -> Result<()> {
     let count = requests.to_string();
     let mut load = Command::new("taskset");
-    load.args(["-c", "0", "h2load", "-n", &count]).args(scenario.arguments()).arg(scenario.url(proxy));
+    load.args(["-c", "0", "h2load", "-n", &count])
+        .args(scenario.arguments())
+        .arg(scenario.url(proxy));
     let said = tasks::capture(&mut load)?;
     let answered = answered_2xx(&said).context("h2load printed no `status codes`")?;
     if answered != requests {
-        bail!("{}: {answered} of {requests} requests were answered with 2xx\n{said}", scenario.name());
+        bail!(
+            "{}: {answered} of {requests} requests were answered with 2xx\n{said}",
+            scenario.name()
+        );
     }
     Ok(())
 }
 
 /// The number in `status codes: 100 2xx, 0 3xx, …`.
 fn answered_2xx(said: &str) -> Option<u32> {
-    let line = said.lines().find_map(|line| line.strip_prefix("status codes: "))?;
+    let line = said
+        .lines()
+        .find_map(|line| line.strip_prefix("status codes: "))?;
     line.split(' ').next()?.parse().ok()
 }
 

@@ -32,10 +32,17 @@ impl Options {
     /// # Errors
     /// Names the word that it does not know, or the number that is none.
     pub(crate) fn parse(words: &[&str]) -> Result<Self> {
-        let mut options = Self { requests: 100_000, rounds: 3 };
+        let mut options = Self {
+            requests: 100_000,
+            rounds: 3,
+        };
         for pair in words.chunks(2) {
-            let [name, value] = pair else { bail!("`{}` lacks its number", pair.concat()) };
-            let number: u32 = value.parse().with_context(|| format!("`{name} {value}`: expected a number"))?;
+            let [name, value] = pair else {
+                bail!("`{}` lacks its number", pair.concat())
+            };
+            let number: u32 = value
+                .parse()
+                .with_context(|| format!("`{name} {value}`: expected a number"))?;
             match *name {
                 "--requests" => options.requests = number,
                 "--rounds" => options.rounds = number,
@@ -84,14 +91,23 @@ fn measure(lab: &Lab, scenario: Scenario, options: &Options, report: &mut Report
         load::run(lab.proxy(subject)?, scenario, options.requests / 10)?;
     }
     for round in 0..options.rounds {
-        eprintln!("bench: {} round {} of {}", scenario.name(), round + 1, options.rounds);
+        eprintln!(
+            "bench: {} round {} of {}",
+            scenario.name(),
+            round + 1,
+            options.rounds
+        );
         for subject in SUBJECTS.into_iter().chain(SUBJECTS.into_iter().rev()) {
             let proxy = lab.proxy(subject)?;
             let before = proxy.cpu_ns()?;
             load::run(proxy, scenario, options.requests)?;
             let spent = proxy.cpu_ns()?.saturating_sub(before);
             let us = spent as f64 / 1000.0 / f64::from(options.requests);
-            report.add(Measurement { scenario, subject, us_per_request: us });
+            report.add(Measurement {
+                scenario,
+                subject,
+                us_per_request: us,
+            });
         }
     }
     Ok(())
@@ -104,8 +120,19 @@ mod tests {
     #[test]
     fn options_are_numbers_with_a_floor() {
         let read = Options::parse(&["--requests", "1000", "--rounds", "1"]).expect("these words are right");
-        assert_eq!(read, Options { requests: 1000, rounds: 1 });
-        for words in [&["--requests"][..], &["--requests", "x"], &["--rounds", "0"], &["--other", "1"]] {
+        assert_eq!(
+            read,
+            Options {
+                requests: 1000,
+                rounds: 1
+            }
+        );
+        for words in [
+            &["--requests"][..],
+            &["--requests", "x"],
+            &["--rounds", "0"],
+            &["--other", "1"],
+        ] {
             assert!(Options::parse(words).is_err(), "{words:?}");
         }
     }

@@ -44,7 +44,10 @@ impl Report {
             let (scenario, subject) = (row.scenario.name(), row.subject.name());
             let (median, least, most, ratio) = (row.median, row.least, row.most, row.ratio);
             // Writing to a `String` does not fail.
-            let _ = writeln!(text, "{scenario:<24}{subject:<20}{median:>10.2}{least:>10.2}{most:>10.2}{ratio:>12.3}");
+            let _ = writeln!(
+                text,
+                "{scenario:<24}{subject:<20}{median:>10.2}{least:>10.2}{most:>10.2}{ratio:>12.3}"
+            );
         }
         text
     }
@@ -57,7 +60,10 @@ impl Report {
                 row.scenario.name(), row.subject.name(), row.median, row.least, row.most, row.ratio
             )
         });
-        format!("{{\"version\":1,\"results\":[{}]}}", rows.collect::<Vec<_>>().join(","))
+        format!(
+            "{{\"version\":1,\"results\":[{}]}}",
+            rows.collect::<Vec<_>>().join(",")
+        )
     }
 
     fn rows(&self) -> Vec<Row> {
@@ -66,10 +72,19 @@ impl Report {
             let peer = median(&self.values(scenario, Subject::Nginx));
             for subject in super::SUBJECTS {
                 let values = self.values(scenario, subject);
-                let (Some(middle), Some(peer)) = (median(&values), peer) else { continue };
+                let (Some(middle), Some(peer)) = (median(&values), peer) else {
+                    continue;
+                };
                 let (least, most) = (values.first().copied(), values.last().copied());
                 let ends = (least.unwrap_or(middle), most.unwrap_or(middle));
-                rows.push(Row { scenario, subject, median: middle, least: ends.0, most: ends.1, ratio: middle / peer });
+                rows.push(Row {
+                    scenario,
+                    subject,
+                    median: middle,
+                    least: ends.0,
+                    most: ends.1,
+                    ratio: middle / peer,
+                });
             }
         }
         rows
@@ -77,7 +92,10 @@ impl Report {
 
     /// In ascending order.
     fn values(&self, scenario: Scenario, subject: Subject) -> Vec<f64> {
-        let fitting = self.measurements.iter().filter(|one| one.scenario == scenario && one.subject == subject);
+        let fitting = self
+            .measurements
+            .iter()
+            .filter(|one| one.scenario == scenario && one.subject == subject);
         let mut values: Vec<f64> = fitting.map(|one| one.us_per_request).collect();
         values.sort_by(f64::total_cmp);
         values
@@ -91,7 +109,9 @@ fn median(sorted: &[f64]) -> Option<f64> {
     if sorted.len() % 2 == 1 {
         return Some(upper);
     }
-    sorted.get(middle.checked_sub(1)?).map(|lower| f64::midpoint(*lower, upper))
+    sorted
+        .get(middle.checked_sub(1)?)
+        .map(|lower| f64::midpoint(*lower, upper))
 }
 
 #[cfg(test)]
@@ -111,12 +131,26 @@ mod tests {
     #[test]
     fn ratios_are_ours_over_nginx() {
         let mut report = Report::default();
-        for (subject, us) in [(Subject::Nginx, 20.0), (Subject::Uring, 16.0), (Subject::Epoll, 25.0)] {
-            report.add(Measurement { scenario: Scenario::Plain, subject, us_per_request: us });
+        for (subject, us) in [
+            (Subject::Nginx, 20.0),
+            (Subject::Uring, 16.0),
+            (Subject::Epoll, 25.0),
+        ] {
+            report.add(Measurement {
+                scenario: Scenario::Plain,
+                subject,
+                us_per_request: us,
+            });
         }
         let json = report.json();
-        assert!(json.contains("\"proxy\":\"sallyport uring\",\"cpu_us_per_request\":16.000"), "{json}");
-        assert!(json.contains("\"ratio_to_nginx\":0.8000") && json.contains("\"ratio_to_nginx\":1.2500"), "{json}");
+        assert!(
+            json.contains("\"proxy\":\"sallyport uring\",\"cpu_us_per_request\":16.000"),
+            "{json}"
+        );
+        assert!(
+            json.contains("\"ratio_to_nginx\":0.8000") && json.contains("\"ratio_to_nginx\":1.2500"),
+            "{json}"
+        );
         assert!(report.table().contains("S1 HTTP/1.1"));
     }
 }

@@ -40,22 +40,39 @@ pub(super) fn run(deb: &Path, stage: &Stage) -> Result<()> {
     man_page_is_clean(stage)?;
     silent(
         "systemd-analyze verify on the staged tree",
-        Command::new("systemd-analyze").arg("verify").arg("--recursive-errors=no").args(UNITS.iter().map(|unit| {
-            stage.path("usr/lib/systemd/system").join(unit)
-        })).env("SYSTEMD_UNIT_PATH", format!("{}:", stage.path("usr/lib/systemd/system").display())),
+        Command::new("systemd-analyze")
+            .arg("verify")
+            .arg("--recursive-errors=no")
+            .args(
+                UNITS
+                    .iter()
+                    .map(|unit| stage.path("usr/lib/systemd/system").join(unit)),
+            )
+            .env(
+                "SYSTEMD_UNIT_PATH",
+                format!("{}:", stage.path("usr/lib/systemd/system").display()),
+            ),
         Tolerated::MissingBinary,
     )?;
-    silent("check of the default configuration", &mut staged_check(stage), Tolerated::Nothing)?;
+    silent(
+        "check of the default configuration",
+        &mut staged_check(stage),
+        Tolerated::Nothing,
+    )?;
     if std::env::var("SALLYPORT_DIST_INSTALL").is_ok_and(|value| value == "1") {
         return live(deb, stage);
     }
-    println!("dist: not installed; as root, SALLYPORT_DIST_INSTALL=1 tries installation, upgrade and purge here");
+    println!(
+        "dist: not installed; as root, SALLYPORT_DIST_INSTALL=1 tries installation, upgrade and purge here"
+    );
     Ok(())
 }
 
 fn staged_check(stage: &Stage) -> Command {
     let mut check = Command::new(stage.path("usr/bin/sallyport"));
-    check.args(["check", "--config"]).arg(stage.path("etc/sallyport/sallyport.toml"));
+    check
+        .args(["check", "--config"])
+        .arg(stage.path("etc/sallyport/sallyport.toml"));
     check
 }
 
@@ -69,16 +86,28 @@ enum Tolerated {
 
 /// Demands success, and nothing said on standard error.
 fn silent(what: &str, command: &mut Command, tolerated: Tolerated) -> Result<()> {
-    let output = command.output().with_context(|| format!("`{}` does not start", tasks::shown(command)))?;
+    let output = command
+        .output()
+        .with_context(|| format!("`{}` does not start", tasks::shown(command)))?;
     let said = String::from_utf8_lossy(&output.stderr);
     let ours = |line: &&str| {
-        tolerated == Tolerated::Nothing || !line.contains("/usr/bin/sallyport is not executable: No such file")
+        tolerated == Tolerated::Nothing
+            || !line.contains("/usr/bin/sallyport is not executable: No such file")
     };
-    let complaints: Vec<&str> = said.lines().filter(|line| !line.trim().is_empty()).filter(ours).collect();
+    let complaints: Vec<&str> = said
+        .lines()
+        .filter(|line| !line.trim().is_empty())
+        .filter(ours)
+        .collect();
     let failed = !output.status.success() && tolerated == Tolerated::Nothing;
     if failed || !complaints.is_empty() {
         let out = String::from_utf8_lossy(&output.stdout);
-        bail!("{what}: {}\n{}\n{}", output.status, complaints.join("\n"), out.trim());
+        bail!(
+            "{what}: {}\n{}\n{}",
+            output.status,
+            complaints.join("\n"),
+            out.trim()
+        );
     }
     println!("dist: {what}: ok");
     Ok(())
@@ -90,7 +119,9 @@ fn contents_match(deb: &Path, stage: &Stage) -> Result<()> {
     let mut held = Vec::new();
     for line in listed.lines() {
         let columns: Vec<&str> = line.split_whitespace().collect();
-        let [mode, owner, .., path] = columns.as_slice() else { bail!("`dpkg-deb` said `{line}`") };
+        let [mode, owner, .., path] = columns.as_slice() else {
+            bail!("`dpkg-deb` said `{line}`")
+        };
         if *owner != "root/root" {
             bail!("`{path}` in the deb belongs to `{owner}`, expected root/root");
         }
@@ -110,7 +141,11 @@ fn contents_match(deb: &Path, stage: &Stage) -> Result<()> {
 fn scripts_parse() -> Result<()> {
     for name in ["postinst", "prerm", "postrm"] {
         let script = tasks::root().join("packaging/deb").join(name);
-        silent(&format!("syntax of {name}"), Command::new("sh").arg("-n").arg(script), Tolerated::Nothing)?;
+        silent(
+            &format!("syntax of {name}"),
+            Command::new("sh").arg("-n").arg(script),
+            Tolerated::Nothing,
+        )?;
     }
     Ok(())
 }
@@ -118,7 +153,10 @@ fn scripts_parse() -> Result<()> {
 fn man_page_is_clean(stage: &Stage) -> Result<()> {
     let page = stage.path("usr/share/man/man8/sallyport.8.gz");
     let mut man = Command::new("man");
-    man.args(["--warnings", "-E", "UTF-8", "-l", "-Tutf8", "-Z"]).arg(page).env("MANROFFSEQ", "").env("MANWIDTH", "80");
+    man.args(["--warnings", "-E", "UTF-8", "-l", "-Tutf8", "-Z"])
+        .arg(page)
+        .env("MANROFFSEQ", "")
+        .env("MANWIDTH", "80");
     silent("man page", &mut man, Tolerated::Nothing)
 }
 
@@ -138,22 +176,48 @@ fn live(deb: &Path, stage: &Stage) -> Result<()> {
 
 fn installed_life(deb: &Path) -> Result<()> {
     tasks::run(Command::new("dpkg").arg("-i").arg(deb))?;
-    silent("check as installed", Command::new("/usr/bin/sallyport").arg("check"), Tolerated::Nothing)?;
+    silent(
+        "check as installed",
+        Command::new("/usr/bin/sallyport").arg("check"),
+        Tolerated::Nothing,
+    )?;
     silent(
         "check as the service's user",
         Command::new("setpriv").args([
-            "--reuid=sallyport", "--regid=sallyport", "--clear-groups", "/usr/bin/sallyport", "check",
+            "--reuid=sallyport",
+            "--regid=sallyport",
+            "--clear-groups",
+            "/usr/bin/sallyport",
+            "check",
         ]),
         Tolerated::Nothing,
     )?;
-    silent("systemd-analyze verify", Command::new("systemd-analyze").arg("verify").args(UNITS), Tolerated::Nothing)?;
+    silent(
+        "systemd-analyze verify",
+        Command::new("systemd-analyze").arg("verify").args(UNITS),
+        Tolerated::Nothing,
+    )?;
     tasks::run(Command::new("dpkg").arg("-i").arg(deb)).context("the upgrade failed")?;
-    silent("check after an upgrade", Command::new("/usr/bin/sallyport").arg("check"), Tolerated::Nothing)
+    silent(
+        "check after an upgrade",
+        Command::new("/usr/bin/sallyport").arg("check"),
+        Tolerated::Nothing,
+    )
 }
 
 fn nothing_left(stage: &Stage) -> Result<()> {
-    let mut left: Vec<String> = TRACES.iter().filter(|path| exists(Path::new(path))).map(|path| (*path).to_owned()).collect();
-    left.extend(stage.installed_files()?.iter().filter(|file| exists(file)).map(|file| file.display().to_string()));
+    let mut left: Vec<String> = TRACES
+        .iter()
+        .filter(|path| exists(Path::new(path)))
+        .map(|path| (*path).to_owned())
+        .collect();
+    left.extend(
+        stage
+            .installed_files()?
+            .iter()
+            .filter(|file| exists(file))
+            .map(|file| file.display().to_string()),
+    );
     for (file, what) in [("/etc/passwd", "user"), ("/etc/group", "group")] {
         let text = fs::read_to_string(file).with_context(|| format!("cannot read `{file}`"))?;
         if text.lines().any(|line| line.starts_with("sallyport:")) {

@@ -12,12 +12,19 @@ use anyhow::{Context, Result, bail};
 use crate::dist::stage::{self, Stage};
 use crate::tasks;
 
-const SCRIPTS: &[(&str, u32)] = &[("conffiles", 0o644), ("postinst", 0o755), ("prerm", 0o755), ("postrm", 0o755)];
+const SCRIPTS: &[(&str, u32)] = &[
+    ("conffiles", 0o644),
+    ("postinst", 0o755),
+    ("prerm", 0o755),
+    ("postrm", 0o755),
+];
 
 /// Builds the deb in `folder`.
 pub(super) fn build(stage: &Stage, folder: &Path) -> Result<PathBuf> {
     if tasks::find_tool("dpkg-deb").is_none() {
-        bail!("`dpkg-deb` is not there; `cargo xtask setup` installs it, `cargo xtask dist rpm` does without");
+        bail!(
+            "`dpkg-deb` is not there; `cargo xtask setup` installs it, `cargo xtask dist rpm` does without"
+        );
     }
     let arch = architecture()?;
     let tree = folder.join("deb");
@@ -39,7 +46,12 @@ pub(super) fn build(stage: &Stage, folder: &Path) -> Result<PathBuf> {
         .replace("@DEPENDS@", &dependencies(stage, folder)?);
     fs::write(meta.join("control"), control)?;
     let package = folder.join(format!("sallyport_{}_{arch}.deb", stage.version));
-    tasks::run(Command::new("dpkg-deb").args(["--root-owner-group", "-Zxz", "--build"]).arg(&tree).arg(&package))?;
+    tasks::run(
+        Command::new("dpkg-deb")
+            .args(["--root-owner-group", "-Zxz", "--build"])
+            .arg(&tree)
+            .arg(&package),
+    )?;
     Ok(package)
 }
 
@@ -64,10 +76,18 @@ fn installed_kib(stage: &Stage) -> Result<u64> {
 fn dependencies(stage: &Stage, folder: &Path) -> Result<String> {
     let work = folder.join("shlibdeps");
     fs::create_dir_all(work.join("debian"))?;
-    fs::write(work.join("debian/control"), "Source: sallyport\n\nPackage: sallyport\nArchitecture: any\n")?;
+    fs::write(
+        work.join("debian/control"),
+        "Source: sallyport\n\nPackage: sallyport\nArchitecture: any\n",
+    )?;
     let mut shlibdeps = Command::new("dpkg-shlibdeps");
-    shlibdeps.current_dir(&work).arg("-O").arg(stage.path("usr/bin/sallyport"));
+    shlibdeps
+        .current_dir(&work)
+        .arg("-O")
+        .arg(stage.path("usr/bin/sallyport"));
     let said = tasks::capture(&mut shlibdeps)?;
     let depends = said.lines().find_map(|line| line.strip_prefix("shlibs:Depends="));
-    depends.map(str::to_owned).context("`dpkg-shlibdeps` names no dependencies")
+    depends
+        .map(str::to_owned)
+        .context("`dpkg-shlibdeps` names no dependencies")
 }

@@ -44,15 +44,23 @@ impl Options {
     /// # Errors
     /// Names the first word that it does not know.
     pub(crate) fn parse(words: &[&str]) -> Result<Self> {
-        let mut options = Self { formats: Vec::new(), judging: Judging::Skip, profile: "release".to_owned() };
+        let mut options = Self {
+            formats: Vec::new(),
+            judging: Judging::Skip,
+            profile: "release".to_owned(),
+        };
         let mut words = words.iter();
         while let Some(word) = words.next() {
             match *word {
                 "deb" => options.formats.push(Format::Deb),
                 "rpm" => options.formats.push(Format::Rpm),
                 "--check" => options.judging = Judging::Check,
-                "--profile" => options.profile = (*words.next().context("`--profile` lacks its name")?).to_owned(),
-                other => bail!("`{other}` is no option of `dist`; expected deb, rpm, --check or --profile NAME"),
+                "--profile" => {
+                    options.profile = (*words.next().context("`--profile` lacks its name")?).to_owned()
+                }
+                other => {
+                    bail!("`{other}` is no option of `dist`; expected deb, rpm, --check or --profile NAME")
+                }
             }
         }
         if options.formats.is_empty() {
@@ -71,7 +79,14 @@ impl Options {
 /// A tool is missing, a build fails, or the check finds something.
 pub(crate) fn run(options: &Options) -> Result<()> {
     let mut build = tasks::cargo();
-    build.args(["build", "--locked", "-p", "sallyport", "--profile", &options.profile]);
+    build.args([
+        "build",
+        "--locked",
+        "-p",
+        "sallyport",
+        "--profile",
+        &options.profile,
+    ]);
     tasks::run(&mut build)?;
     let target = tasks::target_dir()?;
     let folder = target.join("dist");
@@ -100,7 +115,9 @@ fn profile_folder(profile: &str) -> PathBuf {
 }
 
 fn report(package: &Path) -> Result<()> {
-    let size = fs::metadata(package).with_context(|| format!("`{}` was not made", package.display()))?.len();
+    let size = fs::metadata(package)
+        .with_context(|| format!("`{}` was not made", package.display()))?
+        .len();
     println!("dist: {} ({} KiB)", package.display(), size / 1024);
     Ok(())
 }
@@ -114,7 +131,10 @@ mod tests {
         let formats = |words: &[&str]| Options::parse(words).expect("these words are right").formats;
         assert_eq!(formats(&[]), [Format::Deb, Format::Rpm]);
         assert_eq!(formats(&["rpm"]), [Format::Rpm]);
-        assert_eq!(formats(&["--profile", "test-release", "deb", "--check"]), [Format::Deb]);
+        assert_eq!(
+            formats(&["--profile", "test-release", "deb", "--check"]),
+            [Format::Deb]
+        );
     }
 
     #[test]

@@ -14,7 +14,9 @@ use crate::tasks;
 /// Builds the rpm in `folder`.
 pub(super) fn build(stage: &Stage, folder: &Path) -> Result<PathBuf> {
     if tasks::find_tool("rpmbuild").is_none() {
-        bail!("`rpmbuild` is not there; `cargo xtask setup` installs it, `cargo xtask dist deb` does without");
+        bail!(
+            "`rpmbuild` is not there; `cargo xtask setup` installs it, `cargo xtask dist deb` does without"
+        );
     }
     let top = folder.join("rpm");
     stage::remove(&top)?;
@@ -32,7 +34,10 @@ pub(super) fn build(stage: &Stage, folder: &Path) -> Result<PathBuf> {
         rpmbuild.args(["--define", define]);
     }
     tasks::run(rpmbuild.arg(tasks::root().join("packaging/rpm/sallyport.spec")))?;
-    let built = tasks::files_under(&top, ".rpm")?.into_iter().next().context("`rpmbuild` made no rpm")?;
+    let built = tasks::files_under(&top, ".rpm")?
+        .into_iter()
+        .next()
+        .context("`rpmbuild` made no rpm")?;
     let package = folder.join(built.file_name().context("the rpm has no name")?);
     fs::rename(&built, &package).with_context(|| format!("cannot move `{}`", built.display()))?;
     Ok(package)

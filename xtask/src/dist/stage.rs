@@ -14,10 +14,22 @@ use crate::tasks;
 
 /// What is copied as it is: source below the checkout, place on the machine.
 const FILES: &[(&str, &str)] = &[
-    ("packaging/systemd/sallyport.service", "usr/lib/systemd/system/sallyport.service"),
-    ("packaging/systemd/sallyport-gate.service", "usr/lib/systemd/system/sallyport-gate.service"),
-    ("packaging/sysusers/sallyport.conf", "usr/lib/sysusers.d/sallyport.conf"),
-    ("packaging/tmpfiles/sallyport.conf", "usr/lib/tmpfiles.d/sallyport.conf"),
+    (
+        "packaging/systemd/sallyport.service",
+        "usr/lib/systemd/system/sallyport.service",
+    ),
+    (
+        "packaging/systemd/sallyport-gate.service",
+        "usr/lib/systemd/system/sallyport-gate.service",
+    ),
+    (
+        "packaging/sysusers/sallyport.conf",
+        "usr/lib/sysusers.d/sallyport.conf",
+    ),
+    (
+        "packaging/tmpfiles/sallyport.conf",
+        "usr/lib/tmpfiles.d/sallyport.conf",
+    ),
     ("packaging/etc/sallyport.toml", "etc/sallyport/sallyport.toml"),
     ("packaging/copyright", "usr/share/doc/sallyport/copyright"),
     ("README.md", "usr/share/doc/sallyport/README.md"),
@@ -38,13 +50,20 @@ impl Stage {
     /// Lays the tree out afresh around this binary.
     pub(super) fn lay_out(root: &Path, binary: &Path) -> Result<Self> {
         remove(root)?;
-        let stage = Self { root: root.to_path_buf(), version: env!("CARGO_PKG_VERSION") };
+        let stage = Self {
+            root: root.to_path_buf(),
+            version: env!("CARGO_PKG_VERSION"),
+        };
         for (source, place) in FILES {
             stage.copy(&tasks::root().join(source), place)?;
         }
         stage.copy(binary, BINARY)?;
         stage.allow(BINARY, 0o755)?;
-        tasks::run(Command::new("strip").args(["--strip-unneeded", "--remove-section=.comment"]).arg(stage.path(BINARY)))?;
+        tasks::run(
+            Command::new("strip")
+                .args(["--strip-unneeded", "--remove-section=.comment"])
+                .arg(stage.path(BINARY)),
+        )?;
         stage.copy(&tasks::root().join("CHANGELOG.md"), CHANGELOG)?;
         stage.write(MAN_PAGE, &man_page(stage.version)?)?;
         for text in [CHANGELOG, MAN_PAGE] {
@@ -62,7 +81,11 @@ impl Stage {
     /// Every file of the tree, as absolute paths on the machine.
     pub(super) fn installed_files(&self) -> Result<Vec<PathBuf>> {
         let files = tasks::files_under(&self.root, "")?;
-        Ok(files.iter().filter_map(|file| file.strip_prefix(&self.root).ok()).map(|file| Path::new("/").join(file)).collect())
+        Ok(files
+            .iter()
+            .filter_map(|file| file.strip_prefix(&self.root).ok())
+            .map(|file| Path::new("/").join(file))
+            .collect())
     }
 
     fn copy(&self, source: &Path, place: &str) -> Result<()> {
@@ -93,7 +116,10 @@ fn man_page(version: &str) -> Result<Vec<u8>> {
     let mut log = Command::new("git");
     log.current_dir(tasks::root()).args(["log", "-1", "--format=%cs"]);
     let date = tasks::capture(&mut log).unwrap_or_default();
-    Ok(text.replace("@VERSION@", version).replace("@DATE@", date.trim()).into_bytes())
+    Ok(text
+        .replace("@VERSION@", version)
+        .replace("@DATE@", date.trim())
+        .into_bytes())
 }
 
 /// Removes a tree of ours; one that is not there is fine.

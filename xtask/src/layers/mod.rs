@@ -16,7 +16,16 @@ use crate::tasks;
 
 /// The way of a connection: a stage imports itself, earlier stages, and the substrate.
 const STAGES: &[&str] = &[
-    "gate", "accept", "preamble", "hello", "tls", "http", "route", "middleware", "balance", "upstream",
+    "gate",
+    "accept",
+    "preamble",
+    "hello",
+    "tls",
+    "http",
+    "route",
+    "middleware",
+    "balance",
+    "upstream",
 ];
 /// What every stage stands on; it imports no stage.
 const SUBSTRATE: &[&str] = &["io", "clock", "fault", "telemetry"];
@@ -47,7 +56,12 @@ const RESERVED: &[Reserved] = &[
     Reserved {
         folder: "proxy/src/",
         paths: &[&["tokio", "net"], &["tokio", "time"], &["tokio", "spawn"]],
-        except: &["proxy/src/io/", "proxy/src/control", "proxy/src/admin", "proxy/src/gate/"],
+        except: &[
+            "proxy/src/io/",
+            "proxy/src/control",
+            "proxy/src/admin",
+            "proxy/src/gate/",
+        ],
         rule: "workers may run on another executor: go through `io`",
     },
     Reserved {
@@ -92,7 +106,13 @@ const RESERVED: &[Reserved] = &[
     },
     Reserved {
         folder: "ebpf/src/",
-        paths: &[&["libc"], &["std"], &["sallyport"], &["sallyport_config"], &["tokio"]],
+        paths: &[
+            &["libc"],
+            &["std"],
+            &["sallyport"],
+            &["sallyport_config"],
+            &["tokio"],
+        ],
         except: &[],
         rule: "the programs and their ABI know nothing of user space",
     },
@@ -115,12 +135,14 @@ pub(crate) fn run() -> Result<()> {
     let mut files = 0;
     for folder in ["config/src", "ebpf/src", "proxy/src", "tests"] {
         for file in tasks::files_under(&root.join(folder), ".rs")? {
-            let text = fs::read_to_string(&file).with_context(|| format!("cannot read `{}`", file.display()))?;
+            let text =
+                fs::read_to_string(&file).with_context(|| format!("cannot read `{}`", file.display()))?;
             files += 1;
             findings.extend(judge(&tasks::relative(&file), &text, &modules));
         }
     }
-    let manifest = fs::read_to_string(root.join("tests/Cargo.toml")).context("cannot read `tests/Cargo.toml`")?;
+    let manifest =
+        fs::read_to_string(root.join("tests/Cargo.toml")).context("cannot read `tests/Cargo.toml`")?;
     findings.extend(judge_test_manifest(&manifest));
     if !findings.is_empty() {
         bail!("layer rules broken:\n  {}", findings.join("\n  "));
@@ -134,7 +156,10 @@ fn modules_of(folder: &Path) -> Result<Vec<String>> {
     let mut names = Vec::new();
     for entry in fs::read_dir(folder).with_context(|| format!("cannot list `{}`", folder.display()))? {
         let path = entry?.path();
-        let stem = path.file_stem().map(|stem| stem.to_string_lossy().into_owned()).unwrap_or_default();
+        let stem = path
+            .file_stem()
+            .map(|stem| stem.to_string_lossy().into_owned())
+            .unwrap_or_default();
         let source = path.extension().is_some_and(|ending| ending == "rs") && stem != "main" && stem != "lib";
         if source || path.join("mod.rs").exists() {
             names.push(stem);
@@ -148,7 +173,9 @@ fn modules_of(folder: &Path) -> Result<Vec<String>> {
 fn unknown_modules(modules: &[String]) -> Vec<String> {
     let known = [STAGES, SUBSTRATE, DATA_ASSEMBLY, PROCESS_ASSEMBLY].concat();
     let unknown = modules.iter().filter(|module| !known.contains(&module.as_str()));
-    unknown.map(|module| format!("proxy/src/{module}: in no layer; name it in a table of `xtask layers`")).collect()
+    unknown
+        .map(|module| format!("proxy/src/{module}: in no layer; name it in a table of `xtask layers`"))
+        .collect()
 }
 
 /// What one file does wrong.
@@ -179,7 +206,11 @@ fn reserved_by(rule: &Reserved, path: &str, named: &Named) -> Option<&'static st
 
 /// A path inside the crate, told from its root: the module that names it, and what it names.
 fn crate_path(inside: &str, source: &Source, named: &Named) -> Option<(String, Vec<String>)> {
-    let mut home: Vec<String> = inside.trim_end_matches(".rs").split('/').map(str::to_owned).collect();
+    let mut home: Vec<String> = inside
+        .trim_end_matches(".rs")
+        .split('/')
+        .map(str::to_owned)
+        .collect();
     if home.last().is_some_and(|name| name == "mod") {
         home.pop();
     }
@@ -187,11 +218,18 @@ fn crate_path(inside: &str, source: &Source, named: &Named) -> Option<(String, V
     if own == "lib" || own == "main" {
         return None;
     }
-    let ups = named.segments.iter().take_while(|segment| *segment == "super").count();
+    let ups = named
+        .segments
+        .iter()
+        .take_while(|segment| *segment == "super")
+        .count();
     match named.segments.first().map(String::as_str) {
         Some("crate") => Some((own, named.segments.iter().skip(1).cloned().collect())),
         Some("super") => {
-            let around = source.inline_modules().into_iter().filter(|(_, range)| range.contains(&named.at));
+            let around = source
+                .inline_modules()
+                .into_iter()
+                .filter(|(_, range)| range.contains(&named.at));
             home.extend(around.map(|(name, _)| name));
             home.truncate(home.len().saturating_sub(ups));
             home.extend(named.segments.iter().skip(ups).cloned());
@@ -210,7 +248,8 @@ fn import_rule(own: &str, target: &[String], modules: &[String]) -> Option<Strin
     let rank = |name: &str| STAGES.iter().position(|stage| *stage == name);
     let assembly = DATA_ASSEMBLY.contains(&to) || PROCESS_ASSEMBLY.contains(&to);
     if SUBSTRATE.contains(&own) {
-        return (!SUBSTRATE.contains(&to)).then(|| "the substrate imports no stage and no assembly".to_owned());
+        return (!SUBSTRATE.contains(&to))
+            .then(|| "the substrate imports no stage and no assembly".to_owned());
     }
     if let Some(own_rank) = rank(own) {
         return match rank(to) {
@@ -218,7 +257,9 @@ fn import_rule(own: &str, target: &[String], modules: &[String]) -> Option<Strin
             Some(_) if to == "gate" && target.get(1).is_none_or(|part| part != "policy") => {
                 Some("of the gate a stage knows `policy` alone".to_owned())
             }
-            Some(to_rank) if to_rank > own_rank => Some(format!("`{own}` comes before `{to}`: nothing calls forward")),
+            Some(to_rank) if to_rank > own_rank => {
+                Some(format!("`{own}` comes before `{to}`: nothing calls forward"))
+            }
             _ => None,
         };
     }
@@ -232,9 +273,17 @@ fn judge_test_manifest(manifest: &str) -> Vec<String> {
         let key = line.split(['=', '.', ' ']).next().unwrap_or_default();
         key == "sallyport"
     };
-    let lines = manifest.lines().enumerate().filter(|(_, line)| depends(line.trim()));
+    let lines = manifest
+        .lines()
+        .enumerate()
+        .filter(|(_, line)| depends(line.trim()));
     lines
-        .map(|(index, _)| format!("tests/Cargo.toml:{}: depends on `sallyport`: run the binary instead", index + 1))
+        .map(|(index, _)| {
+            format!(
+                "tests/Cargo.toml:{}: depends on `sallyport`: run the binary instead",
+                index + 1
+            )
+        })
         .collect()
 }
 

@@ -14,7 +14,12 @@ pub(super) struct Named {
 impl Named {
     /// Whether the path is `prefix`, lies below it, or takes in everything beside it by a glob.
     pub(super) fn reaches(&self, prefix: &[&str]) -> bool {
-        let same = self.segments.iter().zip(prefix).take_while(|(own, other)| own == *other).count();
+        let same = self
+            .segments
+            .iter()
+            .zip(prefix)
+            .take_while(|(own, other)| own == *other)
+            .count();
         let glob = self.segments.get(same).is_some_and(|segment| segment == "*");
         same == prefix.len() || (glob && same > 0)
     }
@@ -22,12 +27,20 @@ impl Named {
 
 /// Every path of two segments or more, and every `use`, outside test code.
 pub(super) fn named(source: &Source) -> Vec<Named> {
-    let tokens: Vec<Token<'_>> = source.tokens().into_iter().filter(|token| !source.in_tests(token.at)).collect();
+    let tokens: Vec<Token<'_>> = source
+        .tokens()
+        .into_iter()
+        .filter(|token| !source.in_tests(token.at))
+        .collect();
     let mut found = Vec::new();
     let mut index = 0;
     while let Some(token) = tokens.get(index) {
         let rest = tokens.get(index..).unwrap_or_default();
-        let used = if token.text == "use" { use_tree(rest, &mut found) } else { path(rest, &mut found) };
+        let used = if token.text == "use" {
+            use_tree(rest, &mut found)
+        } else {
+            path(rest, &mut found)
+        };
         index += used.max(1);
     }
     found
@@ -46,7 +59,10 @@ fn use_tree(tokens: &[Token<'_>], found: &mut Vec<Named>) -> usize {
                 if current.len() > base
                     && let Some(at) = at.take()
                 {
-                    found.push(Named { segments: current.clone(), at });
+                    found.push(Named {
+                        segments: current.clone(),
+                        at,
+                    });
                 }
                 match token.text {
                     ";" => return index + 1,
@@ -76,7 +92,9 @@ fn path(tokens: &[Token<'_>], found: &mut Vec<Named>) -> usize {
     let mut index = 0;
     while let Some(word) = tokens.get(index).filter(|token| is_name(token.text)) {
         segments.push(word.text.to_owned());
-        let joined = tokens.get(index + 1..index + 3).is_some_and(|pair| pair.iter().all(|token| token.text == ":"));
+        let joined = tokens
+            .get(index + 1..index + 3)
+            .is_some_and(|pair| pair.iter().all(|token| token.text == ":"));
         index += if joined { 3 } else { 1 };
         if !joined {
             break;
@@ -85,7 +103,10 @@ fn path(tokens: &[Token<'_>], found: &mut Vec<Named>) -> usize {
     if segments.len() > 1
         && let Some(first) = tokens.first()
     {
-        found.push(Named { segments, at: first.at });
+        found.push(Named {
+            segments,
+            at: first.at,
+        });
     }
     index
 }
@@ -109,7 +130,10 @@ mod tests {
     fn use_trees_are_taken_apart() {
         check("use crate::a;", &["crate::a"]);
         check("pub(crate) use a::b as c;", &["a::b"]);
-        check("use a::{b, c::{d, e as f}, self};\nuse g;", &["a::b", "a::c::d", "a::c::e", "a::self", "g"]);
+        check(
+            "use a::{b, c::{d, e as f}, self};\nuse g;",
+            &["a::b", "a::c::d", "a::c::e", "a::self", "g"],
+        );
         check("use ::libc::close;", &["libc::close"]);
         check("use tokio::*;", &["tokio::*"]);
         check("use {a::b, c};", &["a::b", "c"]);
@@ -124,12 +148,17 @@ mod tests {
 
     #[test]
     fn comments_strings_and_tests_name_nothing() {
-        check("// tokio::net\nlet s = \"libc::close\";\n#[cfg(test)]\nmod tests { use a::b; }", &[]);
+        check(
+            "// tokio::net\nlet s = \"libc::close\";\n#[cfg(test)]\nmod tests { use a::b; }",
+            &[],
+        );
     }
 
     #[test]
     fn a_glob_reaches_what_it_takes_in() {
-        let all = named(&Source::new("use tokio::*; use tokio::net::TcpStream; use tokio::sync::mpsc;"));
+        let all = named(&Source::new(
+            "use tokio::*; use tokio::net::TcpStream; use tokio::sync::mpsc;",
+        ));
         let reached: Vec<bool> = all.iter().map(|path| path.reaches(&["tokio", "net"])).collect();
         assert_eq!(reached, [true, true, false]);
     }

@@ -35,7 +35,10 @@ impl Lack {
         if nightly_with_source() && linker == Linker::Present {
             return Self::default();
         }
-        Self { packages: needs::missing(&[Group::Bpf]), linker }
+        Self {
+            packages: needs::missing(&[Group::Bpf]),
+            linker,
+        }
     }
 
     pub(super) fn is_empty(&self) -> bool {
@@ -54,7 +57,9 @@ pub(super) fn install(lack: Lack) -> Result<()> {
     }
     match upstream_way()? {
         Some((prefix, major)) => install_linker(&prefix, &major, lack.linker),
-        None if tasks::in_ci() => bail!("no BPF toolchain can be installed here, and CI must rebuild the object"),
+        None if tasks::in_ci() => {
+            bail!("no BPF toolchain can be installed here, and CI must rebuild the object")
+        }
         None => {
             println!("setup: no BPF toolchain here: the committed object in `ebpf/prebuilt` will be used");
             Ok(())
@@ -76,12 +81,19 @@ fn debian_way(lack: &Lack) -> Result<Way> {
     }
     let names: Vec<&str> = lack.packages.iter().map(|need| need.apt).collect();
     if !tasks::is_root() {
-        return Ok(Way::Closed(format!("not root; as root: apt-get install {}", names.join(" "))));
+        return Ok(Way::Closed(format!(
+            "not root; as root: apt-get install {}",
+            names.join(" ")
+        )));
     }
     let apt = Apt::refreshed()?;
     let absent: Vec<&str> = names.iter().copied().filter(|name| !apt.offers(name)).collect();
     if !absent.is_empty() {
-        return Ok(Way::Closed(format!("{} does not offer {}", system_name(), absent.join(", "))));
+        return Ok(Way::Closed(format!(
+            "{} does not offer {}",
+            system_name(),
+            absent.join(", ")
+        )));
     }
     apt.install(&names)?;
     Ok(Way::Done)
@@ -110,7 +122,8 @@ fn upstream_way() -> Result<Option<(PathBuf, String)>> {
 }
 
 fn has_nightly() -> bool {
-    tasks::capture(Command::new("rustup").args(["toolchain", "list"])).is_ok_and(|list| list.contains("nightly"))
+    tasks::capture(Command::new("rustup").args(["toolchain", "list"]))
+        .is_ok_and(|list| list.contains("nightly"))
 }
 
 /// Whether a nightly with the sources of `core` is installed.
@@ -118,33 +131,49 @@ fn nightly_with_source() -> bool {
     if !has_nightly() {
         return false;
     }
-    let sysroot = tasks::capture(Command::new("rustup").args(["run", "nightly", "rustc", "--print", "sysroot"]));
-    sysroot.is_ok_and(|path| Path::new(path.trim()).join("lib/rustlib/src/rust/library/core").is_dir())
+    let sysroot =
+        tasks::capture(Command::new("rustup").args(["run", "nightly", "rustc", "--print", "sysroot"]));
+    sysroot.is_ok_and(|path| {
+        Path::new(path.trim())
+            .join("lib/rustlib/src/rust/library/core")
+            .is_dir()
+    })
 }
 
 /// An LLVM of a version that `bpf-linker` has a feature for: its prefix and major version.
 fn known_llvm() -> Option<(PathBuf, String)> {
-    let versioned = ["22", "23", "21"].map(|major| PathBuf::from(format!("/usr/lib/llvm-{major}/bin/llvm-config")));
+    let versioned =
+        ["22", "23", "21"].map(|major| PathBuf::from(format!("/usr/lib/llvm-{major}/bin/llvm-config")));
     let candidates = versioned.into_iter().chain(tasks::find_tool("llvm-config"));
     candidates.filter(|config| config.exists()).find_map(|config| {
         let version = tasks::capture(Command::new(&config).arg("--version")).ok()?;
         let major = version.trim().split('.').next()?.to_owned();
         let prefix = tasks::capture(Command::new(&config).arg("--prefix")).ok()?;
-        ["21", "22", "23"].contains(&major.as_str()).then(|| (PathBuf::from(prefix.trim()), major))
+        ["21", "22", "23"]
+            .contains(&major.as_str())
+            .then(|| (PathBuf::from(prefix.trim()), major))
     })
 }
 
 fn linker() -> Linker {
-    let Some(tool) = tasks::find_tool("bpf-linker") else { return Linker::Missing };
+    let Some(tool) = tasks::find_tool("bpf-linker") else {
+        return Linker::Missing;
+    };
     let said = tasks::capture(Command::new(tool).arg("--version")).unwrap_or_default();
-    if said.trim() == format!("bpf-linker {LINKER_VERSION}") { Linker::Present } else { Linker::Missing }
+    if said.trim() == format!("bpf-linker {LINKER_VERSION}") {
+        Linker::Present
+    } else {
+        Linker::Missing
+    }
 }
 
 fn install_linker(prefix: &Path, major: &str, state: Linker) -> Result<()> {
     if state == Linker::Present {
         return Ok(());
     }
-    println!("setup: installing bpf-linker {LINKER_VERSION} from crates.io against LLVM {major} (about a minute)");
+    println!(
+        "setup: installing bpf-linker {LINKER_VERSION} from crates.io against LLVM {major} (about a minute)"
+    );
     let libraries = tasks::capture(Command::new(prefix.join("bin/llvm-config")).arg("--libdir"))?;
     let libraries = libraries.trim();
     let feature = format!("llvm-{major}");
@@ -153,7 +182,10 @@ fn install_linker(prefix: &Path, major: &str, state: Linker) -> Result<()> {
         .args(["install", "bpf-linker", "--version", LINKER_VERSION, "--locked"])
         .args(["--no-default-features", "--features", &feature])
         .env("LLVM_PREFIX", prefix)
-        .env("RUSTFLAGS", format!("-L {libraries} -C link-arg=-Wl,-rpath,{libraries}"))
+        .env(
+            "RUSTFLAGS",
+            format!("-L {libraries} -C link-arg=-Wl,-rpath,{libraries}"),
+        )
         .env_remove("CARGO_TARGET_DIR");
     tasks::run(&mut install).context("bpf-linker cannot be installed")?;
     if linker() == Linker::Missing {

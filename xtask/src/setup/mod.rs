@@ -35,8 +35,16 @@ pub(crate) fn run(scope: Scope) -> Result<()> {
         Scope::Minimal => &[Group::Build, Group::Demo],
     };
     let missing = needs::missing(groups);
-    let lacking_bpf = if scope == Scope::Everything { bpf::Lack::find() } else { bpf::Lack::default() };
-    let components = if scope == Scope::Everything { missing_components() } else { Vec::new() };
+    let lacking_bpf = if scope == Scope::Everything {
+        bpf::Lack::find()
+    } else {
+        bpf::Lack::default()
+    };
+    let components = if scope == Scope::Everything {
+        missing_components()
+    } else {
+        Vec::new()
+    };
     if missing.is_empty() && lacking_bpf.is_empty() && components.is_empty() {
         println!("setup: everything is here");
         return Ok(());
@@ -62,18 +70,27 @@ fn install_packages(missing: &[&Need]) -> Result<()> {
     println!("setup: missing: {}", listed(missing));
     if tasks::find_tool("apt-get").is_none() {
         let names: Vec<&str> = missing.iter().map(|need| need.dnf).collect();
-        bail!("`apt-get` is not there; install these by hand: dnf install {}", names.join(" "));
+        bail!(
+            "`apt-get` is not there; install these by hand: dnf install {}",
+            names.join(" ")
+        );
     }
     let names: Vec<&str> = missing.iter().map(|need| need.apt).collect();
     if !tasks::is_root() {
-        bail!("not root; run as root: apt-get install --no-install-recommends {}", names.join(" "));
+        bail!(
+            "not root; run as root: apt-get install --no-install-recommends {}",
+            names.join(" ")
+        );
     }
     let apt = Apt::refreshed()?;
     apt.install(&names)
 }
 
 fn listed(needs: &[&Need]) -> String {
-    let words: Vec<String> = needs.iter().map(|need| format!("{} ({})", need.what, need.why)).collect();
+    let words: Vec<String> = needs
+        .iter()
+        .map(|need| format!("{} ({})", need.what, need.why))
+        .collect();
     words.join(", ")
 }
 
@@ -109,7 +126,10 @@ impl Apt {
     fn install(&self, packages: &[&str]) -> Result<()> {
         println!("setup: installing with apt: {}", packages.join(" "));
         let mut shell = Command::new("sh");
-        shell.args(["-c", APT_INSTALL, "sh"]).args(packages).env("DEBIAN_FRONTEND", "noninteractive");
+        shell
+            .args(["-c", APT_INSTALL, "sh"])
+            .args(packages)
+            .env("DEBIAN_FRONTEND", "noninteractive");
         let status = shell.status().context("`sh` does not start")?;
         if !status.success() {
             bail!("`apt-get install {}` ended with {status}", packages.join(" "));
@@ -122,7 +142,9 @@ impl Apt {
 /// Takes the peers' own services out of the next boot: the tests start their own copies, and nobody asked for a
 /// web server on port 80. Only packages that this run installed are named.
 fn disable_services(packages: &[&str]) {
-    if !Path::new("/etc/systemd/system/multi-user.target.wants").is_dir() || tasks::find_tool("systemctl").is_none() {
+    if !Path::new("/etc/systemd/system/multi-user.target.wants").is_dir()
+        || tasks::find_tool("systemctl").is_none()
+    {
         return;
     }
     for (package, unit) in [("nginx-light", "nginx.service"), ("haproxy", "haproxy.service")] {
@@ -148,7 +170,10 @@ fn install_components(components: &[&str]) -> Result<()> {
     }
     println!("setup: missing Rust components: {}", components.join(", "));
     if tasks::find_tool("rustup").is_none() {
-        bail!("`rustup` is not there; install {} the way this Rust was installed", components.join(" and "));
+        bail!(
+            "`rustup` is not there; install {} the way this Rust was installed",
+            components.join(" and ")
+        );
     }
     tasks::run(Command::new("rustup").args(["component", "add"]).args(components))
 }
@@ -157,5 +182,8 @@ fn install_components(components: &[&str]) -> Result<()> {
 fn system_name() -> String {
     let text = fs::read_to_string("/etc/os-release").unwrap_or_default();
     let line = text.lines().find_map(|line| line.strip_prefix("PRETTY_NAME="));
-    line.map_or_else(|| "this system".to_owned(), |name| name.trim_matches('"').to_owned())
+    line.map_or_else(
+        || "this system".to_owned(),
+        |name| name.trim_matches('"').to_owned(),
+    )
 }

@@ -28,7 +28,11 @@ pub(crate) enum Skips {
 impl Skips {
     /// As the variable `CI` says.
     pub(crate) fn from_env() -> Self {
-        if tasks::in_ci() { Self::Refused } else { Self::Allowed }
+        if tasks::in_ci() {
+            Self::Refused
+        } else {
+            Self::Allowed
+        }
     }
 }
 
@@ -39,7 +43,12 @@ impl Skips {
 pub(crate) fn run(filter: Option<&str>, skips: Skips) -> Result<()> {
     let binary = build_gateway()?;
     let mut tally = Tally::default();
-    let near = run_tests(&["--workspace", "--exclude", "sallyport-tests"], filter, &binary, &mut tally);
+    let near = run_tests(
+        &["--workspace", "--exclude", "sallyport-tests"],
+        filter,
+        &binary,
+        &mut tally,
+    );
     let far = run_tests(&["--package", "sallyport-tests"], filter, &binary, &mut tally);
     let broken = near.and(far);
     for skipped in tally.reasons() {
@@ -63,20 +72,30 @@ pub(crate) fn run(filter: Option<&str>, skips: Skips) -> Result<()> {
 /// Runs the tests of some packages; their lines go to the terminal and into the tally.
 fn run_tests(packages: &[&str], filter: Option<&str>, binary: &Path, tally: &mut Tally) -> Result<()> {
     let mut command = tasks::cargo();
-    command.args(["test", "--locked", "--no-fail-fast"]).args(packages).env("SALLYPORT_BIN", binary);
+    command
+        .args(["test", "--locked", "--no-fail-fast"])
+        .args(packages)
+        .env("SALLYPORT_BIN", binary);
     command.args(filter).args(["--", "--show-output"]);
     println!("+ {}", tasks::shown(&command));
     let failed_before = tally.failed();
     let status = stream(&mut command, tally)?;
     if !status && tally.failed() == failed_before {
-        bail!("`{}` failed without a failed test: a build error or a crash", tasks::shown(&command));
+        bail!(
+            "`{}` failed without a failed test: a build error or a crash",
+            tasks::shown(&command)
+        );
     }
     Ok(())
 }
 
 /// Runs a command whose lines are shown and counted as they come; returns whether it ended well.
 fn stream(command: &mut Command, tally: &mut Tally) -> Result<bool> {
-    let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().context("cargo does not start")?;
+    let mut child = command
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .context("cargo does not start")?;
     let stdout = child.stdout.take().context("the child has no standard output")?;
     let stderr = child.stderr.take().context("the child has no standard error")?;
     // Two pipes fill independently, so each has a reader; the channel holds at most a few lines.
@@ -92,7 +111,9 @@ fn stream(command: &mut Command, tally: &mut Tally) -> Result<bool> {
         }
     }
     for reader in readers {
-        reader.join().map_err(|_| anyhow::anyhow!("a reader of test output panicked"))?;
+        reader
+            .join()
+            .map_err(|_| anyhow::anyhow!("a reader of test output panicked"))?;
     }
     Ok(child.wait()?.success())
 }
@@ -101,7 +122,9 @@ fn forward(stream: Stream, pipe: impl Read, lines: &mpsc::SyncSender<(Stream, St
     let mut reader = BufReader::new(pipe);
     let mut line = Vec::new();
     while reader.read_until(b'\n', &mut line).is_ok_and(|read| read > 0) {
-        let text = String::from_utf8_lossy(&line).trim_end_matches(['\n', '\r']).to_owned();
+        let text = String::from_utf8_lossy(&line)
+            .trim_end_matches(['\n', '\r'])
+            .to_owned();
         if lines.send((stream, text)).is_err() {
             return;
         }

@@ -55,7 +55,10 @@ impl Tally {
             "failures:" => self.section = Section::Failures,
             _ => {}
         }
-        if let Some(name) = line.strip_prefix("---- ").and_then(|rest| rest.strip_suffix(" stdout ----")) {
+        if let Some(name) = line
+            .strip_prefix("---- ")
+            .and_then(|rest| rest.strip_suffix(" stdout ----"))
+        {
             self.test = name.to_owned();
         }
         self.section != Section::Successes
@@ -78,8 +81,12 @@ impl Tally {
     /// `ok. 3 passed; 0 failed; 1 ignored; 0 measured; …`: one test program has ended.
     fn close_program(&mut self, result: &str) {
         let count = |word: &str| {
-            let part = result.split(['.', ';']).map(str::trim).find(|part| part.ends_with(word));
-            part.and_then(|part| part.split(' ').next()?.parse::<usize>().ok()).unwrap_or(0)
+            let part = result
+                .split(['.', ';'])
+                .map(str::trim)
+                .find(|part| part.ends_with(word));
+            part.and_then(|part| part.split(' ').next()?.parse::<usize>().ok())
+                .unwrap_or(0)
         };
         let skipping = self.skipping.len().min(count("passed"));
         self.passed += count("passed") - skipping;
@@ -110,7 +117,11 @@ impl Tally {
 
 impl fmt::Display for Tally {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(out, "{} passed, {} failed, {} skipped", self.passed, self.failed, self.skipped)
+        write!(
+            out,
+            "{} passed, {} failed, {} skipped",
+            self.passed, self.failed, self.skipped
+        )
     }
 }
 
@@ -129,9 +140,13 @@ mod tests {
 
     #[test]
     fn programs_are_summed() {
-        let one = "test result: ok. 3 passed; 0 failed; 1 ignored; 0 measured; 0 filtered out; finished in 0.00s";
+        let one =
+            "test result: ok. 3 passed; 0 failed; 1 ignored; 0 measured; 0 filtered out; finished in 0.00s";
         let two = "test result: FAILED. 4 passed; 2 failed; 0 ignored; 0 measured; 0 filtered out; finished in 0.00s";
-        assert_eq!(tally(&[(OUT, one), (OUT, two)]).0, "7 passed, 2 failed, 1 skipped");
+        assert_eq!(
+            tally(&[(OUT, one), (OUT, two)]).0,
+            "7 passed, 2 failed, 1 skipped"
+        );
     }
 
     #[test]
@@ -143,7 +158,10 @@ mod tests {
             (OUT, "noise"),
             (OUT, "SKIPPED: no nginx"),
             (OUT, "SKIPPED: no nginx, again"),
-            (OUT, "test result: ok. 2 passed; 0 failed; 0 ignored; 0 measured; 0 filtered out"),
+            (
+                OUT,
+                "test result: ok. 2 passed; 0 failed; 0 ignored; 0 measured; 0 filtered out",
+            ),
         ];
         let (sums, shown) = tally(&lines);
         assert_eq!(sums, "1 passed, 0 failed, 1 skipped");
@@ -156,7 +174,10 @@ mod tests {
             (OUT, "failures:"),
             (OUT, "---- a stdout ----"),
             (OUT, "SKIPPED: part of it"),
-            (OUT, "test result: FAILED. 0 passed; 1 failed; 0 ignored; 0 measured; 0 filtered out"),
+            (
+                OUT,
+                "test result: FAILED. 0 passed; 1 failed; 0 ignored; 0 measured; 0 filtered out",
+            ),
         ];
         assert_eq!(tally(&lines).0, "0 passed, 1 failed, 0 skipped");
     }
@@ -165,7 +186,10 @@ mod tests {
     fn a_skip_past_the_capture_counts_too() {
         let lines = [
             (Stream::Errors, "SKIPPED: no root"),
-            (OUT, "test result: ok. 1 passed; 0 failed; 0 ignored; 0 measured; 0 filtered out"),
+            (
+                OUT,
+                "test result: ok. 1 passed; 0 failed; 0 ignored; 0 measured; 0 filtered out",
+            ),
         ];
         assert_eq!(tally(&lines).0, "0 passed, 0 failed, 1 skipped");
     }
