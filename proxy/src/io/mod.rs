@@ -13,6 +13,7 @@ mod listener;
 mod probe;
 mod runtime;
 mod stream;
+mod transport;
 mod uring;
 
 #[cfg(test)]
@@ -23,5 +24,6 @@ pub use listener::{Families, Listener, bind};
 pub use probe::{Choice, DriverKind, choose};
 pub use runtime::{Elapsed, LocalExecutor, LocalTimer, Task, run, sleep, sleep_until, spawn, timeout};
 pub use stream::{PEEK_MAX, Stream};
+pub use transport::Transport;
 
 pub use tokio::time::{Instant, Sleep};

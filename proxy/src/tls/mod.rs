@@ -19,7 +19,7 @@ pub use connect::{ClientSide, connect};
 pub use files::Files;
 pub use generated::{GeneratedError, default_key, pin};
 pub use names::ClientIdentity;
-pub use policy::{EntryPolicies, Policy, PolicyId, Tickets};
+pub use policy::{EntryPolicies, Known, Policy, PolicyId};
 
 /// The primitives that certificates are loaded with, whatever a policy allows later.
 pub fn base_provider() -> rustls::crypto::CryptoProvider {

@@ -53,7 +53,7 @@ impl ClientIdentity {
 }
 
 /// SHA-256 of a certificate's public key (`SubjectPublicKeyInfo`), `None` where it cannot be parsed.
-pub fn spki_digest(certificate: &CertificateDer<'_>) -> Option<[u8; 32]> {
+pub(super) fn spki_digest(certificate: &CertificateDer<'_>) -> Option<[u8; 32]> {
     let (_, parsed) = X509Certificate::from_der(certificate).ok()?;
     Some(sha256(parsed.public_key().raw))
 }

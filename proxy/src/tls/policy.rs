@@ -23,10 +23,14 @@ use sallyport_config::{
 use std::{
     collections::HashMap,
     path::PathBuf,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicU32, Ordering},
+    },
 };
 
-/// Identifies a policy within one snapshot: two connections with one identifier have proven the same.
+/// Identifies a policy within the process, over reloads: connections with one identifier went by the same
+/// demands and the same trust anchors.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct PolicyId(pub u32);
 
@@ -45,17 +49,16 @@ pub struct Policy {
 }
 
 impl Policy {
-    /// Compiles `options`.
+    /// Compiles the options called `name`.
     ///
     /// # Errors
     /// Every file that cannot be used.
     pub fn compile(
         name: &str,
-        id: PolicyId,
         options: &TlsOptions,
         certificates: &Arc<Certificates>,
         files: &Files,
-        tickets: &Tickets,
+        known: &Known,
     ) -> Result<Self, Vec<Diagnostic>> {
         let provider = Arc::new(provider(options));
         let clients = match &options.client_auth {
@@ -80,18 +83,12 @@ impl Policy {
         // One ticket a handshake: the default of two doubles the sealing work, and none at all makes some
         // clients wait for a delayed acknowledgement.
         server.send_tls13_tickets = 1;
-        if let Some(ticketer) = tickets.of(options, &contents(&options.client_auth, files)?) {
+        let (id, ticketer) = known.identify(name, options, contents(&options.client_auth, files)?);
+        if let Some(ticketer) = ticketer {
             server.ticketer = ticketer;
         }
         let (name, sni_strict) = (name.to_owned(), options.sni_strict);
-        Ok(Self {
-            name,
-            id,
-            sni_strict,
-            server: Arc::new(server),
-            clients,
-            certificates: Arc::clone(certificates),
-        })
+        Ok(Self { name, id, sni_strict, server: Arc::new(server), clients, certificates: Arc::clone(certificates) })
     }
 
     /// Whether every connection under this policy has shown a verified client certificate.
@@ -116,39 +113,50 @@ fn contents(auth: &ClientAuth, files: &Files) -> Result<Vec<Vec<u8>>, Vec<Diagno
         .collect()
 }
 
-/// Ticket keys by policy, shared by the workers and kept over reloads.
+/// The policies that this process has known: identifiers and ticket keys, shared by the workers and kept
+/// over reloads.
 #[derive(Debug, Default)]
-pub struct Tickets {
-    known: Mutex<Vec<TicketKeys>>,
+pub struct Known {
+    policies: Mutex<Vec<KnownPolicy>>,
+    next: AtomicU32,
 }
 
 #[derive(Debug)]
-struct TicketKeys {
+struct KnownPolicy {
+    name: String,
     options: TlsOptions,
     contents: Vec<Vec<u8>>,
+    id: PolicyId,
     ticketer: Arc<dyn ProducesTickets>,
 }
 
-/// Policies whose ticket keys are remembered; beyond it the oldest are forgotten, which costs resumption only.
-const TICKET_POLICIES_MAX: usize = 256;
+/// Policies that are remembered; beyond it the oldest are forgotten, which costs resumption and a 421 on
+/// connections that outlive so many changes.
+const KNOWN_POLICIES_MAX: usize = 256;
 
-impl Tickets {
-    fn of(&self, options: &TlsOptions, contents: &[Vec<u8>]) -> Option<Arc<dyn ProducesTickets>> {
-        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
-        let same = |keys: &&TicketKeys| keys.options == *options && keys.contents == contents;
-        if let Some(keys) = known.iter().find(same) {
-            return Some(Arc::clone(&keys.ticketer));
+impl Known {
+    /// The identity of a policy. Without working random numbers it has no ticket keys: sessions are then
+    /// not resumed.
+    fn identify(
+        &self,
+        name: &str,
+        options: &TlsOptions,
+        contents: Vec<Vec<u8>>,
+    ) -> (PolicyId, Option<Arc<dyn ProducesTickets>>) {
+        let mut policies = self.policies.lock().unwrap_or_else(PoisonError::into_inner);
+        let same =
+            |known: &&KnownPolicy| known.name == name && known.options == *options && known.contents == contents;
+        if let Some(known) = policies.iter().find(same) {
+            return (known.id, Some(Arc::clone(&known.ticketer)));
         }
-        let ticketer = Ticketer::new().ok()?;
-        if known.len() == TICKET_POLICIES_MAX {
-            known.remove(0);
+        let id = PolicyId(self.next.fetch_add(1, Ordering::Relaxed));
+        let Ok(ticketer) = Ticketer::new() else { return (id, None) };
+        if policies.len() == KNOWN_POLICIES_MAX {
+            policies.remove(0);
         }
-        known.push(TicketKeys {
-            options: options.clone(),
-            contents: contents.to_vec(),
-            ticketer: Arc::clone(&ticketer),
-        });
-        Some(ticketer)
+        let (name, options) = (name.to_owned(), options.clone());
+        policies.push(KnownPolicy { name, options, contents, id, ticketer: Arc::clone(&ticketer) });
+        (id, Some(ticketer))
     }
 }
 
