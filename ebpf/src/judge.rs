@@ -9,8 +9,8 @@ use crate::{
 };
 use aya_ebpf::{Global, btf_maps::lpm_trie::Key, helpers::generated::bpf_ktime_get_coarse_ns};
 use sallyport_ebpf::{
-    CFG_DEADLINE, CFG_WORD, ConfigWord, Mode, Reason, SOURCE_FAILSAFE, SourceValue, allowed_entry, counter_entry,
-    policy_entry, port_index,
+    CFG_DEADLINE, CFG_WORD, ConfigWord, Mode, Reason, SOURCE_FAILSAFE, SourceValue, allowed_entry,
+    counter_entry, policy_entry, port_index,
 };
 
 /// The number of this attachment, set when the program is loaded.
@@ -36,14 +36,20 @@ pub enum Action {
 /// Judges and counts a packet.
 #[inline(always)]
 pub fn judge<P: Packet>(packet: &P) -> Action {
-    let Some(word) = CFG.get(CFG_WORD) else { return Action::Pass };
+    let Some(word) = CFG.get(CFG_WORD) else {
+        return Action::Pass;
+    };
     let word = ConfigWord(*word);
     if let Mode::Off = word.mode() {
         return Action::Pass;
     }
     let reason = ethernet(packet, word);
     count(reason);
-    if reason.drops() && enforces(word) { Action::Drop } else { Action::Pass }
+    if reason.drops() && enforces(word) {
+        Action::Drop
+    } else {
+        Action::Pass
+    }
 }
 
 /// Whether a drop is one now: past the deadline of an unconfirmed policy it is only counted.
@@ -80,14 +86,18 @@ fn is_tag(ethertype: u16) -> bool {
 
 #[inline(always)]
 fn ethernet<P: Packet>(packet: &P, word: ConfigWord) -> Reason {
-    let Some(header) = packet.load::<14>(0) else { return Reason::Malformed };
+    let Some(header) = packet.load::<14>(0) else {
+        return Reason::Malformed;
+    };
     let mut ethertype = u16::from_be_bytes([header[12], header[13]]);
     let mut at = ETHERNET;
     for _ in 0..TAGS_MAX {
         if !is_tag(ethertype) {
             break;
         }
-        let Some(tag) = packet.load::<4>(at) else { return Reason::Malformed };
+        let Some(tag) = packet.load::<4>(at) else {
+            return Reason::Malformed;
+        };
         ethertype = u16::from_be_bytes([tag[2], tag[3]]);
         at += TAG;
     }
@@ -107,7 +117,9 @@ enum Ends {
 
 #[inline(always)]
 fn ipv4<P: Packet>(packet: &P, at: u32, word: ConfigWord) -> Reason {
-    let Some(header) = packet.load::<20>(at) else { return Reason::Malformed };
+    let Some(header) = packet.load::<20>(at) else {
+        return Reason::Malformed;
+    };
     let header_length = u32::from(header[0] & 0xf) * 4;
     let total = u32::from(u16::from_be_bytes([header[2], header[3]]));
     if header[0] >> 4 != 4 || header_length < 20 || total < header_length {
@@ -123,7 +135,14 @@ fn ipv4<P: Packet>(packet: &P, at: u32, word: ConfigWord) -> Reason {
     let fragment = u16::from_be_bytes([header[6], header[7]]);
     let (offset, more) = (fragment & 0x1fff, fragment & 0x2000 != 0);
     match offset {
-        0 => tcp(packet, at + header_length, total - header_length, more, &ends, word),
+        0 => tcp(
+            packet,
+            at + header_length,
+            total - header_length,
+            more,
+            &ends,
+            word,
+        ),
         1 => if_local(&ends, word, Reason::TinyFragment),
         _ => later_fragment(&ends, word),
     }
@@ -131,12 +150,17 @@ fn ipv4<P: Packet>(packet: &P, at: u32, word: ConfigWord) -> Reason {
 
 #[inline(always)]
 fn ipv6<P: Packet>(packet: &P, at: u32, word: ConfigWord) -> Reason {
-    let Some(header) = packet.load::<40>(at) else { return Reason::Malformed };
+    let Some(header) = packet.load::<40>(at) else {
+        return Reason::Malformed;
+    };
     if header[0] >> 4 != 6 {
         return Reason::Malformed;
     }
     let payload = u32::from(u16::from_be_bytes([header[4], header[5]]));
-    let ends = Ends::V6 { source: sixteen(&header, 8), destination: sixteen(&header, 24) };
+    let ends = Ends::V6 {
+        source: sixteen(&header, 8),
+        destination: sixteen(&header, 24),
+    };
     let mut next = header[6];
     let mut offset = 0u32;
     let mut first_fragment = false;
@@ -152,7 +176,11 @@ fn ipv6<P: Packet>(packet: &P, at: u32, word: ConfigWord) -> Reason {
             44 => {
                 let field = u16::from_be_bytes([extension[2], extension[3]]);
                 if field >> 3 != 0 {
-                    return if can_be_tcp(extension[0]) { later_fragment(&ends, word) } else { Reason::NotTcp };
+                    return if can_be_tcp(extension[0]) {
+                        later_fragment(&ends, word)
+                    } else {
+                        Reason::NotTcp
+                    };
                 }
                 first_fragment = field & 1 != 0;
                 offset += 8;
@@ -164,16 +192,35 @@ fn ipv6<P: Packet>(packet: &P, at: u32, word: ConfigWord) -> Reason {
     }
     if next == TCP {
         // A payload length of 0 belongs to a jumbogram, whose length is in an option.
-        let left = if payload == 0 { u32::MAX } else { payload.saturating_sub(offset) };
-        return tcp(packet, at + IPV6_HEADER + (offset & 0xffff), left, first_fragment, &ends, word);
+        let left = if payload == 0 {
+            u32::MAX
+        } else {
+            payload.saturating_sub(offset)
+        };
+        return tcp(
+            packet,
+            at + IPV6_HEADER + (offset & 0xffff),
+            left,
+            first_fragment,
+            &ends,
+            word,
+        );
     }
-    if is_extension(next) { if_local(&ends, word, Reason::ExtensionChain) } else { Reason::NotTcp }
+    if is_extension(next) {
+        if_local(&ends, word, Reason::ExtensionChain)
+    } else {
+        Reason::NotTcp
+    }
 }
 
 /// What a header that cannot be reached is called.
 #[inline(always)]
 fn hidden(first_fragment: bool) -> Reason {
-    if first_fragment { Reason::TinyFragment } else { Reason::ExtensionChain }
+    if first_fragment {
+        Reason::TinyFragment
+    } else {
+        Reason::ExtensionChain
+    }
 }
 
 /// Extension headers that the stack walks over: hop-by-hop, routing, fragment, authentication, destination
@@ -201,18 +248,37 @@ fn sixteen(header: &[u8; 40], from: usize) -> [u8; 16] {
 
 /// A TCP header at `at`, of which the packet says that `left` bytes are there.
 #[inline(always)]
-fn tcp<P: Packet>(packet: &P, at: u32, left: u32, more_fragments: bool, ends: &Ends, word: ConfigWord) -> Reason {
-    let header = if left < TCP_HEADER_MIN { None } else { packet.load::<20>(at) };
+fn tcp<P: Packet>(
+    packet: &P,
+    at: u32,
+    left: u32,
+    more_fragments: bool,
+    ends: &Ends,
+    word: ConfigWord,
+) -> Reason {
+    let header = if left < TCP_HEADER_MIN {
+        None
+    } else {
+        packet.load::<20>(at)
+    };
     let Some(header) = header else {
-        let reason = if more_fragments { Reason::TinyFragment } else { Reason::TcpShort };
+        let reason = if more_fragments {
+            Reason::TinyFragment
+        } else {
+            Reason::TcpShort
+        };
         return if_local(ends, word, reason);
     };
     let port = u16::from_be_bytes([header[2], header[3]]);
-    let index = PORTS.get(u32::from(port)).map_or(0, |entry| port_index(*entry, word.slot()));
+    let index = PORTS
+        .get(u32::from(port))
+        .map_or(0, |entry| port_index(*entry, word.slot()));
     if index == 0 {
         return Reason::NotGated;
     }
-    let policy = POLICY.get(policy_entry(word.slot(), ATTACHMENT.load(), index)).map_or(0, |policy| *policy);
+    let policy = POLICY
+        .get(policy_entry(word.slot(), ATTACHMENT.load(), index))
+        .map_or(0, |policy| *policy);
     if policy == 0 {
         return Reason::NotGated;
     }
@@ -235,7 +301,11 @@ fn if_local(ends: &Ends, word: ConfigWord, reason: Reason) -> Reason {
         Ends::V6 { destination, .. } => *destination,
     };
     // SAFETY: the value is not read, only its presence.
-    if word.any_destination() || unsafe { LOCAL.get(&key) }.is_some() { reason } else { Reason::Transit }
+    if word.any_destination() || unsafe { LOCAL.get(&key) }.is_some() {
+        reason
+    } else {
+        Reason::Transit
+    }
 }
 
 #[inline(always)]
@@ -248,13 +318,21 @@ fn later_fragment(ends: &Ends, word: ConfigWord) -> Reason {
 
 #[inline(always)]
 fn source(ends: &Ends, word: ConfigWord, policy: u32) -> Reason {
-    let Some([set, flags]) = lookup(ends, word) else { return Reason::Source };
+    let Some([set, flags]) = lookup(ends, word) else {
+        return Reason::Source;
+    };
     if flags & SOURCE_FAILSAFE != 0 {
         return Reason::Failsafe;
     }
-    let Some(allowed) = ALLOWED.get(allowed_entry(word.slot(), policy)) else { return Reason::Internal };
+    let Some(allowed) = ALLOWED.get(allowed_entry(word.slot(), policy)) else {
+        return Reason::Internal;
+    };
     let bits = allowed[((set >> 6) & 63) as usize];
-    if (bits >> (set & 63)) & 1 == 1 { Reason::Allowed } else { Reason::Source }
+    if (bits >> (set & 63)) & 1 == 1 {
+        Reason::Allowed
+    } else {
+        Reason::Source
+    }
 }
 
 #[inline(always)]

@@ -82,7 +82,13 @@ pub enum Destination {
 
 impl ConfigWord {
     /// Packs a word.
-    pub const fn new(slot: u32, mode: Mode, fragments: Fragments, destination: Destination, generation: u32) -> Self {
+    pub const fn new(
+        slot: u32,
+        mode: Mode,
+        fragments: Fragments,
+        destination: Destination,
+        generation: u32,
+    ) -> Self {
         let strict = match fragments {
             Fragments::Pass => 0,
             Fragments::Strict => STRICT_FRAGMENTS,
@@ -275,7 +281,10 @@ mod tests {
                 for fragments in [Fragments::Pass, Fragments::Strict] {
                     for destination in [Destination::Local, Destination::Any] {
                         let word = ConfigWord::new(slot, mode, fragments, destination, u32::MAX);
-                        assert_eq!((word.slot(), word.mode(), word.generation()), (slot, mode, u32::MAX));
+                        assert_eq!(
+                            (word.slot(), word.mode(), word.generation()),
+                            (slot, mode, u32::MAX)
+                        );
                         assert_eq!(word.strict_fragments(), fragments == Fragments::Strict);
                         assert_eq!(word.any_destination(), destination == Destination::Any);
                     }
@@ -294,7 +303,10 @@ mod tests {
 
     #[test]
     fn map_indices_are_distinct_and_within_their_maps() {
-        assert_eq!(policy_entry(1, ATTACHMENTS_MAX - 1, GATED_PORTS_MAX - 1), POLICY_ENTRIES - 1);
+        assert_eq!(
+            policy_entry(1, ATTACHMENTS_MAX - 1, GATED_PORTS_MAX - 1),
+            POLICY_ENTRIES - 1
+        );
         assert_eq!(allowed_entry(1, POLICIES_MAX - 1), ALLOWED_ENTRIES - 1);
         assert!(Reason::ALL.iter().all(|reason| (*reason as u32) < REASONS_MAX));
         assert_eq!(counter_entry(1, Reason::NotIp), REASONS_MAX);

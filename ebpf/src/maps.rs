@@ -6,7 +6,8 @@ use aya_ebpf::{
     maps::{Array, HashMap, PerCpuArray},
 };
 use sallyport_ebpf::{
-    ALLOWED_ENTRIES, Allowed, CFG_ENTRIES, COUNTER_ENTRIES, LOCAL_MAX, POLICY_ENTRIES, PREFIXES_MAX, SourceValue,
+    ALLOWED_ENTRIES, Allowed, CFG_ENTRIES, COUNTER_ENTRIES, LOCAL_MAX, POLICY_ENTRIES, PREFIXES_MAX,
+    SourceValue,
 };
 
 const PREFIXES: usize = PREFIXES_MAX as usize;
