@@ -1,16 +1,16 @@
 //! The judgement of one packet: parse as far as needed, decide, count.
 //!
-//! What is not TCP to a gated port of this host passes; what hides whether it is, does not. The rows are
-//! those of the verdict table in ARCHITECTURE.md.
+//! What is not TCP to a gated port of this host passes; what hides whether it is, does not. Every path gives
+//! exactly one [`Reason`], so that the counters add up to the packets. It must not write to the packet.
 
 use crate::{
     maps::{ALLOWED, CFG, COUNTERS, LOCAL, POLICY, PORTS, SRC4, SRC6},
-    packet::Packet,
+    packet::{Length, Packet},
 };
 use aya_ebpf::{Global, btf_maps::lpm_trie::Key, helpers::generated::bpf_ktime_get_coarse_ns};
 use sallyport_ebpf::{
-    CFG_DEADLINE, CFG_WORD, ConfigWord, Mode, Reason, SOURCE_FAILSAFE, SourceValue, allowed_entry,
-    counter_entry, policy_entry, port_index,
+    CFG_DEADLINE, CFG_WORD, ConfigWord, Mode, Outcome, PolicyEntry, Reason, SOURCE_FAILSAFE, SourceValue,
+    allowed_entry, counter_entry, policy_entry, port_index,
 };
 
 /// The number of this attachment, set when the program is loaded.
@@ -20,22 +20,51 @@ static ATTACHMENT: Global<u32> = Global::new(0);
 const ETHERNET: u32 = 14;
 const IPV4: u16 = 0x0800;
 const IPV6: u16 = 0x86dd;
+const MPLS: u16 = 0x8847;
+const MPLS_MULTICAST: u16 = 0x8848;
 const TAGS_MAX: u32 = 2;
 const TAG: u32 = 4;
 const TCP: u8 = 6;
+const FRAGMENT: u8 = 44;
+const AUTHENTICATION: u8 = 51;
+const TCP_PORTS: u32 = 4;
 const TCP_HEADER_MIN: u32 = 20;
 const IPV6_HEADER: u32 = 40;
 const EXTENSIONS_MAX: u32 = 8;
+/// Eight extension headers are shorter than this; the verifier must see the bound.
+const EXTENSIONS_MASK: u32 = 0x7fff;
 
 /// What happens to the packet.
-pub enum Action {
+pub(crate) enum Action {
     Pass,
     Drop,
 }
 
+/// What stands before the IP header.
+pub(crate) enum Link {
+    Ethernet,
+    /// Nothing; the device says what follows.
+    None {
+        protocol: u16,
+    },
+}
+
+/// Where a packet comes from and goes to.
+enum Ends {
+    V4 { source: [u8; 4], destination: [u8; 4] },
+    V6 { source: [u8; 16], destination: [u8; 16] },
+}
+
+/// Whether more fragments follow this part of the packet.
+#[derive(Clone, Copy)]
+enum Part {
+    Whole,
+    FirstFragment,
+}
+
 /// Judges and counts a packet.
 #[inline(always)]
-pub fn judge<P: Packet>(packet: &P) -> Action {
+pub(crate) fn judge<P: Packet>(packet: &P, link: Link) -> Action {
     let Some(word) = CFG.get(CFG_WORD) else {
         return Action::Pass;
     };
@@ -43,24 +72,32 @@ pub fn judge<P: Packet>(packet: &P) -> Action {
     if let Mode::Off = word.mode() {
         return Action::Pass;
     }
-    let reason = ethernet(packet, word);
-    count(reason);
-    if reason.drops() && enforces(word) {
-        Action::Drop
-    } else {
-        Action::Pass
+    let reason = match link {
+        Link::Ethernet => ethernet(packet, word),
+        Link::None { protocol } => bare(packet, protocol, word),
+    };
+    if !reason.drops() {
+        count(reason, Outcome::Enforced);
+        return Action::Pass;
+    }
+    let outcome = outcome(word);
+    count(reason, outcome);
+    match outcome {
+        Outcome::Enforced => Action::Drop,
+        Outcome::Observed => Action::Pass,
     }
 }
 
-/// Whether a drop is one now: past the deadline of an unconfirmed policy it is only counted.
+/// What a drop comes to now: past the deadline of an unconfirmed policy it is only counted.
 #[inline(always)]
-fn enforces(word: ConfigWord) -> bool {
+fn outcome(word: ConfigWord) -> Outcome {
     if let Mode::Observe = word.mode() {
-        return false;
+        return Outcome::Observed;
     }
     match CFG.get(CFG_DEADLINE) {
-        None | Some(0) => true,
-        Some(deadline) => now() <= *deadline,
+        None | Some(0) => Outcome::Enforced,
+        Some(deadline) if now() <= *deadline => Outcome::Enforced,
+        Some(_) => Outcome::Observed,
     }
 }
 
@@ -72,8 +109,8 @@ fn now() -> u64 {
 }
 
 #[inline(always)]
-fn count(reason: Reason) {
-    if let Some(counter) = COUNTERS.get_ptr_mut(counter_entry(ATTACHMENT.load(), reason)) {
+fn count(reason: Reason, outcome: Outcome) {
+    if let Some(counter) = COUNTERS.get_ptr_mut(counter_entry(ATTACHMENT.load(), reason, outcome)) {
         // SAFETY: the element is this CPU's own, and programs are not preempted by themselves here.
         unsafe { *counter += 1 };
     }
@@ -86,10 +123,10 @@ fn is_tag(ethertype: u16) -> bool {
 
 #[inline(always)]
 fn ethernet<P: Packet>(packet: &P, word: ConfigWord) -> Reason {
-    let Some(header) = packet.load::<14>(0) else {
+    let Some(kind) = packet.load::<2>(ETHERNET - 2) else {
         return Reason::Malformed;
     };
-    let mut ethertype = u16::from_be_bytes([header[12], header[13]]);
+    let mut ethertype = u16::from_be_bytes(kind);
     let mut at = ETHERNET;
     for _ in 0..TAGS_MAX {
         if !is_tag(ethertype) {
@@ -109,10 +146,21 @@ fn ethernet<P: Packet>(packet: &P, word: ConfigWord) -> Reason {
     }
 }
 
-/// Where a packet comes from and goes to.
-enum Ends {
-    V4 { source: [u8; 4], destination: [u8; 4] },
-    V6 { source: [u8; 16], destination: [u8; 16] },
+/// A packet of a device without a link layer. Its version nibble decides, but for MPLS, whose label can look
+/// like one: a device delivers IP by what it says, and it says IP for everything else that passes here.
+#[inline(always)]
+fn bare<P: Packet>(packet: &P, protocol: u16, word: ConfigWord) -> Reason {
+    if matches!(protocol, MPLS | MPLS_MULTICAST) {
+        return Reason::NotIp;
+    }
+    let Some([first]) = packet.load::<1>(0) else {
+        return Reason::Malformed;
+    };
+    match first >> 4 {
+        4 => ipv4(packet, 0, word),
+        6 => ipv6(packet, 0, word),
+        _ => Reason::Malformed,
+    }
 }
 
 #[inline(always)]
@@ -121,8 +169,14 @@ fn ipv4<P: Packet>(packet: &P, at: u32, word: ConfigWord) -> Reason {
         return Reason::Malformed;
     };
     let header_length = u32::from(header[0] & 0xf) * 4;
-    let total = u32::from(u16::from_be_bytes([header[2], header[3]]));
-    if header[0] >> 4 != 4 || header_length < 20 || total < header_length {
+    if header[0] >> 4 != 4 || header_length < 20 || at + header_length > packet.len() {
+        return Reason::Malformed;
+    }
+    let total = match u32::from(u16::from_be_bytes([header[2], header[3]])) {
+        0 if matches!(packet.length(), Length::Joined) => u32::MAX,
+        stated => stated,
+    };
+    if total < header_length {
         return Reason::Malformed;
     }
     if header[9] != TCP {
@@ -133,17 +187,22 @@ fn ipv4<P: Packet>(packet: &P, at: u32, word: ConfigWord) -> Reason {
         destination: [header[16], header[17], header[18], header[19]],
     };
     let fragment = u16::from_be_bytes([header[6], header[7]]);
-    let (offset, more) = (fragment & 0x1fff, fragment & 0x2000 != 0);
-    match offset {
+    let part = if fragment & 0x2000 != 0 {
+        Part::FirstFragment
+    } else {
+        Part::Whole
+    };
+    match fragment & 0x1fff {
         0 => tcp(
             packet,
             at + header_length,
             total - header_length,
-            more,
+            part,
             &ends,
             word,
         ),
-        1 => if_local(&ends, word, Reason::TinyFragment),
+        // Eight bytes in: it would overwrite the flags of the header that was judged (RFC 3128).
+        1 => unless_transit(&ends, word, Reason::TinyFragment),
         _ => later_fragment(&ends, word),
     }
 }
@@ -156,83 +215,77 @@ fn ipv6<P: Packet>(packet: &P, at: u32, word: ConfigWord) -> Reason {
     if header[0] >> 4 != 6 {
         return Reason::Malformed;
     }
-    let payload = u32::from(u16::from_be_bytes([header[4], header[5]]));
+    let payload = match u32::from(u16::from_be_bytes([header[4], header[5]])) {
+        0 if matches!(packet.length(), Length::Joined) => u32::MAX,
+        stated => stated,
+    };
     let ends = Ends::V6 {
         source: sixteen(&header, 8),
         destination: sixteen(&header, 24),
     };
     let mut next = header[6];
     let mut offset = 0u32;
-    let mut first_fragment = false;
+    let mut part = Part::Whole;
     for _ in 0..EXTENSIONS_MAX {
         if !is_extension(next) {
             break;
         }
-        let Some(extension) = packet.load::<8>(at + IPV6_HEADER + (offset & 0xffff)) else {
-            return if_local(&ends, word, hidden(first_fragment));
+        let extension = packet.load::<8>(at + IPV6_HEADER + (offset & EXTENSIONS_MASK));
+        let Some(extension) = extension.filter(|_| offset + 8 <= payload) else {
+            return unless_transit(&ends, word, hidden(part));
         };
         let units = u32::from(extension[1]);
         match next {
-            44 => {
+            FRAGMENT => {
                 let field = u16::from_be_bytes([extension[2], extension[3]]);
                 if field >> 3 != 0 {
-                    return if can_be_tcp(extension[0]) {
+                    return if can_lead_to_tcp(extension[0]) {
                         later_fragment(&ends, word)
                     } else {
                         Reason::NotTcp
                     };
                 }
-                first_fragment = field & 1 != 0;
+                if field & 1 != 0 {
+                    part = Part::FirstFragment;
+                }
                 offset += 8;
             }
-            51 => offset += (units + 2) * 4,
+            AUTHENTICATION => offset += (units + 2) * 4,
             _ => offset += (units + 1) * 8,
         }
         next = extension[0];
     }
     if next == TCP {
-        // A payload length of 0 belongs to a jumbogram, whose length is in an option.
-        let left = if payload == 0 {
-            u32::MAX
-        } else {
-            payload.saturating_sub(offset)
-        };
-        return tcp(
-            packet,
-            at + IPV6_HEADER + (offset & 0xffff),
-            left,
-            first_fragment,
-            &ends,
-            word,
-        );
+        let at = at + IPV6_HEADER + (offset & EXTENSIONS_MASK);
+        return tcp(packet, at, payload.saturating_sub(offset), part, &ends, word);
     }
-    if is_extension(next) {
-        if_local(&ends, word, Reason::ExtensionChain)
+    if can_lead_to_tcp(next) {
+        unless_transit(&ends, word, Reason::ExtensionChain)
     } else {
         Reason::NotTcp
     }
 }
 
-/// What a header that cannot be reached is called.
+/// What a header that cannot be reached is called (RFC 7112 wants all of them in the first fragment).
 #[inline(always)]
-fn hidden(first_fragment: bool) -> Reason {
-    if first_fragment {
-        Reason::TinyFragment
-    } else {
-        Reason::ExtensionChain
+fn hidden(part: Part) -> Reason {
+    match part {
+        Part::Whole => Reason::ExtensionChain,
+        Part::FirstFragment => Reason::TinyFragment,
     }
 }
 
-/// Extension headers that the stack walks over: hop-by-hop, routing, fragment, authentication, destination
+/// Extension headers that can be walked over: hop-by-hop, routing, fragment, authentication, destination
 /// options, mobility, host identity, shim6.
 #[inline(always)]
 fn is_extension(next: u8) -> bool {
-    matches!(next, 0 | 43 | 44 | 51 | 60 | 135 | 139 | 140)
+    matches!(next, 0 | 43 | FRAGMENT | AUTHENTICATION | 60 | 135 | 139 | 140)
 }
 
+/// Whether TCP may follow a header. The two for experiments may have any shape (RFC 4727).
 #[inline(always)]
-fn can_be_tcp(next: u8) -> bool {
-    next == TCP || is_extension(next)
+fn can_lead_to_tcp(next: u8) -> bool {
+    next == TCP || is_extension(next) || matches!(next, 253 | 254)
 }
 
 #[inline(always)]
@@ -248,70 +301,86 @@ fn sixteen(header: &[u8; 40], from: usize) -> [u8; 16] {
 
 /// A TCP header at `at`, of which the packet says that `left` bytes are there.
 #[inline(always)]
-fn tcp<P: Packet>(
-    packet: &P,
-    at: u32,
-    left: u32,
-    more_fragments: bool,
-    ends: &Ends,
-    word: ConfigWord,
-) -> Reason {
-    let header = if left < TCP_HEADER_MIN {
+fn tcp<P: Packet>(packet: &P, at: u32, left: u32, part: Part, ends: &Ends, word: ConfigWord) -> Reason {
+    let short = match part {
+        Part::Whole => Reason::TcpShort,
+        Part::FirstFragment => Reason::TinyFragment,
+    };
+    let ports = if left < TCP_PORTS {
         None
     } else {
-        packet.load::<20>(at)
+        packet.load::<4>(at)
     };
-    let Some(header) = header else {
-        let reason = if more_fragments {
-            Reason::TinyFragment
-        } else {
-            Reason::TcpShort
-        };
-        return if_local(ends, word, reason);
+    let Some(ports) = ports else {
+        return unless_transit(ends, word, short);
     };
-    let port = u16::from_be_bytes([header[2], header[3]]);
+    let port = u16::from_be_bytes([ports[2], ports[3]]);
     let index = PORTS
         .get(u32::from(port))
         .map_or(0, |entry| port_index(*entry, word.slot()));
     if index == 0 {
         return Reason::NotGated;
     }
-    let policy = POLICY
-        .get(policy_entry(word.slot(), ATTACHMENT.load(), index))
-        .map_or(0, |policy| *policy);
-    if policy == 0 {
+    let Some(entry) = POLICY.get(policy_entry(word.slot(), ATTACHMENT.load(), index)) else {
+        return Reason::Internal;
+    };
+    let entry = PolicyEntry(*entry);
+    if entry.policy() == 0 {
         return Reason::NotGated;
     }
-    if header[12] >> 4 < 5 {
-        return if_local(ends, word, Reason::TcpShort);
+    if let Some(reason) = passes_by(ends, entry) {
+        return reason;
     }
-    if_local(ends, word, source(ends, word, policy))
+    let offset = if left < TCP_HEADER_MIN {
+        None
+    } else {
+        packet.load::<8>(at + 12)
+    };
+    match offset {
+        Some([first, ..]) if first >> 4 >= 5 => source(ends, word, entry.policy()),
+        _ => short,
+    }
 }
 
-/// `reason` where the packet is for this host, else why it passes.
+/// `reason` for a packet that hides its port, unless it is for another host.
 #[inline(always)]
-fn if_local(ends: &Ends, word: ConfigWord, reason: Reason) -> Reason {
+fn unless_transit(ends: &Ends, word: ConfigWord, reason: Reason) -> Reason {
+    match POLICY.get(policy_entry(word.slot(), ATTACHMENT.load(), 0)) {
+        None => Reason::Internal,
+        Some(entry) => passes_by(ends, PolicyEntry(*entry)).unwrap_or(reason),
+    }
+}
+
+/// Why a packet's destination is none to judge.
+#[inline(always)]
+fn passes_by(ends: &Ends, entry: PolicyEntry) -> Option<Reason> {
     let key = match ends {
-        Ends::V4 { destination, .. } if destination[0] >= 224 => return Reason::Multicast,
-        Ends::V6 { destination, .. } if destination[0] == 0xff => return Reason::Multicast,
+        Ends::V4 { destination, .. } if is_group(*destination) => return Some(Reason::Multicast),
+        Ends::V6 { destination, .. } if destination[0] == 0xff => return Some(Reason::Multicast),
         Ends::V4 { destination, .. } => {
             let d = destination;
             [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff, d[0], d[1], d[2], d[3]]
         }
         Ends::V6 { destination, .. } => *destination,
     };
-    // SAFETY: the value is not read, only its presence.
-    if word.any_destination() || unsafe { LOCAL.get(&key) }.is_some() {
-        reason
-    } else {
-        Reason::Transit
-    }
+    // SAFETY: only the presence of the element is looked at, never its value.
+    let local = entry.any_destination() || unsafe { LOCAL.get(&key) }.is_some();
+    if local { None } else { Some(Reason::Transit) }
+}
+
+/// A group or everybody. Class E is left out: the stack takes its addresses as its own.
+#[inline(always)]
+fn is_group(destination: [u8; 4]) -> bool {
+    matches!(destination[0], 224..=239) || destination == [0xff; 4]
 }
 
 #[inline(always)]
 fn later_fragment(ends: &Ends, word: ConfigWord) -> Reason {
     if word.strict_fragments() && lookup(ends, word).is_none() {
-        return if_local(ends, word, Reason::StrictFragment);
+        return match unless_transit(ends, word, Reason::StrictFragment) {
+            Reason::Multicast | Reason::Transit => Reason::LaterFragment,
+            reason => reason,
+        };
     }
     Reason::LaterFragment
 }

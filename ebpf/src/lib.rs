@@ -59,7 +59,6 @@ const SLOT: u64 = 1;
 const MODE_SHIFT: u32 = 1;
 const MODE_MASK: u64 = 0b11;
 const STRICT_FRAGMENTS: u64 = 1 << 3;
-const ANY_DESTINATION: u64 = 1 << 4;
 const GENERATION_SHIFT: u32 = 32;
 
 /// What becomes of later fragments.
@@ -82,26 +81,15 @@ pub enum Destination {
 
 impl ConfigWord {
     /// Packs a word.
-    pub const fn new(
-        slot: u32,
-        mode: Mode,
-        fragments: Fragments,
-        destination: Destination,
-        generation: u32,
-    ) -> Self {
+    pub const fn new(slot: u32, mode: Mode, fragments: Fragments, generation: u32) -> Self {
         let strict = match fragments {
             Fragments::Pass => 0,
             Fragments::Strict => STRICT_FRAGMENTS,
-        };
-        let any = match destination {
-            Destination::Local => 0,
-            Destination::Any => ANY_DESTINATION,
         };
         Self(
             (slot as u64 & SLOT)
                 | ((mode as u64) << MODE_SHIFT)
                 | strict
-                | any
                 | ((generation as u64) << GENERATION_SHIFT),
         )
     }
@@ -128,15 +116,41 @@ impl ConfigWord {
         self.0 & STRICT_FRAGMENTS != 0
     }
 
+    /// How often the word was written.
+    pub const fn generation(self) -> u32 {
+        (self.0 >> GENERATION_SHIFT) as u32
+    }
+}
+
+/// An entry of the map `POLICY`: the policy of a gated port on an attachment, and which destinations are judged.
+///
+/// Entry 0 of an attachment belongs to no port: it says which destinations are judged where a packet hides its
+/// port.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PolicyEntry(pub u32);
+
+const ANY_DESTINATION: u32 = 1 << 31;
+
+impl PolicyEntry {
+    /// Packs an entry; policy 0 is "not gated here".
+    pub const fn new(policy: u32, destination: Destination) -> Self {
+        let any = match destination {
+            Destination::Local => 0,
+            Destination::Any => ANY_DESTINATION,
+        };
+        Self((policy & (POLICIES_MAX - 1)) | any)
+    }
+
+    /// The policy's identifier.
+    #[inline(always)]
+    pub const fn policy(self) -> u32 {
+        self.0 & (POLICIES_MAX - 1)
+    }
+
     /// Whether packets to other hosts are judged too.
     #[inline(always)]
     pub const fn any_destination(self) -> bool {
         self.0 & ANY_DESTINATION != 0
-    }
-
-    /// How often the word was written.
-    pub const fn generation(self) -> u32 {
-        (self.0 >> GENERATION_SHIFT) as u32
     }
 }
 
@@ -171,16 +185,26 @@ pub const fn allowed_entry(slot: u32, policy: u32) -> u32 {
 /// Entries of the map `ALLOWED`.
 pub const ALLOWED_ENTRIES: u32 = 2 * POLICIES_MAX;
 
+/// What a reason to drop came to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u32)]
+pub enum Outcome {
+    /// It was acted on (a reason to pass always is).
+    Enforced = 0,
+    /// The packet passed all the same: observe mode, or an unconfirmed policy past its deadline.
+    Observed = 1,
+}
+
 /// Index of the map `COUNTERS`.
 #[inline(always)]
-pub const fn counter_entry(attachment: u32, reason: Reason) -> u32 {
-    (attachment & (ATTACHMENTS_MAX - 1)) * REASONS_MAX + reason as u32
+pub const fn counter_entry(attachment: u32, reason: Reason, outcome: Outcome) -> u32 {
+    ((attachment & (ATTACHMENTS_MAX - 1)) * 2 + outcome as u32) * REASONS_MAX + reason as u32
 }
 
 /// Room for reasons, more than there are.
 pub const REASONS_MAX: u32 = 32;
 /// Entries of the map `COUNTERS`.
-pub const COUNTER_ENTRIES: u32 = ATTACHMENTS_MAX * REASONS_MAX;
+pub const COUNTER_ENTRIES: u32 = ATTACHMENTS_MAX * 2 * REASONS_MAX;
 
 /// Why a packet passed or was dropped. Numbers are part of the layout.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -279,16 +303,24 @@ mod tests {
         for slot in [0, 1] {
             for mode in [Mode::Off, Mode::Observe, Mode::Enforce] {
                 for fragments in [Fragments::Pass, Fragments::Strict] {
-                    for destination in [Destination::Local, Destination::Any] {
-                        let word = ConfigWord::new(slot, mode, fragments, destination, u32::MAX);
-                        assert_eq!(
-                            (word.slot(), word.mode(), word.generation()),
-                            (slot, mode, u32::MAX)
-                        );
-                        assert_eq!(word.strict_fragments(), fragments == Fragments::Strict);
-                        assert_eq!(word.any_destination(), destination == Destination::Any);
-                    }
+                    let word = ConfigWord::new(slot, mode, fragments, u32::MAX);
+                    assert_eq!(
+                        (word.slot(), word.mode(), word.generation()),
+                        (slot, mode, u32::MAX)
+                    );
+                    assert_eq!(word.strict_fragments(), fragments == Fragments::Strict);
                 }
+            }
+        }
+    }
+
+    #[test]
+    fn a_policy_entry_keeps_policy_and_destination_apart() {
+        for destination in [Destination::Local, Destination::Any] {
+            for policy in [0, 1, POLICIES_MAX - 1] {
+                let entry = PolicyEntry::new(policy, destination);
+                assert_eq!(entry.policy(), policy);
+                assert_eq!(entry.any_destination(), destination == Destination::Any);
             }
         }
     }
@@ -309,6 +341,11 @@ mod tests {
         );
         assert_eq!(allowed_entry(1, POLICIES_MAX - 1), ALLOWED_ENTRIES - 1);
         assert!(Reason::ALL.iter().all(|reason| (*reason as u32) < REASONS_MAX));
-        assert_eq!(counter_entry(1, Reason::NotIp), REASONS_MAX);
+        assert_eq!(counter_entry(0, Reason::NotIp, Outcome::Observed), REASONS_MAX);
+        assert_eq!(
+            counter_entry(1, Reason::NotIp, Outcome::Enforced),
+            2 * REASONS_MAX
+        );
+        assert!(counter_entry(ATTACHMENTS_MAX - 1, Reason::Internal, Outcome::Observed) < COUNTER_ENTRIES);
     }
 }

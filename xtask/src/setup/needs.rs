@@ -1,0 +1,233 @@
+//! What the verbs need from the machine: how to see that it is there, and the packages that bring it.
+//!
+//! A table and its lookup; nothing is installed here.
+
+use std::path::Path;
+
+use crate::tasks;
+
+/// Which verbs use a thing.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Group {
+    /// Compiling the workspace.
+    Build,
+    /// The peers of the demo.
+    Demo,
+    /// More peers, for tests and benchmarks.
+    Test,
+    /// Making and judging packages.
+    Package,
+    /// Debian's BPF compiler and linker.
+    Bpf,
+}
+
+/// How one sees that a thing is there.
+#[derive(Clone, Copy, Debug)]
+enum Probe {
+    /// A program of this name, from whatever source.
+    Tool(&'static str),
+    /// A file or folder.
+    Path(&'static str),
+}
+
+/// One thing that the machine must have.
+#[derive(Debug)]
+pub(super) struct Need {
+    pub(super) what: &'static str,
+    pub(super) why: &'static str,
+    pub(super) apt: &'static str,
+    pub(super) dnf: &'static str,
+    group: Group,
+    probe: Probe,
+}
+
+const fn tool(
+    group: Group,
+    name: &'static str,
+    why: &'static str,
+    apt: &'static str,
+    dnf: &'static str,
+) -> Need {
+    Need {
+        what: name,
+        why,
+        apt,
+        dnf,
+        group,
+        probe: Probe::Tool(name),
+    }
+}
+
+const fn path(
+    group: Group,
+    name: &'static str,
+    why: &'static str,
+    apt: &'static str,
+    dnf: &'static str,
+) -> Need {
+    Need {
+        what: name,
+        why,
+        apt,
+        dnf,
+        group,
+        probe: Probe::Path(name),
+    }
+}
+
+const NEEDS: &[Need] = &[
+    tool(
+        Group::Build,
+        "cc",
+        "links Rust programs and builds aws-lc",
+        "gcc",
+        "gcc",
+    ),
+    path(
+        Group::Build,
+        "/usr/include/stdlib.h",
+        "builds aws-lc",
+        "libc6-dev",
+        "glibc-devel",
+    ),
+    tool(Group::Demo, "nginx", "backend", "nginx-light", "nginx"),
+    tool(
+        Group::Demo,
+        "haproxy",
+        "load balancer with PROXY protocol",
+        "haproxy",
+        "haproxy",
+    ),
+    tool(Group::Demo, "curl", "client", "curl", "curl"),
+    tool(Group::Demo, "openssl", "TLS client", "openssl", "openssl"),
+    tool(Group::Demo, "ip", "network namespaces", "iproute2", "iproute"),
+    tool(
+        Group::Demo,
+        "nsenter",
+        "enters network namespaces",
+        "util-linux",
+        "util-linux",
+    ),
+    tool(Group::Demo, "ps", "shows processes", "procps", "procps-ng"),
+    tool(Group::Test, "h2load", "HTTP/2 load", "nghttp2-client", "nghttp2"),
+    tool(Group::Test, "wrk", "HTTP/1.1 load", "wrk", "wrk"),
+    tool(Group::Test, "nft", "DNAT in tests", "nftables", "nftables"),
+    tool(
+        Group::Test,
+        "tcpdump",
+        "watches packets in tests",
+        "tcpdump",
+        "tcpdump",
+    ),
+    tool(Group::Package, "dpkg-deb", "builds the deb", "dpkg", "dpkg"),
+    tool(
+        Group::Package,
+        "dpkg-shlibdeps",
+        "finds the deb's dependencies",
+        "dpkg-dev",
+        "dpkg-dev",
+    ),
+    tool(Group::Package, "rpmbuild", "builds the rpm", "rpm", "rpm-build"),
+    tool(
+        Group::Package,
+        "strip",
+        "strips the packaged binary",
+        "binutils",
+        "binutils",
+    ),
+    tool(Group::Package, "man", "judges the man page", "man-db", "man-db"),
+    tool(
+        Group::Package,
+        "systemd-analyze",
+        "judges the units",
+        "systemd",
+        "systemd",
+    ),
+    path(
+        Group::Bpf,
+        "/usr/bin/rustc",
+        "compiles the BPF programs",
+        "rustc-web",
+        "rust",
+    ),
+    path(
+        Group::Bpf,
+        "/usr/lib/rustlib/bpfel-unknown-none",
+        "`core` for BPF",
+        "libstd-rust-web-dev-bpf",
+        "rust-src",
+    ),
+    path(
+        Group::Bpf,
+        "/usr/lib/llvm-22/include/llvm-c/Core.h",
+        "links the BPF programs",
+        "llvm-22-dev",
+        "llvm-devel",
+    ),
+    path(
+        Group::Bpf,
+        "/usr/lib/llvm-22/lib/libPolly.a",
+        "links the BPF programs",
+        "libpolly-22-dev",
+        "llvm-devel",
+    ),
+    path(
+        Group::Bpf,
+        "/usr/include/zlib.h",
+        "links bpf-linker",
+        "zlib1g-dev",
+        "zlib-devel",
+    ),
+    path(
+        Group::Bpf,
+        "/usr/include/zstd.h",
+        "links bpf-linker",
+        "libzstd-dev",
+        "libzstd-devel",
+    ),
+    tool(Group::Bpf, "c++", "links bpf-linker", "g++", "gcc-c++"),
+];
+
+/// The needs of these groups that the machine does not meet.
+pub(super) fn missing(groups: &[Group]) -> Vec<&'static Need> {
+    NEEDS
+        .iter()
+        .filter(|need| groups.contains(&need.group) && !present(need.probe))
+        .collect()
+}
+
+fn present(probe: Probe) -> bool {
+    match probe {
+        Probe::Tool(name) => tasks::find_tool(name).is_some(),
+        Probe::Path(name) => Path::new(name).exists(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Group, NEEDS, Probe, missing, present};
+
+    #[test]
+    fn what_is_not_there_is_seen_as_missing() {
+        assert!(!present(Probe::Tool("no-such-tool-of-sallyport")));
+        assert!(!present(Probe::Path("/no/such/folder")));
+        assert!(present(Probe::Tool("sh")));
+        assert!(present(Probe::Path("/proc")));
+    }
+
+    #[test]
+    fn every_need_names_its_packages_and_its_reason() {
+        for need in NEEDS {
+            assert!(
+                !need.apt.is_empty() && !need.dnf.is_empty() && !need.why.is_empty(),
+                "{need:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn no_group_means_nothing_is_missing() {
+        assert!(missing(&[]).is_empty());
+        assert!(NEEDS.iter().any(|need| need.group == Group::Bpf));
+    }
+}

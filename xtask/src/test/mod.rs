@@ -1,0 +1,133 @@
+//! `cargo xtask test`: all tests, summed into one last line `N passed, N failed, N skipped`.
+//!
+//! It runs and counts; it must not know any test.
+
+mod tally;
+
+use std::io::{BufRead, BufReader, Read};
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::sync::mpsc;
+use std::thread;
+
+use anyhow::{Context, Result, bail};
+
+use crate::demo::build_gateway;
+use crate::tasks;
+use crate::test::tally::{Stream, Tally};
+
+/// What a skipped test means.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Skips {
+    /// A developer's machine may lack something.
+    Allowed,
+    /// CI must have everything.
+    Refused,
+}
+
+impl Skips {
+    /// As the variable `CI` says.
+    pub(crate) fn from_env() -> Self {
+        if tasks::in_ci() {
+            Self::Refused
+        } else {
+            Self::Allowed
+        }
+    }
+}
+
+/// Builds the binary under test and runs every test whose name contains `filter`.
+///
+/// # Errors
+/// A test that failed, a test program that did not end well, or a skip where skips are refused.
+pub(crate) fn run(filter: Option<&str>, skips: Skips) -> Result<()> {
+    let binary = build_gateway()?;
+    let mut tally = Tally::default();
+    let near = run_tests(
+        &["--workspace", "--exclude", "sallyport-tests"],
+        filter,
+        &binary,
+        &mut tally,
+    );
+    let far = run_tests(&["--package", "sallyport-tests"], filter, &binary, &mut tally);
+    let broken = near.and(far);
+    for skipped in tally.reasons() {
+        println!("{skipped}");
+    }
+    if let Err(error) = &broken {
+        eprintln!("xtask: {error:#}");
+        tally.count_broken_program();
+    }
+    // The last line on standard output, and alone there: CI reads it.
+    println!("{tally}");
+    if tally.failed() > 0 {
+        bail!("tests failed");
+    }
+    if skips == Skips::Refused && tally.skipped() > 0 {
+        bail!("tests were skipped, and under CI a machine must have what they need: `cargo xtask setup`");
+    }
+    Ok(())
+}
+
+/// Runs the tests of some packages; their lines go to the terminal and into the tally.
+fn run_tests(packages: &[&str], filter: Option<&str>, binary: &Path, tally: &mut Tally) -> Result<()> {
+    let mut command = tasks::cargo();
+    command
+        .args(["test", "--locked", "--no-fail-fast"])
+        .args(packages)
+        .env("SALLYPORT_BIN", binary);
+    command.args(filter).args(["--", "--show-output"]);
+    println!("+ {}", tasks::shown(&command));
+    let failed_before = tally.failed();
+    let status = stream(&mut command, tally)?;
+    if !status && tally.failed() == failed_before {
+        bail!(
+            "`{}` failed without a failed test: a build error or a crash",
+            tasks::shown(&command)
+        );
+    }
+    Ok(())
+}
+
+/// Runs a command whose lines are shown and counted as they come; returns whether it ended well.
+fn stream(command: &mut Command, tally: &mut Tally) -> Result<bool> {
+    let mut child = command
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .context("cargo does not start")?;
+    let stdout = child.stdout.take().context("the child has no standard output")?;
+    let stderr = child.stderr.take().context("the child has no standard error")?;
+    // Two pipes fill independently, so each has a reader; the channel holds at most a few lines.
+    let (sender, lines) = mpsc::sync_channel(64);
+    let other = sender.clone();
+    let readers = [
+        thread::spawn(move || forward(Stream::Output, stdout, &sender)),
+        thread::spawn(move || forward(Stream::Errors, stderr, &other)),
+    ];
+    for (stream, line) in lines {
+        if tally.takes(stream, &line) {
+            println!("{line}");
+        }
+    }
+    for reader in readers {
+        reader
+            .join()
+            .map_err(|_| anyhow::anyhow!("a reader of test output panicked"))?;
+    }
+    Ok(child.wait()?.success())
+}
+
+fn forward(stream: Stream, pipe: impl Read, lines: &mpsc::SyncSender<(Stream, String)>) {
+    let mut reader = BufReader::new(pipe);
+    let mut line = Vec::new();
+    while reader.read_until(b'\n', &mut line).is_ok_and(|read| read > 0) {
+        let text = String::from_utf8_lossy(&line)
+            .trim_end_matches(['\n', '\r'])
+            .to_owned();
+        if lines.send((stream, text)).is_err() {
+            return;
+        }
+        line.clear();
+    }
+}
