@@ -6,6 +6,7 @@
 pub mod case;
 pub mod certs;
 pub mod curl;
+pub mod fragments;
 pub mod gate;
 pub mod gateway;
 pub mod h2load;
@@ -16,5 +17,6 @@ pub mod nginx;
 pub mod openssl;
 pub mod process;
 pub mod raw_client;
+pub mod raw_relay;
 pub mod raw_server;
 pub mod wait;

@@ -8,6 +8,17 @@ use std::fmt::Write;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+/// What nginx speaks.
+#[derive(Clone, Debug)]
+pub enum Serves {
+    /// HTTP/1.1.
+    Plain,
+    /// HTTP/2 in the clear, by prior knowledge only.
+    H2c,
+    /// HTTP/2 or HTTP/1.1 over TLS, by ALPN.
+    Tls(NginxTls),
+}
+
 /// How nginx serves TLS.
 #[derive(Clone, Debug)]
 pub struct NginxTls {
@@ -29,12 +40,12 @@ impl Nginx {
     ///
     /// # Errors
     /// Where it does not come up.
-    pub fn start(ns: &Ns, name: &str, port: u16, tls: Option<&NginxTls>) -> Result<Nginx> {
+    pub fn start(ns: &Ns, name: &str, port: u16, serves: &Serves) -> Result<Nginx> {
         let root = ns.fresh(&format!("nginx-{name}"), "d");
         let files = root.join("files");
         std::fs::create_dir_all(&files)?;
         let conf = root.join("nginx.conf");
-        std::fs::write(&conf, configuration(&root, name, port, tls))?;
+        std::fs::write(&conf, configuration(&root, name, port, serves))?;
         let spawn = Spawn::new(&format!("nginx-{name}"), "nginx")
             .arg("-e")
             .arg("stderr")
@@ -60,7 +71,7 @@ impl Nginx {
     }
 }
 
-fn configuration(root: &Path, name: &str, port: u16, tls: Option<&NginxTls>) -> String {
+fn configuration(root: &Path, name: &str, port: u16, serves: &Serves) -> String {
     let mut out = String::from("daemon off;\nuser root;\nworker_processes 1;\nerror_log stderr notice;\n");
     let at = root.display();
     let _ = write!(
@@ -70,13 +81,17 @@ fn configuration(root: &Path, name: &str, port: u16, tls: Option<&NginxTls>) -> 
     for kind in ["client_body", "proxy", "fastcgi", "uwsgi", "scgi"] {
         let _ = writeln!(out, "{kind}_temp_path {at}/{kind};");
     }
-    let flags = if tls.is_some() { " ssl http2" } else { "" };
+    let flags = match serves {
+        Serves::Plain => "",
+        Serves::H2c => " http2",
+        Serves::Tls(_) => " ssl http2",
+    };
     out.push_str("client_max_body_size 0;\nkeepalive_requests 1000000;\nkeepalive_timeout 75s;\n");
     let _ = write!(
         out,
         "server {{\nlisten {port}{flags};\nlisten [::]:{port}{flags} ipv6only=on;\n"
     );
-    if let Some(tls) = tls {
+    if let Serves::Tls(tls) = serves {
         let (cert, key) = (tls.identity.cert.display(), tls.identity.key.display());
         let _ = writeln!(
             out,

@@ -28,6 +28,8 @@ pub mod alert {
     pub const HANDSHAKE_FAILURE: u8 = 40;
     /// `bad_certificate`.
     pub const BAD_CERTIFICATE: u8 = 42;
+    /// `unsupported_certificate`.
+    pub const UNSUPPORTED_CERTIFICATE: u8 = 43;
     /// `certificate_revoked`.
     pub const CERTIFICATE_REVOKED: u8 = 44;
     /// `certificate_expired`.
@@ -38,6 +40,8 @@ pub mod alert {
     pub const UNKNOWN_CA: u8 = 48;
     /// `access_denied`.
     pub const ACCESS_DENIED: u8 = 49;
+    /// `protocol_version`.
+    pub const PROTOCOL_VERSION: u8 = 70;
     /// `unrecognized_name`.
     pub const UNRECOGNIZED_NAME: u8 = 112;
     /// `certificate_required`.

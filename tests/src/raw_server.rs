@@ -27,6 +27,8 @@ pub enum Behaviour {
     Close,
     /// Never answers.
     Silent,
+    /// Never reads.
+    Deaf,
     /// 200 with a body of so many `x`.
     Stream(u64),
 }
@@ -119,6 +121,9 @@ fn serve(mut stream: TcpStream, behaviour: &Behaviour, seen: &Seen) -> std::io::
     stream.set_read_timeout(Some(PATIENCE))?;
     stream.set_write_timeout(Some(PATIENCE))?;
     stream.set_nodelay(true)?;
+    if matches!(behaviour, Behaviour::Deaf) {
+        return hold(seen);
+    }
     let mut pending = Vec::new();
     while let Some(request) = read_request(&mut stream, &mut pending, seen)? {
         seen.requests
@@ -135,9 +140,17 @@ fn serve(mut stream: TcpStream, behaviour: &Behaviour, seen: &Seen) -> std::io::
             Behaviour::Answer(bytes) => stream.write_all(bytes)?,
             Behaviour::AnswerAndClose(bytes) => return stream.write_all(bytes),
             Behaviour::Close => return Ok(()),
-            Behaviour::Silent => {}
+            Behaviour::Silent | Behaviour::Deaf => {}
             Behaviour::Stream(size) => stream_body(&mut stream, *size, seen)?,
         }
+    }
+    Ok(())
+}
+
+/// Keeps the connection open and unread until the backend is stopped.
+fn hold(seen: &Seen) -> std::io::Result<()> {
+    while !seen.stopped.load(Ordering::Acquire) {
+        std::thread::sleep(Duration::from_millis(50));
     }
     Ok(())
 }

@@ -9,7 +9,7 @@ use sallyport_tests::h2load::{self, Protocol};
 use sallyport_tests::haproxy::{Forward, Haproxy, Speaks};
 use sallyport_tests::lab::Lab;
 use sallyport_tests::lan::Lan;
-use sallyport_tests::nginx::{Nginx, NginxTls};
+use sallyport_tests::nginx::{Nginx, NginxTls, Serves};
 use sallyport_tests::openssl::{SClient, Version, alert};
 use sallyport_tests::process::Spawn;
 use sallyport_tests::raw_client::{self, End};
@@ -70,7 +70,7 @@ fn hosts_of_a_lan_reach_each_other_by_both_families() {
     in_lab("hosts_of_a_lan_reach_each_other_by_both_families", |lab| {
         let mut lan = Lan::new(lab, 1)?;
         let (a, b) = (lan.host(lab, "a")?, lan.host(lab, "b")?);
-        let _nginx = Nginx::start(&b.ns, "b", 80, None)?;
+        let _nginx = Nginx::start(&b.ns, "b", 80, &Serves::Plain)?;
         for (from, to) in a.addresses().into_iter().zip(b.addresses()) {
             let url = format!("http://{}/", SocketAddr::new(to, 80));
             let answer = Curl::new(&a.ns).get(&url)?.expect(200)?;
@@ -96,7 +96,7 @@ fn hosts_of_a_lan_reach_each_other_by_both_families() {
 fn nginx_keeps_uploads_and_h2load_counts() {
     in_lab("nginx_keeps_uploads_and_h2load_counts", |lab| {
         let ns = lab.namespace("box")?;
-        let nginx = Nginx::start(&ns, "n", 8080, None)?;
+        let nginx = Nginx::start(&ns, "n", 8080, &Serves::Plain)?;
         let file = lab.dir().join("up");
         std::fs::write(&file, vec![7_u8; 300_000])?;
         Curl::new(&ns)
@@ -157,7 +157,7 @@ fn certificates_hold_against_nginx_and_openssl() {
             identity: ca.issue(Role::Server, &["a.example", "127.0.0.1"])?,
             clients: Some(clients.ca_file().to_owned()),
         };
-        let _nginx = Nginx::start(&ns, "n", 8443, Some(&tls))?;
+        let _nginx = Nginx::start(&ns, "n", 8443, &Serves::Tls(tls))?;
         let client = clients.issue(Role::Client, &["client.example"])?;
         let curl = Curl::new(&ns).trust(ca.ca_file()).identity(&client);
         let answer = curl.get("https://127.0.0.1:8443/")?.expect(200)?;
