@@ -199,6 +199,14 @@ fn refused(got: &Outcome, alerts: &[u8], what: &str) -> Result<()> {
     Ok(())
 }
 
+/// TLS 1.2 has no alert of that name (RFC 5246 section 7.4.6 asks for `handshake_failure`).
+fn certificate_required(version: Version) -> &'static [u8] {
+    match version {
+        Version::Tls12 => &[alert::CERTIFICATE_REQUIRED, alert::HANDSHAKE_FAILURE],
+        Version::Tls13 => &[alert::CERTIFICATE_REQUIRED],
+    }
+}
+
 fn client_certificates_are_demanded_and_verified(case: &Case) -> Result<()> {
     let _nginx = nginx(case)?;
     let ca = Authority::new(&case.dir(), "ca")?;
@@ -251,12 +259,7 @@ fn client_certificates_are_demanded_and_verified(case: &Case) -> Result<()> {
             right.errors
         );
         let none = connect(case, version).sni("a.example").get("a.example")?;
-        // TLS 1.2 has no alert of that name (RFC 5246 section 7.4.6 asks for handshake_failure).
-        let required = match version {
-            Version::Tls12 => vec![alert::CERTIFICATE_REQUIRED, alert::HANDSHAKE_FAILURE],
-            Version::Tls13 => vec![alert::CERTIFICATE_REQUIRED],
-        };
-        refused(&none, &required, "no certificate")?;
+        refused(&none, certificate_required(version), "no certificate")?;
         refused(&get(&stranger)?, &unknown, "another CA's client")?;
         refused(&get(&own)?, &unknown, "a self-signed client")?;
         refused(
