@@ -1,1 +1,26 @@
 //! Sallyport's library: the stages of a connection's way, in order, and what they stand on.
+
+// What the stages stand on.
+pub mod fault;
+pub mod io;
+pub mod telemetry;
+
+// The outer gate, a process of its own, and its policy.
+pub mod gate;
+
+// The stages, in the order of a connection's way.
+pub mod accept;
+pub mod preamble;
+pub mod tls;
+pub mod http;
+pub mod route;
+pub mod balance;
+pub mod upstream;
+pub mod uplink;
+
+// Assembly.
+pub mod cli;
+pub mod control;
+pub mod serve;
+pub mod snapshot;
+pub mod worker;

@@ -1,2 +1,10 @@
 //! The one binary.
-fn main() {}
+
+use std::process::ExitCode;
+
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+fn main() -> ExitCode {
+    ExitCode::from(sallyport::cli::main(std::env::args_os().skip(1)))
+}

@@ -1,6 +1,13 @@
 //! The rule language of routers: parsed once, evaluated without recursion.
 //!
-//! A rule is kept in postfix form. It knows nothing of requests: the caller answers each [`Matcher`].
+//! Text becomes postfix in `parse`, calls become matchers in `matcher`. A rule is kept in postfix form. It knows nothing of requests: the caller answers each [`Matcher`].
+
+mod matcher;
+mod parse;
+#[cfg(test)]
+mod tests;
+
+pub use parse::RULE_BYTES_MAX;
 
 use ipnet::IpNet;
 use std::collections::BTreeSet;
@@ -28,6 +35,53 @@ pub enum Matcher {
     },
     /// The client (after a trusted PROXY header) is inside.
     ClientIp(IpNet),
+}
+
+/// What is wrong with a rule, and where in its text.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RuleError {
+    /// Byte of the rule's text.
+    pub offset: usize,
+    /// The same place in characters, from 1.
+    pub character: usize,
+    /// What was found.
+    pub found: String,
+    /// What was expected.
+    pub expected: String,
+    /// What to do.
+    pub remedy: String,
+}
+
+impl RuleError {
+    fn new(
+        text: &str,
+        offset: usize,
+        found: impl Into<String>,
+        expected: impl Into<String>,
+        remedy: impl Into<String>,
+    ) -> Self {
+        let character = text.get(..offset).map_or(0, |before| before.chars().count()) + 1;
+        Self {
+            offset,
+            character,
+            found: found.into(),
+            expected: expected.into(),
+            remedy: remedy.into(),
+        }
+    }
+}
+
+impl std::fmt::Display for RuleError {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Self {
+            character,
+            found,
+            expected,
+            remedy,
+            ..
+        } = self;
+        write!(f, "character {character}: {found}, expected {expected}; {remedy}")
+    }
 }
 
 /// One step of a rule in postfix order.
@@ -99,5 +153,27 @@ impl Rule {
             stack.push(next);
         }
         stack.pop().flatten()
+    }
+
+    /// Every host that some alternative of the rule asks for; hosts under a `!` do not count.
+    pub fn named_hosts(&self) -> BTreeSet<&str> {
+        let mut stack: Vec<BTreeSet<&str>> = Vec::new();
+        for op in &self.ops {
+            let next = match op {
+                Op::Match(Matcher::Host(host)) => BTreeSet::from([host.as_str()]),
+                Op::Match(_) => BTreeSet::new(),
+                Op::Not => {
+                    stack.pop();
+                    BTreeSet::new()
+                }
+                Op::And | Op::Or => {
+                    let mut hosts = stack.pop().unwrap_or_default();
+                    hosts.append(&mut stack.pop().unwrap_or_default());
+                    hosts
+                }
+            };
+            stack.push(next);
+        }
+        stack.pop().unwrap_or_default()
     }
 }

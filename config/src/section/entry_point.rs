@@ -1,0 +1,213 @@
+//! `[entry_points]` and `[uplink_entry_points]`.
+
+use crate::{
+    address,
+    model::{
+        EntryPoint, EntryPointGate, EntryPointKind, EntryPointTls, Limits, ListenAddress, ProxyProtocol,
+        ProxyProtocolMode, Timeouts,
+    },
+    reader::{NameRule, Named, Table, Value},
+    report::Fault,
+    section::{DEFAULT, EntryPointDraft, Kind, Mention, Names, twice},
+    units,
+};
+use std::{collections::BTreeMap, time::Duration};
+
+/// Stands where an address was refused; no valid address has port 0.
+pub(crate) const UNKNOWN: ListenAddress = ListenAddress::AnyAddress(0);
+
+/// Longest name of an interface, without the closing zero byte (`IFNAMSIZ` of netdevice(7)).
+const INTERFACE_NAME_MAX: usize = 15;
+const HEADER_BYTES_MIN: u64 = 256;
+const HEADER_BYTES_MAX: u64 = 16 << 20;
+const HEADERS_MAX: i64 = 10_000;
+
+pub(super) fn entry_points(root: &Table<'_>, names: &mut Names) -> BTreeMap<String, EntryPointDraft> {
+    let mut found: BTreeMap<String, EntryPointDraft> = BTreeMap::new();
+    for named in root.named("entry_points", NameRule::Word) {
+        names.define(Kind::EntryPoint, &named);
+        let draft = entry_point(&named, EntryPointKind::Ordinary, names);
+        found.insert(named.name, draft);
+    }
+    for named in root.named("uplink_entry_points", NameRule::Word) {
+        names.define(Kind::UplinkEntryPoint, &named);
+        let allow_unauthenticated = named.table.flag("allow_unauthenticated").unwrap_or(false);
+        let draft = entry_point(
+            &named,
+            EntryPointKind::Uplink {
+                allow_unauthenticated,
+            },
+            names,
+        );
+        if let Some(ordinary) = found.get(&named.name) {
+            let at = root.report().locate(ordinary.place);
+            let fault = Fault::found(format!("an entry point of the same name is at {at}"))
+                .expected("one name space for entry points and uplink entry points")
+                .so("clients and parents could be confused, so the configuration is refused")
+                .fix("rename one of the two");
+            root.report().error(named.place, named.table.path(), &fault);
+        } else {
+            found.insert(named.name, draft);
+        }
+    }
+    found
+}
+
+fn entry_point(named: &Named<'_>, kind: EntryPointKind, names: &mut Names) -> EntryPointDraft {
+    let table = &named.table;
+    let address = table.need("address", "an address such as `:80`");
+    let proxy_protocol = table.table("proxy_protocol");
+    let gate = table.table("gate");
+    let trusted = proxy_protocol.as_ref().and_then(|table| table.get("trusted_ips"));
+    let required = gate.as_ref().and_then(|table| table.get("required"));
+    let point = EntryPoint {
+        kind,
+        address: address
+            .as_ref()
+            .and_then(|value| value.parsed(address::listen))
+            .unwrap_or(UNKNOWN),
+        address_at: address.as_ref().map_or_else(|| table.at(), Value::at),
+        as_default: table.flag("as_default").unwrap_or(false),
+        tls: table.table("tls").map(|tls| EntryPointTls {
+            options: names
+                .one(Kind::TlsOptions, &tls, "options")
+                .unwrap_or_else(|| DEFAULT.to_owned()),
+        }),
+        proxy_protocol: proxy_protocol
+            .as_ref()
+            .map(|table| self::proxy_protocol(table, names)),
+        forwarded_trusted: table.table("forwarded_headers").map_or_else(Vec::new, |table| {
+            let values = table
+                .get("trusted_ips")
+                .and_then(|value| value.items())
+                .unwrap_or_default();
+            names.sources(&values)
+        }),
+        timeouts: timeouts(table.table("timeouts").as_ref()),
+        limits: limits(table.table("limits").as_ref()),
+        gate: gate.as_ref().map(|table| self::gate(table, names)),
+    };
+    EntryPointDraft {
+        place: named.place,
+        point,
+        trusted_place: trusted.map(|value| value.place()),
+        required: required.map(|value| Mention::of(&value, "required")),
+    }
+}
+
+fn proxy_protocol(table: &Table<'_>, names: &mut Names) -> ProxyProtocol {
+    let modes = [
+        ("required", ProxyProtocolMode::Required),
+        ("optional", ProxyProtocolMode::Optional),
+    ];
+    let what = "the sources that send a header";
+    let values = match table.need("trusted_ips", what) {
+        Some(_) => table.filled("trusted_ips", what),
+        None => Vec::new(),
+    };
+    ProxyProtocol {
+        trusted: names.sources(&values),
+        mode: table
+            .get("mode")
+            .and_then(|value| value.word(&modes, &[]))
+            .unwrap_or(ProxyProtocolMode::Required),
+    }
+}
+
+fn timeouts(table: Option<&Table<'_>>) -> Timeouts {
+    let deadline = |key: &str, seconds: u64| {
+        let default = Some(Duration::from_secs(seconds)).filter(|default| !default.is_zero());
+        table.map_or(default, |table| table.deadline(key, default))
+    };
+    Timeouts {
+        read_header: deadline("read_header", 10),
+        read: deadline("read", 60),
+        write: deadline("write", 0),
+        idle: deadline("idle", 180),
+        tls_handshake: deadline("tls_handshake", 10),
+        proxy_header: deadline("proxy_header", 5),
+    }
+}
+
+fn limits(table: Option<&Table<'_>>) -> Limits {
+    let bytes = table
+        .and_then(|table| table.get("header_bytes"))
+        .and_then(|value| {
+            value.parsed(|text| {
+                let bytes = units::size(text)?;
+                let inside = (HEADER_BYTES_MIN..=HEADER_BYTES_MAX).contains(&bytes);
+                let wrong = Fault::found(format!("found `{text}`")).expected("from `256B` to `16MiB`");
+                usize::try_from(bytes)
+                    .ok()
+                    .filter(|_| inside)
+                    .ok_or(wrong.fix("write a size inside that range"))
+            })
+        });
+    let headers = table
+        .and_then(|table| table.get("headers"))
+        .and_then(|value| value.integer(1..=HEADERS_MAX));
+    Limits {
+        header_bytes_max: bytes.unwrap_or(64 << 10),
+        headers_max: headers
+            .and_then(|count| usize::try_from(count).ok())
+            .unwrap_or(100),
+    }
+}
+
+/// The gate as it is written; its default of `required` needs the mode and is the link stage's.
+fn gate(table: &Table<'_>, names: &mut Names) -> EntryPointGate {
+    let what = "who may connect";
+    let allow = match table.need("allow", what) {
+        Some(_) => table.filled("allow", what),
+        None => Vec::new(),
+    };
+    let gate = EntryPointGate {
+        interfaces: each_once(&table.filled("interfaces", "names of interfaces"), |value| {
+            value.parsed(interface_name)
+        }),
+        allow: names.sources(&allow),
+        ports: each_once(&table.filled("ports", "ports"), |value| {
+            value
+                .integer(1..=65_535)
+                .and_then(|port| u16::try_from(port).ok())
+        }),
+        required: table.flag("required").unwrap_or(false),
+    };
+    if let Some(ports) = table.get("ports").filter(|_| !table.has("interfaces")) {
+        let fault = Fault::found("found ports but no `interfaces`")
+            .so("without the kernel filter they have no effect");
+        ports.warn(&fault.fix("name the interfaces or remove the ports"));
+    }
+    gate
+}
+
+fn interface_name(text: &str) -> Result<String, Fault> {
+    let letters = text
+        .chars()
+        .all(|c| c.is_ascii_graphic() && !matches!(c, '/' | ':'));
+    let good = (1..=INTERFACE_NAME_MAX).contains(&text.len()) && letters && !matches!(text, "." | "..");
+    let wrong = Fault::found(format!("found `{text}`")).expected(format!(
+        "the name of an interface, at most {INTERFACE_NAME_MAX} characters without `/` and spaces"
+    ));
+    if good {
+        Ok(text.to_owned())
+    } else {
+        Err(wrong.fix("take it from `ip link`"))
+    }
+}
+
+fn each_once<T: PartialEq + ToString>(
+    values: &[Value<'_>],
+    read: impl Fn(&Value<'_>) -> Option<T>,
+) -> Vec<T> {
+    let mut found = Vec::new();
+    for value in values {
+        let Some(item) = read(value) else { continue };
+        if found.contains(&item) {
+            value.refuse(&twice(&item.to_string()));
+        } else {
+            found.push(item);
+        }
+    }
+    found
+}

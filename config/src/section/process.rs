@@ -1,0 +1,211 @@
+//! `[proxy]`, `[log]`, `[admin]`, `[gate]` and `[allowlists]`: what belongs to the whole process.
+
+use crate::{
+    address,
+    model::{
+        Admin, Allowlist, Destinations, Gate, GateAttach, GateMode, IoDriver, LaterFragments, Located, Log,
+        LogFormat, Proxy, Workers,
+    },
+    reader::{NameRule, Table, Value},
+    report::Fault,
+    section::{EVERYONE, Kind, Names},
+};
+use std::{collections::BTreeMap, net::IpAddr, num::NonZeroUsize, path::PathBuf, time::Duration};
+
+/// Most worker threads.
+const WORKERS_MAX: i64 = 1024;
+/// Longest path of a Unix socket, without the closing zero byte (`sun_path` of unix(7)).
+const SOCKET_PATH_MAX: usize = 107;
+
+pub(super) fn proxy(table: &Table<'_>) -> Proxy {
+    let io = [
+        ("auto", IoDriver::Auto),
+        ("uring", IoDriver::Uring),
+        ("epoll", IoDriver::Epoll),
+    ];
+    let connections = table
+        .get("max_connections")
+        .and_then(|value| value.integer(1..=i64::from(u32::MAX)));
+    Proxy {
+        workers: table
+            .get("workers")
+            .and_then(|value| workers(&value))
+            .unwrap_or(Workers::Auto),
+        io: table
+            .get("io")
+            .and_then(|value| value.word(&io, &[]))
+            .unwrap_or(IoDriver::Auto),
+        state_dir: path_or(table, "state_dir", "/var/lib/sallyport"),
+        max_connections: connections
+            .and_then(|count| u32::try_from(count).ok())
+            .unwrap_or(65_536),
+        drain: table.duration("drain", Duration::from_secs(10)),
+        accept_grace: table.duration("accept_grace", Duration::ZERO),
+    }
+}
+
+fn workers(value: &Value<'_>) -> Option<Workers> {
+    if value.is_text() {
+        return value.word(&[("auto", Workers::Auto)], &[]);
+    }
+    let count = value.integer(1..=WORKERS_MAX)?;
+    usize::try_from(count)
+        .ok()
+        .and_then(NonZeroUsize::new)
+        .map(Workers::Count)
+}
+
+fn path_or(table: &Table<'_>, key: &str, default: &str) -> PathBuf {
+    table
+        .path_of(key)
+        .map_or_else(|| PathBuf::from(default), |path| path.value)
+}
+
+fn socket_or(table: &Table<'_>, key: &str, default: &str) -> PathBuf {
+    let path = path_or(table, key, default);
+    let length = path.as_os_str().len();
+    if let Some(value) = table.get(key).filter(|_| length > SOCKET_PATH_MAX) {
+        let fault = Fault::found(format!("found a path of {length} bytes"));
+        value.refuse(
+            &fault
+                .expected(format!("at most {SOCKET_PATH_MAX}"))
+                .fix("put the socket somewhere nearer the root"),
+        );
+    }
+    path
+}
+
+pub(super) fn log(table: &Table<'_>) -> Log {
+    let format = [("text", LogFormat::Text), ("json", LogFormat::Json)];
+    let level = table.get("level").and_then(|value| {
+        let directives = value.parsed(|text| match text.trim() {
+            "" => Err(Fault::found("found nothing")
+                .expected("filter directives")
+                .fix("write `info`")),
+            _ => Ok(text.to_owned()),
+        })?;
+        Some(value.located(directives))
+    });
+    Log {
+        level: level.unwrap_or_else(|| Located {
+            value: "info".to_owned(),
+            at: table.at(),
+        }),
+        format: table
+            .get("format")
+            .and_then(|value| value.word(&format, &[]))
+            .unwrap_or(LogFormat::Text),
+    }
+}
+
+pub(super) fn admin(table: &Table<'_>) -> Admin {
+    Admin {
+        socket: socket_or(table, "socket", "/run/sallyport/admin.sock"),
+    }
+}
+
+pub(super) fn gate(table: &Table<'_>) -> Gate {
+    let mode = [
+        ("enforce", GateMode::Enforce),
+        ("observe", GateMode::Observe),
+        ("off", GateMode::Off),
+    ];
+    let attach = [
+        ("auto", GateAttach::Auto),
+        ("xdp", GateAttach::Xdp),
+        ("tc", GateAttach::Tc),
+        ("xdp-generic", GateAttach::XdpGeneric),
+    ];
+    let fragments = [("pass", LaterFragments::Pass), ("strict", LaterFragments::Strict)];
+    let destinations = [
+        ("auto", Destinations::Auto),
+        ("local", Destinations::Local),
+        ("any", Destinations::Any),
+    ];
+    Gate {
+        mode: table
+            .get("mode")
+            .and_then(|value| value.word(&mode, &[]))
+            .unwrap_or(GateMode::Enforce),
+        attach: table
+            .get("attach")
+            .and_then(|value| value.word(&attach, &[]))
+            .unwrap_or(GateAttach::Auto),
+        socket: socket_or(table, "socket", "/run/sallyport-gate/gate.sock"),
+        pin_dir: path_or(table, "pin_dir", "/sys/fs/bpf/sallyport"),
+        failsafe: failsafe(table),
+        later_fragments: table
+            .get("later_fragments")
+            .and_then(|value| value.word(&fragments, &[]))
+            .unwrap_or(LaterFragments::Pass),
+        destinations: table
+            .get("destinations")
+            .and_then(|value| value.word(&destinations, &[]))
+            .unwrap_or(Destinations::Auto),
+    }
+}
+
+fn failsafe(table: &Table<'_>) -> Vec<ipnet::IpNet> {
+    let mut found = Vec::new();
+    for value in table
+        .get("failsafe")
+        .and_then(|value| value.items())
+        .unwrap_or_default()
+    {
+        let Some(net) = value.parsed(address::prefix) else {
+            continue;
+        };
+        if net.prefix_len() == 0 {
+            let fault =
+                Fault::found(format!("`{net}` is every source")).so("the kernel filter drops nothing");
+            value.warn(&fault.fix("name the few sources from which you repair this host"));
+        }
+        found.push(net);
+    }
+    found
+}
+
+pub(super) fn allowlists(root: &Table<'_>, names: &mut Names) -> BTreeMap<String, Allowlist> {
+    let mut found = BTreeMap::new();
+    for named in root.named("allowlists", NameRule::Word) {
+        names.define(Kind::Allowlist, &named);
+        let table = &named.table;
+        if named.name == EVERYONE {
+            let fault = Fault::found("found a definition of the built-in list").expected("another name");
+            table.refuse(
+                &fault
+                    .so("`everyone` always is 0.0.0.0/0 and ::/0")
+                    .fix("rename it"),
+            );
+        }
+        if address::looks_like_prefix(&named.name) || named.name.parse::<IpAddr>().is_ok() {
+            let fault = Fault::found("found an address as the name of a list").expected("a word");
+            table.refuse(
+                &fault
+                    .so("wherever it stands it would be read as an address")
+                    .fix("rename it"),
+            );
+        }
+        let sources = table
+            .get("sources")
+            .and_then(|value| value.items())
+            .unwrap_or_default();
+        let list = Allowlist {
+            sources: sources
+                .iter()
+                .filter_map(|value| value.parsed(address::prefix))
+                .collect(),
+            file: table.path_of("file"),
+        };
+        if sources.is_empty() && !table.has("file") && !root.report().is_broken() {
+            let fault = Fault::found("found neither `sources` nor `file`").expected("at least one prefix");
+            table.refuse(
+                &fault
+                    .so("an empty list lets nobody in")
+                    .fix("add `sources = [\"192.0.2.0/24\"]` or `file`"),
+            );
+        }
+        found.insert(named.name, list);
+    }
+    found
+}

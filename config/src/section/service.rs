@@ -1,0 +1,171 @@
+//! `[services]` and `[servers_transports]`.
+
+use crate::{
+    address::{self, Wildcards},
+    model::{CertFiles, Server, ServersTransport, Service},
+    reader::{NameRule, Table, Value},
+    report::Fault,
+    section::{DEFAULT, Kind, Names},
+    units,
+};
+use std::{collections::BTreeMap, time::Duration};
+
+/// Largest weight, as of 16 bits: sums of many stay far from overflow.
+pub(super) const WEIGHT_MAX: i64 = 65_535;
+
+pub(super) fn services(root: &Table<'_>, names: &mut Names) -> BTreeMap<String, Service> {
+    let mut found = BTreeMap::new();
+    for named in root.named("services", NameRule::Word) {
+        names.define(Kind::Service, &named);
+        let table = &named.table;
+        if let Some(strategy) = table.get("strategy") {
+            strategy.word(&[("wrr", ())], &["p2c", "least_time", "hrw"]);
+        }
+        let service = Service {
+            servers: servers(table),
+            pass_host_header: table.flag("pass_host_header").unwrap_or(true),
+            servers_transport: transport(table, names),
+        };
+        found.insert(named.name, service);
+    }
+    found
+}
+
+/// The name of the servers transport of a table, noted.
+pub(super) fn transport(table: &Table<'_>, names: &mut Names) -> String {
+    names
+        .one(Kind::ServersTransport, table, "servers_transport")
+        .unwrap_or_else(|| DEFAULT.to_owned())
+}
+
+/// A weight from 0 to [`WEIGHT_MAX`]; 1 where absent.
+pub(super) fn weight(table: &Table<'_>) -> u32 {
+    let weight = table
+        .get("weight")
+        .and_then(|value| value.integer(0..=WEIGHT_MAX));
+    weight.and_then(|weight| u32::try_from(weight).ok()).unwrap_or(1)
+}
+
+fn servers(table: &Table<'_>) -> Vec<Server> {
+    let what = "a list of servers";
+    let Some(list) = table.need("servers", what) else {
+        return Vec::new();
+    };
+    let mut found = Vec::new();
+    for value in table.filled("servers", what) {
+        let Some(server) = value.table() else { continue };
+        let weight = weight(&server);
+        let url = server.need("url", "a URL such as `http://10.0.0.2:8080`");
+        found.extend(
+            url.and_then(|url| url.parsed(address::server_url))
+                .map(|url| Server { url, weight }),
+        );
+    }
+    if !found.is_empty() && found.iter().all(|server| server.weight == 0) {
+        let fault = Fault::found("found no server with a weight over 0").expected("at least one");
+        list.refuse(&fault.so("no server would get a request").fix("raise a weight"));
+    }
+    found
+}
+
+pub(super) fn transports(root: &Table<'_>, names: &mut Names) -> BTreeMap<String, ServersTransport> {
+    let mut found = BTreeMap::from([(DEFAULT.to_owned(), ServersTransport::default())]);
+    for named in root.named("servers_transports", NameRule::Word) {
+        names.define(Kind::ServersTransport, &named);
+        let transport = servers_transport(&named.table);
+        found.insert(named.name, transport);
+    }
+    found
+}
+
+fn servers_transport(table: &Table<'_>) -> ServersTransport {
+    let default = ServersTransport::default();
+    let idle = table
+        .get("max_idle_per_server")
+        .and_then(|value| value.integer(0..=65_535));
+    let timeouts = table.table("timeouts");
+    let deadline = |key: &str, default: Option<Duration>| {
+        timeouts
+            .as_ref()
+            .map_or(default, |timeouts| timeouts.deadline(key, default))
+    };
+    let pins = table.filled("pinned_spki", "digests of public keys");
+    let subject_names = subject_names(table, "subject_names", Wildcards::Refused);
+    let transport = ServersTransport {
+        server_name: table
+            .get("server_name")
+            .and_then(|value| value.parsed(server_name)),
+        root_cas: table.paths("root_cas"),
+        subject_names,
+        certificates: table
+            .filled("certificates", "certificates with keys")
+            .iter()
+            .filter_map(cert_files)
+            .collect(),
+        insecure_skip_verify: table.flag("insecure_skip_verify").unwrap_or(false),
+        pinned_spki: pins.iter().filter_map(|value| value.parsed(units::pin)).collect(),
+        disable_http2: table.flag("disable_http2").unwrap_or(false),
+        max_idle_per_server: idle
+            .and_then(|count| u32::try_from(count).ok())
+            .unwrap_or(default.max_idle_per_server),
+        dial_timeout: deadline("dial", default.dial_timeout),
+        tls_handshake_timeout: deadline("tls_handshake", default.tls_handshake_timeout),
+        response_header_timeout: deadline("response_header", default.response_header_timeout),
+        idle_timeout: deadline("idle", default.idle_timeout),
+    };
+    if transport.insecure_skip_verify {
+        skipped_checks(table);
+    }
+    transport
+}
+
+/// Verification is off: a check that is asked for beside it would be dropped in silence.
+fn skipped_checks(table: &Table<'_>) {
+    let Some(skip) = table.get("insecure_skip_verify") else {
+        return;
+    };
+    for check in ["pinned_spki", "subject_names"] {
+        if table.has(check) {
+            let fault = Fault::found(format!("found `true` beside `{check}`")).expected("one or the other");
+            skip.refuse(
+                &fault
+                    .so(format!("`{check}` would check nothing"))
+                    .fix("remove `insecure_skip_verify`"),
+            );
+        }
+    }
+    let fault =
+        Fault::found("found `true`").so("whoever answers is believed, and client certificates prove nothing");
+    skip.warn(&fault.fix("pin the server's key with `pinned_spki` or name its CA in `root_cas`"));
+}
+
+fn server_name(text: &str) -> Result<String, Fault> {
+    match text.parse::<std::net::IpAddr>() {
+        Ok(address) => Ok(address.to_string()),
+        Err(_) => address::host_name(text),
+    }
+}
+
+/// Names that a certificate must carry.
+pub(super) fn subject_names(table: &Table<'_>, key: &str, wildcards: Wildcards) -> Vec<String> {
+    let values = table.filled(key, "names");
+    values
+        .iter()
+        .filter_map(|value| value.parsed(|text| address::subject_name(text, wildcards)))
+        .collect()
+}
+
+/// A certificate with its key.
+pub(super) fn cert_files(value: &Value<'_>) -> Option<CertFiles> {
+    let table = value.table()?;
+    let cert_file = table
+        .need("cert_file", "the path of a PEM chain")
+        .and_then(|value| value.path_buf());
+    let key_file = table
+        .need("key_file", "the path of a PEM key")
+        .and_then(|value| value.path_buf());
+    Some(CertFiles {
+        cert_file: cert_file?,
+        key_file: key_file?,
+    })
+}

@@ -1,0 +1,60 @@
+use super::{accepted, lines};
+use crate::model::{Alpn, ClientAuth, Reach, ServiceRef};
+
+const MINIMAL: &str = include_str!("../../examples/minimal.toml");
+const GATEWAY: &str = include_str!("../../examples/gateway.toml");
+const CHILD: &str = include_str!("../../examples/child.toml");
+const PARENT: &str = include_str!("../../examples/parent.toml");
+
+#[test]
+fn every_example_is_valid_without_a_warning() {
+    for text in [MINIMAL, GATEWAY, CHILD, PARENT] {
+        let config = accepted(text);
+        assert!(config.warnings.is_empty(), "{}\n{text}", lines(&config.warnings));
+    }
+}
+
+#[test]
+fn the_gateway_example_says_what_it_shows() {
+    let config = accepted(GATEWAY);
+    let point = &config.entry_points["websecure"];
+    let staff = &config.routers["staff-api"];
+    assert_eq!(config.effective_tls_options(staff, point), "staff");
+    assert_eq!(
+        config.effective_tls_options(&config.routers["site"], point),
+        "modern"
+    );
+    assert!(point.gate.as_ref().is_some_and(|gate| gate.required));
+    assert_eq!(
+        config.tls.options["modern"].alpn_protocols,
+        [Alpn::H2, Alpn::Http11]
+    );
+    assert!(
+        matches!(&config.tls.options["staff"].client_auth, ClientAuth::RequireAndVerify(v) if v.ca_files.len() == 1)
+    );
+}
+
+#[test]
+fn the_child_and_parent_examples_speak_of_one_uplink() {
+    let child = accepted(CHILD);
+    assert_eq!(
+        child.routers["orders"].reach,
+        Reach::Uplinks(vec!["orders".to_owned()])
+    );
+    assert_eq!(child.uplinks["orders"].entry_points, ["multicluster"]);
+    assert!(
+        child.entry_points["multicluster"]
+            .gate
+            .as_ref()
+            .is_some_and(|gate| gate.required)
+    );
+    let parent = accepted(PARENT);
+    assert_eq!(
+        parent.routers["orders"].service,
+        ServiceRef::Multicluster("orders".to_owned())
+    );
+    assert_eq!(
+        parent.multicluster.children["east"].uplinks.as_deref(),
+        Some(&["orders".to_owned()][..])
+    );
+}

@@ -1,0 +1,97 @@
+//! Entry points that wait for the gate: with `gate.required` the proxy does not listen before the gate says
+//! that the interfaces are filtered. Losing the gate's socket later closes no open listener.
+
+use super::state::State;
+use crate::gate;
+use sallyport_config::model::{Config, GateMode};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    rc::Rc,
+    time::Duration,
+};
+
+/// How often the gate is asked while something waits for it.
+const ASK_EVERY: Duration = Duration::from_millis(250);
+
+/// The entry points of `config` that need the gate, with what they wait for.
+pub fn held(config: &Config) -> BTreeMap<String, String> {
+    if config.gate.mode == GateMode::Off {
+        return BTreeMap::new();
+    }
+    let required = config.entry_points.iter().filter_map(|(name, entry)| {
+        let gate = entry.gate.as_ref().filter(|gate| gate.required)?;
+        Some((name.clone(), format!("waits for the gate on {}", gate.interfaces.join(", "))))
+    });
+    required.collect()
+}
+
+/// [`held`], without the entry points that are open already.
+pub fn held_now(state: &State, config: &Config) -> BTreeMap<String, String> {
+    let mut held = held(config);
+    held.retain(|name, _| !state.is_open(name));
+    held
+}
+
+/// Asks the gate until nothing waits for it any more.
+pub fn watch(state: &Rc<State>) {
+    if held_now(state, &state.config()).is_empty() {
+        return;
+    }
+    let state_of_task = Rc::clone(state);
+    let task = tokio::task::spawn_local(async move {
+        let mut said = BTreeMap::new();
+        loop {
+            let config = state_of_task.config();
+            let waiting = still_waiting(&state_of_task, &config).await;
+            if said != waiting {
+                for (entry, why) in &waiting {
+                    tracing::warn!(entry, why, "not listening");
+                }
+                said.clone_from(&waiting);
+            }
+            open(&state_of_task, &waiting).await;
+            if waiting.is_empty() {
+                return;
+            }
+            tokio::time::sleep(ASK_EVERY).await;
+        }
+    });
+    state.tasks.borrow_mut().push(task.abort_handle());
+}
+
+async fn open(state: &State, waiting: &BTreeMap<String, String>) {
+    match state.prepare(waiting) {
+        Ok(prepared) => state.commit(prepared).await,
+        Err(error) => tracing::error!(%error, "cannot listen"),
+    }
+}
+
+/// What the gate has not attached yet.
+async fn still_waiting(state: &State, config: &Config) -> BTreeMap<String, String> {
+    let mut waiting = held_now(state, config);
+    if waiting.is_empty() {
+        return waiting;
+    }
+    let attached: BTreeSet<String> = match gate::fetch_status(&config.gate.socket).await {
+        Ok(status) => status.attached().map(str::to_owned).collect(),
+        Err(error) => {
+            let socket = config.gate.socket.display();
+            for why in waiting.values_mut() {
+                *why = format!("the gate does not answer on `{socket}`: {error}; start `sallyport gate run`");
+            }
+            return waiting;
+        }
+    };
+    waiting.retain(|name, why| {
+        let wanted = config.entry_points.get(name).and_then(|entry| entry.gate.as_ref());
+        let missing: Vec<&str> = wanted
+            .iter()
+            .flat_map(|gate| &gate.interfaces)
+            .filter(|interface| !attached.contains(*interface))
+            .map(String::as_str)
+            .collect();
+        *why = format!("the gate is not attached to {}", missing.join(", "));
+        !missing.is_empty()
+    });
+    waiting
+}

@@ -1,0 +1,67 @@
+//! Reading a configuration: the main file, `conf.d` beside it, and the allowlist files that they name.
+
+use crate::gate::policy::{Allowlists, load_allowlists};
+use sallyport_config::{
+    Source,
+    diagnostic::{Diagnostic, Location},
+    model::Config,
+};
+use std::{
+    fs, io,
+    path::{Path, PathBuf},
+};
+
+/// A valid configuration and what was read along with it.
+#[derive(Clone, Debug)]
+pub struct Loaded {
+    /// The configuration.
+    pub config: Config,
+    /// Its directory, where relative paths start.
+    pub base: PathBuf,
+    /// The allowlists with the contents of their files.
+    pub lists: Allowlists,
+}
+
+/// Reads and validates.
+///
+/// # Errors
+/// Every problem.
+pub fn load(path: &Path) -> Result<Loaded, Vec<Diagnostic>> {
+    let base = path.parent().map(Path::to_owned).unwrap_or_default();
+    let mut sources = vec![source(path).map_err(|problem| vec![problem])?];
+    for extra in companions(&base).map_err(|error| vec![unreadable(&base.join("conf.d"), &error)])? {
+        sources.push(source(&extra).map_err(|problem| vec![problem])?);
+    }
+    let config = sallyport_config::parse(&sources)?;
+    let lists = load_allowlists(&config, &base)?;
+    Ok(Loaded { config, base, lists })
+}
+
+fn companions(base: &Path) -> io::Result<Vec<PathBuf>> {
+    let entries = match fs::read_dir(base.join("conf.d")) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        other => other?,
+    };
+    let mut found = Vec::new();
+    for entry in entries {
+        let path = entry?.path();
+        if path.extension().is_some_and(|extension| extension == "toml") {
+            found.push(path);
+        }
+    }
+    found.sort();
+    Ok(found)
+}
+
+fn source(path: &Path) -> Result<Source, Diagnostic> {
+    let text = fs::read_to_string(path).map_err(|error| unreadable(path, &error))?;
+    Ok(Source { name: path.display().to_string(), text })
+}
+
+fn unreadable(path: &Path, error: &io::Error) -> Diagnostic {
+    let file = path.display().to_string();
+    let message = format!(
+        "`{file}` cannot be read: {error}; there is no configuration; name one with `--config` or mend its permissions"
+    );
+    Diagnostic { at: Location { file: file.into(), line: 1, column: 1 }, message }
+}

@@ -1,0 +1,186 @@
+//! The control thread: reading the configuration, owning the listeners, telling the workers, answering the
+//! operator, polling the children.
+//!
+//! It runs on ordinary tokio. No request of a client passes here.
+
+pub mod load;
+
+mod admin;
+mod discovery;
+mod gatekeeper;
+mod listening;
+mod logging;
+mod reload;
+mod state;
+mod status;
+mod text;
+
+pub use admin::{AskError, ask, reload as ask_reload};
+pub use discovery::with_causes;
+pub use logging::{LogError, start as start_log};
+pub use text::status_text;
+
+use crate::{
+    io::{self, Choice, DriverKind},
+    snapshot::{Kept, Published, compile},
+    worker::{self, Message, Worker},
+};
+use load::{Loaded, load};
+use sallyport_config::{diagnostic::Diagnostic, model::Workers};
+use state::State;
+use std::{
+    path::{Path, PathBuf},
+    rc::Rc,
+    sync::Arc,
+    thread,
+    time::{Duration, Instant},
+};
+use tokio::signal::unix::{SignalKind, signal};
+
+/// `admin.socket` where nothing else is configured.
+const DEFAULT_ADMIN_SOCKET: &str = "/run/sallyport/admin.sock";
+
+/// Why the proxy does not run.
+#[derive(Debug, thiserror::Error)]
+pub enum RunError {
+    /// The configuration is invalid.
+    #[error("the configuration is invalid")]
+    Invalid(Vec<Diagnostic>),
+    /// The log cannot be set up.
+    #[error(transparent)]
+    Log(#[from] LogError),
+    /// The I/O driver is refused by the kernel.
+    #[error("{0}")]
+    Driver(String),
+    /// An address cannot be listened on.
+    #[error(transparent)]
+    Bind(#[from] listening::BindError),
+    /// A worker cannot start.
+    #[error("cannot start worker {id}")]
+    Worker {
+        /// Its number.
+        id: usize,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// The admin socket cannot be had.
+    #[error("cannot listen on the admin socket `{}`; create its directory for this user or set `admin.socket`", path.display())]
+    Admin {
+        /// Its path.
+        path: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// The runtime of this thread cannot start.
+    #[error("cannot start the control thread's runtime")]
+    Runtime(#[source] std::io::Error),
+}
+
+/// Validates a configuration with every file that it names.
+///
+/// # Errors
+/// Every problem.
+pub fn check(path: &Path) -> Result<Loaded, Vec<Diagnostic>> {
+    let loaded = load(path)?;
+    compile(&loaded.config, &loaded.base, &loaded.lists, 1, &Kept::default())?;
+    logging::check(&loaded.config.log)?;
+    Ok(loaded)
+}
+
+/// The admin socket of the gateway that a configuration file is of; the default one where the file does not
+/// say, or is not valid now.
+pub fn admin_socket(path: &Path) -> PathBuf {
+    load(path).map_or_else(|_| PathBuf::from(DEFAULT_ADMIN_SOCKET), |loaded| loaded.config.admin.socket)
+}
+
+/// Runs the proxy until it is told to end.
+///
+/// # Errors
+/// Where it cannot start.
+pub fn run(path: &Path) -> Result<(), RunError> {
+    let loaded = load(path).map_err(RunError::Invalid)?;
+    logging::start(&loaded.config.log)?;
+    let driver = io::choose(loaded.config.proxy.io).map_err(RunError::Driver)?;
+    let workers = match loaded.config.proxy.workers {
+        Workers::Count(count) => count.get(),
+        Workers::Auto => thread::available_parallelism().map_or(1, usize::from),
+    };
+    let kept = Kept::default();
+    let snapshot = compile(&loaded.config, &loaded.base, &loaded.lists, workers, &kept).map_err(RunError::Invalid)?;
+    let published = Arc::new(Published::new(snapshot));
+    announce(&loaded, &driver, workers);
+    let started = worker::Shared { driver: driver.kind, published, connections: Arc::default() };
+    let workers = (0..workers)
+        .map(|id| Worker::start(id, &started).map_err(|source| RunError::Worker { id, source }))
+        .collect::<Result<Vec<_>, _>>()?;
+    let state = State::new(path.to_owned(), loaded, driver, started, workers, kept);
+    io::run(DriverKind::Epoll, serve(Rc::new(state))).map_err(RunError::Runtime)?
+}
+
+fn announce(loaded: &Loaded, driver: &Choice, workers: usize) {
+    tracing::info!(
+        version = env!("CARGO_PKG_VERSION"),
+        workers,
+        io = %driver.kind,
+        why = driver.reason,
+        "sallyport starts"
+    );
+    if nix::unistd::Uid::effective().is_root() {
+        tracing::warn!("running as root; the packaged unit runs as `sallyport` with CAP_NET_BIND_SERVICE alone");
+    }
+    for warning in &loaded.config.warnings {
+        tracing::warn!("{warning}");
+    }
+}
+
+async fn serve(state: Rc<State>) -> Result<(), RunError> {
+    let admin = admin::listen(&state)?;
+    let held = gatekeeper::held(&state.config());
+    let prepared = state.prepare(&held)?;
+    state.commit(prepared).await;
+    discovery::restart(&state);
+    gatekeeper::watch(&state);
+    tracing::info!(pid = std::process::id(), "ready");
+    wait_for_the_end(&state).await?;
+    drop(admin);
+    drain(&state).await;
+    Ok(())
+}
+
+async fn wait_for_the_end(state: &Rc<State>) -> Result<(), RunError> {
+    let on = |kind| signal(kind).map_err(RunError::Runtime);
+    let mut terminate = on(SignalKind::terminate())?;
+    let mut interrupt = on(SignalKind::interrupt())?;
+    let mut hangup = on(SignalKind::hangup())?;
+    loop {
+        tokio::select! {
+            _ = terminate.recv() => return Ok(()),
+            _ = interrupt.recv() => return Ok(()),
+            _ = hangup.recv() => drop(reload::reload(state).await),
+        }
+    }
+}
+
+/// How often the end of draining is looked for.
+const DRAIN_STEP: Duration = Duration::from_millis(20);
+
+async fn drain(state: &State) {
+    let (grace, limit) = state.drain_times();
+    if !grace.is_zero() {
+        tracing::info!(?grace, "still accepting");
+        tokio::time::sleep(grace).await;
+    }
+    tracing::info!(connections = state.connections(), ?limit, "draining");
+    state.tell_all(|| Message::Drain).await;
+    let deadline = Instant::now() + limit;
+    while state.connections() > 0 && Instant::now() < deadline {
+        tokio::time::sleep(DRAIN_STEP).await;
+    }
+    let left = state.connections();
+    if left > 0 {
+        tracing::warn!(connections = left, "closing connections that did not finish in `proxy.drain`");
+        state.tell_all(|| Message::Close).await;
+        tokio::time::sleep(DRAIN_STEP).await;
+    }
+    tracing::info!("stopped");
+}

@@ -1,0 +1,197 @@
+//! What the control thread knows and owns.
+
+use super::{
+    listening::{BindError, Listening, Prepared},
+    load::Loaded,
+};
+use crate::{
+    io::Choice,
+    snapshot::{Kept, Published},
+    telemetry::COUNTS,
+    uplink::directory::Directory,
+    worker::{Message, Shared, Worker},
+};
+use sallyport_config::{diagnostic::Diagnostic, model::Config};
+use std::{
+    cell::{Cell, RefCell},
+    collections::{BTreeMap, BTreeSet},
+    path::PathBuf,
+    rc::Rc,
+    sync::{Arc, atomic::Ordering},
+    time::{Duration, SystemTime},
+};
+use tokio::{sync::Mutex, task::AbortHandle};
+
+/// The state of the control thread.
+pub struct State {
+    /// The configuration file.
+    pub path: PathBuf,
+    /// The driver and why.
+    pub driver: Choice,
+    /// What survives reloads.
+    pub kept: Kept,
+    /// The workers.
+    pub workers: Vec<Worker>,
+    /// When the process started.
+    pub started: SystemTime,
+    /// What the children advertise.
+    pub directory: RefCell<Directory>,
+    /// The tasks that belong to the current configuration.
+    pub tasks: RefCell<Vec<AbortHandle>>,
+    /// Held while a reload is under way.
+    pub reloading: Mutex<()>,
+    shared: Shared,
+    loaded: RefCell<Rc<Loaded>>,
+    listening: Mutex<Listening>,
+    open: RefCell<BTreeSet<String>>,
+    attempt: RefCell<Attempt>,
+    gate: RefCell<BTreeMap<String, String>>,
+    generation: Cell<u64>,
+}
+
+/// The last time that a configuration was read.
+#[derive(Clone, Debug)]
+pub struct Attempt {
+    /// When.
+    pub at: SystemTime,
+    /// What was wrong; empty: it is the one that runs.
+    pub problems: Vec<Diagnostic>,
+}
+
+impl State {
+    /// The state at start.
+    pub fn new(
+        path: PathBuf,
+        loaded: Loaded,
+        driver: Choice,
+        shared: Shared,
+        workers: Vec<Worker>,
+        kept: Kept,
+    ) -> Self {
+        let now = SystemTime::now();
+        Self {
+            path,
+            driver,
+            kept,
+            workers,
+            started: now,
+            directory: RefCell::new(Directory::new(&loaded.config.multicluster)),
+            tasks: RefCell::default(),
+            reloading: Mutex::default(),
+            shared,
+            loaded: RefCell::new(Rc::new(loaded)),
+            listening: Mutex::default(),
+            open: RefCell::default(),
+            attempt: RefCell::new(Attempt { at: now, problems: Vec::new() }),
+            gate: RefCell::default(),
+            generation: Cell::new(1),
+        }
+    }
+
+    /// The running configuration.
+    pub fn loaded(&self) -> Rc<Loaded> {
+        Rc::clone(&self.loaded.borrow())
+    }
+
+    /// The running configuration's model.
+    pub fn config(&self) -> Config {
+        self.loaded.borrow().config.clone()
+    }
+
+    /// The snapshot for the workers.
+    pub fn published(&self) -> &Arc<Published> {
+        &self.shared.published
+    }
+
+    /// Counts the configurations that ran: 1 is the first.
+    pub fn generation(&self) -> u64 {
+        self.generation.get()
+    }
+
+    /// Takes over a configuration that was published.
+    pub fn adopt(&self, loaded: Loaded) {
+        *self.loaded.borrow_mut() = Rc::new(loaded);
+        self.generation.set(self.generation.get() + 1);
+        self.record(Vec::new());
+    }
+
+    /// Remembers the outcome of reading a configuration.
+    pub fn record(&self, problems: Vec<Diagnostic>) {
+        *self.attempt.borrow_mut() = Attempt { at: SystemTime::now(), problems };
+    }
+
+    /// The last outcome.
+    pub fn attempt(&self) -> Attempt {
+        self.attempt.borrow().clone()
+    }
+
+    /// Binds what is missing, leaving out the entry points in `held`.
+    ///
+    /// # Errors
+    /// The first address that cannot be had.
+    pub fn prepare(&self, held: &BTreeMap<String, String>) -> Result<Vec<Prepared>, BindError> {
+        self.prepare_for(&self.loaded().config, held)
+    }
+
+    /// Binds what `config` wants and is missing.
+    ///
+    /// # Errors
+    /// The first address that cannot be had.
+    pub fn prepare_for(
+        &self,
+        config: &Config,
+        held: &BTreeMap<String, String>,
+    ) -> Result<Vec<Prepared>, BindError> {
+        self.gate.borrow_mut().clone_from(held);
+        match self.listening.try_lock() {
+            Ok(listening) => listening.prepare(config, self.workers.len(), |name| held.contains_key(name)),
+            // Whoever holds it is handing sockets over and will be followed by another attempt.
+            Err(_) => Ok(Vec::new()),
+        }
+    }
+
+    /// Hands prepared sockets over and closes what the configuration does not want any more.
+    pub async fn commit(&self, prepared: Vec<Prepared>) {
+        let loaded = self.loaded();
+        let mut listening = self.listening.lock().await;
+        listening.commit(prepared, &self.workers).await;
+        listening.retire(&loaded.config, &self.workers).await;
+        let names = loaded.config.entry_points.keys();
+        *self.open.borrow_mut() = names.filter(|name| listening.is_open(name)).cloned().collect();
+    }
+
+    /// Whether an entry point is listened on.
+    pub fn is_open(&self, entry: &str) -> bool {
+        self.open.borrow().contains(entry)
+    }
+
+    /// Why an entry point is not listened on yet, where it waits for the gate.
+    pub fn waits(&self, entry: &str) -> Option<String> {
+        self.gate.borrow().get(entry).cloned()
+    }
+
+    /// Tells every worker.
+    pub async fn tell_all(&self, message: impl Fn() -> Message) {
+        for worker in &self.workers {
+            // A worker that has ended needs no telling.
+            let _ = worker.tell(message()).await;
+        }
+    }
+
+    /// Live downstream connections of the process.
+    pub fn connections(&self) -> usize {
+        self.shared.connections.load(Ordering::Relaxed)
+    }
+
+    /// `proxy.accept_grace` and `proxy.drain`.
+    pub fn drain_times(&self) -> (Duration, Duration) {
+        let loaded = self.loaded();
+        (loaded.config.proxy.accept_grace, loaded.config.proxy.drain)
+    }
+
+    /// All counters, summed over the workers.
+    pub fn counts(&self) -> BTreeMap<&'static str, u64> {
+        let sum = |count| self.workers.iter().map(|worker| worker.counters.get(count)).sum();
+        COUNTS.iter().map(|(count, code)| (*code, sum(*count))).collect()
+    }
+}

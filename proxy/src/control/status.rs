@@ -1,0 +1,273 @@
+//! `status`: what runs, why it runs so, and what is wrong. A stable document with a version.
+
+use super::{listening::display, state::State};
+use crate::{
+    gate,
+    snapshot::{Proof, Side, Snapshot},
+    uplink::directory::ChildStatus,
+    worker::Report,
+};
+use sallyport_config::{
+    diagnostic::Diagnostic,
+    model::{Config, EntryPointKind, Reach, ServiceRef},
+};
+use serde::Serialize;
+use std::{
+    collections::BTreeMap,
+    time::{Instant, SystemTime, UNIX_EPOCH},
+};
+
+/// The document.
+#[derive(Debug, Serialize)]
+pub struct Status {
+    /// Of this document.
+    pub version: u32,
+    /// Of the program.
+    pub sallyport: &'static str,
+    /// Of the process.
+    pub pid: u32,
+    /// Seconds since the epoch.
+    pub started: u64,
+    /// The I/O driver.
+    pub io: Io,
+    /// By number.
+    pub workers: Vec<WorkerStatus>,
+    /// Which configuration runs.
+    pub configuration: Configuration,
+    /// By name.
+    pub entry_points: Vec<EntryPointStatus>,
+    /// What the gate says.
+    pub gate: GateStatus,
+    /// By name.
+    pub routers: Vec<RouterStatus>,
+    /// By name, those of the children included.
+    pub services: Vec<ServiceStatus>,
+    /// What this gateway advertises.
+    pub uplinks: Vec<UplinkStatus>,
+    /// Whom it polls.
+    pub children: Vec<ChildStatus>,
+    /// Counters since the start, by code.
+    pub counters: BTreeMap<&'static str, u64>,
+}
+
+/// The I/O driver and why.
+#[derive(Debug, Serialize)]
+pub struct Io {
+    driver: String,
+    reason: String,
+}
+
+/// One worker.
+#[derive(Debug, Serialize)]
+pub struct WorkerStatus {
+    id: usize,
+    #[serde(flatten)]
+    report: Option<Report>,
+}
+
+/// Which configuration runs, and what was wrong with the last one.
+#[derive(Debug, Serialize)]
+pub struct Configuration {
+    file: String,
+    state: &'static str,
+    generation: u64,
+    read: u64,
+    diagnostics: Vec<String>,
+    warnings: Vec<String>,
+}
+
+/// One entry point.
+#[derive(Debug, Serialize)]
+pub struct EntryPointStatus {
+    name: String,
+    kind: &'static str,
+    address: String,
+    tls: Option<String>,
+    listening: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    waits: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    proof: Option<&'static str>,
+}
+
+/// What the gate says, or why it says nothing.
+#[derive(Debug, Serialize)]
+#[serde(untagged)]
+pub enum GateStatus {
+    /// No entry point names interfaces.
+    Unused {
+        /// Always `unused`.
+        state: &'static str,
+    },
+    /// The gate does not answer.
+    Unreachable {
+        /// Always `unreachable`.
+        state: &'static str,
+        /// Why.
+        reason: String,
+    },
+    /// Its own document.
+    Answered(Box<gate::Status>),
+}
+
+/// One router.
+#[derive(Debug, Serialize)]
+pub struct RouterStatus {
+    name: String,
+    rule: String,
+    priority: i64,
+    entry_points: Vec<String>,
+    uplinks: Vec<String>,
+    service: String,
+    status: &'static str,
+}
+
+/// One service.
+#[derive(Debug, Serialize)]
+pub struct ServiceStatus {
+    name: String,
+    servers: Vec<ServerStatus>,
+}
+
+/// One server.
+#[derive(Debug, Serialize)]
+pub struct ServerStatus {
+    url: String,
+    weight: u32,
+    /// `unchecked`: no health check stands.
+    health: &'static str,
+}
+
+/// One uplink.
+#[derive(Debug, Serialize)]
+pub struct UplinkStatus {
+    name: String,
+    entry_points: Vec<String>,
+    weight: u32,
+    parents: Vec<String>,
+}
+
+/// Asks everybody.
+pub async fn status(state: &State) -> Status {
+    let loaded = state.loaded();
+    let (config, attempt) = (&loaded.config, state.attempt());
+    let (_, snapshot) = state.published().read();
+    let mut workers = Vec::with_capacity(state.workers.len());
+    for worker in &state.workers {
+        workers.push(WorkerStatus { id: worker.id, report: worker.report().await.ok() });
+    }
+    let lines = |list: &[Diagnostic]| list.iter().map(Diagnostic::to_string).collect();
+    Status {
+        version: 1,
+        sallyport: env!("CARGO_PKG_VERSION"),
+        pid: std::process::id(),
+        started: seconds(state.started),
+        io: Io { driver: state.driver.kind.to_string(), reason: state.driver.reason.clone() },
+        workers,
+        configuration: Configuration {
+            file: state.path.display().to_string(),
+            state: if attempt.problems.is_empty() { "valid" } else { "invalid" },
+            generation: state.generation(),
+            read: seconds(attempt.at),
+            diagnostics: lines(&attempt.problems),
+            warnings: lines(&config.warnings),
+        },
+        entry_points: entry_points(state, config, &snapshot),
+        gate: gate_status(config).await,
+        routers: routers(config, &snapshot),
+        services: services(&snapshot),
+        uplinks: uplinks(config),
+        children: state.directory.borrow().children(Instant::now()),
+        counters: state.counts(),
+    }
+}
+
+fn seconds(time: SystemTime) -> u64 {
+    time.duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs())
+}
+
+fn entry_points(state: &State, config: &Config, snapshot: &Snapshot) -> Vec<EntryPointStatus> {
+    let describe = |(name, entry): (&String, &sallyport_config::model::EntryPoint)| EntryPointStatus {
+        name: name.clone(),
+        kind: match entry.kind {
+            EntryPointKind::Ordinary => "ordinary",
+            EntryPointKind::Uplink { .. } => "uplink",
+        },
+        address: display(entry.address),
+        tls: entry.tls.as_ref().map(|tls| tls.options.clone()),
+        listening: state.is_open(name),
+        waits: if state.is_open(name) { None } else { state.waits(name) },
+        proof: match snapshot.entries.get(name).map(|entry| &entry.side) {
+            Some(Side::Parents(parents)) => Some(match parents.proof {
+                Proof::Certificate => "client certificate",
+                Proof::Source => "source address",
+                Proof::Nothing => "NONE: allow_unauthenticated is set",
+            }),
+            _ => None,
+        },
+    };
+    config.entry_points.iter().map(describe).collect()
+}
+
+async fn gate_status(config: &Config) -> GateStatus {
+    let used = config.entry_points.values().filter_map(|entry| entry.gate.as_ref());
+    if used.clone().all(|gate| gate.interfaces.is_empty()) {
+        return GateStatus::Unused { state: "unused" };
+    }
+    match gate::fetch_status(&config.gate.socket).await {
+        Ok(status) => GateStatus::Answered(Box::new(status)),
+        Err(error) => GateStatus::Unreachable { state: "unreachable", reason: error.to_string() },
+    }
+}
+
+fn routers(config: &Config, snapshot: &Snapshot) -> Vec<RouterStatus> {
+    let describe = |(name, router): (&String, &sallyport_config::model::Router)| {
+        let (entry_points, uplinks) = match &router.reach {
+            Reach::EntryPoints(names) => (names.clone(), Vec::new()),
+            Reach::Uplinks(names) => (Vec::new(), names.clone()),
+        };
+        RouterStatus {
+            name: name.clone(),
+            rule: router.rule.text().to_owned(),
+            priority: router.priority,
+            entry_points,
+            uplinks,
+            service: match &router.service {
+                ServiceRef::Local(name) => name.clone(),
+                ServiceRef::Multicluster(name) => format!("{name}@multicluster"),
+            },
+            status: if snapshot.service(&router.service).is_some() { "enabled" } else { "waits for a child" },
+        }
+    };
+    config.routers.iter().map(describe).collect()
+}
+
+fn services(snapshot: &Snapshot) -> Vec<ServiceStatus> {
+    let all = snapshot.services.values().chain(snapshot.discovered.values());
+    let mut described: Vec<ServiceStatus> = all
+        .map(|service| ServiceStatus {
+            name: service.name.clone(),
+            servers: service
+                .servers
+                .iter()
+                .map(|(server, weight)| ServerStatus {
+                    url: server.url.to_string(),
+                    weight: *weight,
+                    health: "unchecked",
+                })
+                .collect(),
+        })
+        .collect();
+    described.sort_by(|a, b| a.name.cmp(&b.name));
+    described
+}
+
+fn uplinks(config: &Config) -> Vec<UplinkStatus> {
+    let describe = |(name, uplink): (&String, &sallyport_config::model::Uplink)| UplinkStatus {
+        name: name.clone(),
+        entry_points: uplink.entry_points.clone(),
+        weight: uplink.weight,
+        parents: uplink.parents.clone(),
+    };
+    config.uplinks.iter().map(describe).collect()
+}

@@ -1,0 +1,79 @@
+//! `status` for people: the same document, a section a paragraph.
+
+use serde_json::Value;
+use std::fmt::Write;
+
+/// Renders a status document.
+pub fn status_text(document: &Value) -> String {
+    let mut text = String::new();
+    let word = |path: &str| plain(document.pointer(path).unwrap_or(&Value::Null));
+    // Writing to a string cannot fail, here and below.
+    let _ = writeln!(text, "sallyport {}, pid {}", word("/sallyport"), word("/pid"));
+    let _ = writeln!(text, "io: {} ({})", word("/io/driver"), word("/io/reason"));
+    let _ = writeln!(
+        text,
+        "configuration: {} {}, generation {}",
+        word("/configuration/file"),
+        word("/configuration/state"),
+        word("/configuration/generation")
+    );
+    for list in ["/configuration/diagnostics", "/configuration/warnings"] {
+        for line in document.pointer(list).and_then(Value::as_array).into_iter().flatten() {
+            let _ = writeln!(text, "  {}", plain(line));
+        }
+    }
+    for section in ["workers", "entry_points", "gate", "routers", "services", "uplinks", "children", "counters"] {
+        let _ = writeln!(text, "\n{}:", section.replace('_', " "));
+        match document.get(section) {
+            Some(Value::Array(items)) => items.iter().for_each(|item| line(&mut text, item)),
+            Some(Value::Object(fields)) if section == "counters" => {
+                for (name, value) in fields.iter().filter(|(_, value)| value.as_u64() != Some(0)) {
+                    let _ = writeln!(text, "  {name} {value}");
+                }
+            }
+            Some(other) => line(&mut text, other),
+            None => {}
+        }
+    }
+    text
+}
+
+/// One item: its name, then its fields.
+fn line(text: &mut String, item: &Value) {
+    let Some(fields) = item.as_object() else { return };
+    let name = fields.get("name").or_else(|| fields.get("id")).map(plain).unwrap_or_default();
+    let rest = fields.iter().filter(|(key, value)| !matches!(key.as_str(), "name" | "id") && !is_nothing(value));
+    let rest: Vec<String> = rest.map(|(key, value)| format!("{key}={}", plain(value))).collect();
+    let _ = writeln!(text, "  {name}  {}", rest.join(" "));
+}
+
+fn is_nothing(value: &Value) -> bool {
+    value.is_null() || value.as_array().is_some_and(Vec::is_empty)
+}
+
+fn plain(value: &Value) -> String {
+    match value {
+        Value::String(text) => text.clone(),
+        Value::Null => "-".to_owned(),
+        other => other.to_string(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_section_shows_and_missing_ones_do_not_hurt() {
+        let document = serde_json::json!({
+            "sallyport": "0.1.0", "pid": 7,
+            "io": { "driver": "uring", "reason": "why" },
+            "entry_points": [{ "name": "web", "address": ":80", "tls": null, "listening": true }],
+            "counters": { "requests": 3, "misdirected": 0 },
+        });
+        let text = status_text(&document);
+        assert!(text.contains("io: uring (why)"));
+        assert!(text.contains("web  address=:80 listening=true"));
+        assert!(text.contains("requests 3") && !text.contains("misdirected"));
+    }
+}

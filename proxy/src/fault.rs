@@ -1,0 +1,49 @@
+//! What a request can come to instead of a server's answer: one table from fault to status, text and count.
+//!
+//! The text is all that the client learns. Nothing of the operator's or the server's is in it; what the
+//! operator needs is logged where the fault arises.
+
+use crate::telemetry::Count;
+use hyper::StatusCode;
+
+/// A request's fault.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fault {
+    /// Malformed or contradictory.
+    BadRequest,
+    /// The body did not come in time.
+    RequestTimeout,
+    /// The host's TLS policy is not the handshake's.
+    Misdirected,
+    /// The route demands what the connection has not proven.
+    NotProven,
+    /// No router, or nothing that this peer may see.
+    NotFound,
+    /// The server refused, reset, or answered with something that is no answer.
+    UpstreamFailed,
+    /// No server to ask.
+    NoServer,
+    /// The server did not answer in time.
+    UpstreamSilent,
+}
+
+impl Fault {
+    /// Status, text and count.
+    pub fn answer(self) -> (StatusCode, &'static str, Count) {
+        match self {
+            Self::BadRequest => (StatusCode::BAD_REQUEST, "bad request\n", Count::BadRequest),
+            Self::RequestTimeout => (StatusCode::REQUEST_TIMEOUT, "request timeout\n", Count::RequestTimeout),
+            Self::Misdirected => (StatusCode::MISDIRECTED_REQUEST, "misdirected request\n", Count::Misdirected),
+            Self::NotProven => (StatusCode::FORBIDDEN, "forbidden\n", Count::NotProven),
+            Self::NotFound => (StatusCode::NOT_FOUND, "not found\n", Count::NoRouter),
+            Self::UpstreamFailed => (StatusCode::BAD_GATEWAY, "bad gateway\n", Count::UpstreamFailed),
+            Self::NoServer => (StatusCode::SERVICE_UNAVAILABLE, "service unavailable\n", Count::NoServer),
+            Self::UpstreamSilent => (StatusCode::GATEWAY_TIMEOUT, "gateway timeout\n", Count::UpstreamSilent),
+        }
+    }
+
+    /// Whether what follows on an HTTP/1.1 connection cannot be trusted any more.
+    pub fn ends_connection(self) -> bool {
+        matches!(self, Self::BadRequest | Self::RequestTimeout)
+    }
+}

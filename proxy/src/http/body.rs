@@ -1,0 +1,112 @@
+//! Request bodies: streamed from client to server, with the client's deadline.
+//!
+//! The deadline is for the whole request, extended for as long as the body keeps a minimum rate, so that a
+//! long upload at a fair rate lives and a trickle does not.
+
+use crate::io::{Instant, Sleep, sleep_until};
+use bytes::Bytes;
+use http_body::{Body, Frame, SizeHint};
+use hyper::body::Incoming;
+use std::{
+    future::Future,
+    pin::Pin,
+    task::{Context, Poll, ready},
+    time::Duration,
+};
+
+/// The rate that extends a request past its deadline, in bytes a second.
+pub const BODY_RATE_MIN: u64 = 1024;
+/// How often a request past its deadline is judged.
+const JUDGED_EVERY: Duration = Duration::from_secs(1);
+
+/// Why a request body ended early.
+#[derive(Debug, thiserror::Error)]
+pub enum BodyFault {
+    /// The client broke it off.
+    #[error("the client broke off the request body")]
+    Client(#[source] hyper::Error),
+    /// The client was too slow.
+    #[error("the request body did not come in time")]
+    Timeout,
+}
+
+/// The body of a request on its way to a server.
+pub enum RequestBody {
+    /// None.
+    Empty,
+    /// From a client.
+    Streamed(Box<Streamed>),
+}
+
+/// A body from a client.
+pub struct Streamed {
+    incoming: Incoming,
+    started: Instant,
+    limit: Option<Duration>,
+    received: u64,
+    sleep: Option<Pin<Box<Sleep>>>,
+}
+
+impl RequestBody {
+    /// Wraps what came with a request whose first byte came at `started`; `limit` is the deadline of the
+    /// whole request.
+    pub fn new(incoming: Incoming, started: Instant, limit: Option<Duration>) -> Self {
+        if incoming.is_end_stream() {
+            return Self::Empty;
+        }
+        Self::Streamed(Box::new(Streamed { incoming, started, limit, received: 0, sleep: None }))
+    }
+}
+
+impl Streamed {
+    /// Judges the client's pace while nothing comes.
+    fn poll_deadline(&mut self, cx: &mut Context<'_>) -> Poll<BodyFault> {
+        let Some(limit) = self.limit else { return Poll::Pending };
+        let deadline = self.started + limit;
+        loop {
+            let sleep = self.sleep.get_or_insert_with(|| Box::pin(sleep_until(deadline)));
+            ready!(sleep.as_mut().poll(cx));
+            let elapsed = self.started.elapsed();
+            if self.received < elapsed.as_secs().saturating_mul(BODY_RATE_MIN) {
+                return Poll::Ready(BodyFault::Timeout);
+            }
+            sleep.as_mut().reset(Instant::now() + JUDGED_EVERY);
+        }
+    }
+}
+
+impl Body for RequestBody {
+    type Data = Bytes;
+    type Error = BodyFault;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BodyFault>>> {
+        let Self::Streamed(body) = &mut *self else { return Poll::Ready(None) };
+        match Pin::new(&mut body.incoming).poll_frame(cx) {
+            Poll::Ready(Some(Ok(frame))) => {
+                let count = frame.data_ref().map_or(0, Bytes::len);
+                body.received = body.received.saturating_add(u64::try_from(count).unwrap_or(u64::MAX));
+                Poll::Ready(Some(Ok(frame)))
+            }
+            Poll::Ready(Some(Err(error))) => Poll::Ready(Some(Err(BodyFault::Client(error)))),
+            Poll::Ready(None) => Poll::Ready(None),
+            Poll::Pending => body.poll_deadline(cx).map(|fault| Some(Err(fault))),
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match self {
+            Self::Empty => true,
+            Self::Streamed(body) => body.incoming.is_end_stream(),
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match self {
+            Self::Empty => SizeHint::with_exact(0),
+            Self::Streamed(body) => body.incoming.size_hint(),
+        }
+    }
+}

@@ -1,0 +1,246 @@
+//! Header fields that must not pass: hop-by-hop ones, and the uplink's.
+//!
+//! One scan over the names tells which kinds are there; the common request has few and pays for no more.
+//! Names are compared in every spelling that a server might take for the same: `-`, `_` and `.` are one.
+
+use http::{
+    HeaderMap, HeaderName, HeaderValue,
+    header::{
+        CONNECTION, EXPECT, PROXY_AUTHENTICATE, PROXY_AUTHORIZATION, TE, TRAILER, TRANSFER_ENCODING, UPGRADE,
+    },
+};
+
+/// `Hub-Uplink`.
+pub const HUB_UPLINK: HeaderName = HeaderName::from_static("hub-uplink");
+
+/// Which kinds of field a message has.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Found {
+    hop_by_hop: bool,
+    forwarding: bool,
+    uplink: bool,
+}
+
+impl Found {
+    /// Whether any spelling of a forwarding field is there.
+    pub(super) fn forwarding(self) -> bool {
+        self.forwarding
+    }
+
+    /// Whether any spelling of `Hub-Uplink` is there.
+    pub fn uplink(self) -> bool {
+        self.uplink
+    }
+}
+
+/// Looks through the names once.
+pub fn scan(headers: &HeaderMap) -> Found {
+    let mut found = Found::default();
+    for name in headers.keys() {
+        let bytes = name.as_str().as_bytes();
+        match bytes.first() {
+            Some(b'c') => {
+                found.hop_by_hop |= *name == CONNECTION;
+                found.forwarding |= is_forwarding(bytes);
+            }
+            Some(b'e' | b'k' | b'p' | b't' | b'u') => found.hop_by_hop |= is_hop_by_hop(name),
+            Some(b'f' | b'x') => found.forwarding |= is_forwarding(bytes),
+            Some(b'h') => found.uplink |= same_name(bytes, b"hub-uplink"),
+            _ => {}
+        }
+    }
+    found
+}
+
+/// Whether two names are one in some server's eyes. `canonical` is lower case with dashes.
+fn same_name(name: &[u8], canonical: &[u8]) -> bool {
+    name.len() == canonical.len() && starts_like(name, canonical)
+}
+
+fn starts_like(name: &[u8], canonical: &[u8]) -> bool {
+    let fold = |byte: u8| if matches!(byte, b'_' | b'.') { b'-' } else { byte };
+    name.len() >= canonical.len() && name.iter().zip(canonical).all(|(a, b)| fold(*a) == *b)
+}
+
+/// Fields by which proxies tell of the client; whoever is not trusted may not send them.
+pub(super) fn is_forwarding(name: &[u8]) -> bool {
+    const WHOLE: [&[u8]; 7] = [
+        b"forwarded",
+        b"x-forwarded",
+        b"x-real-ip",
+        b"x-scheme",
+        b"client-cert",
+        b"client-cert-chain",
+        b"x-client-ip",
+    ];
+    starts_like(name, b"x-forwarded-") || WHOLE.iter().any(|whole| same_name(name, whole))
+}
+
+fn is_hop_by_hop(name: &HeaderName) -> bool {
+    // RFC 9110 section 7.6.1, and `Expect`, which this gateway has answered itself.
+    const STANDARD: [HeaderName; 7] =
+        [CONNECTION, EXPECT, PROXY_AUTHENTICATE, PROXY_AUTHORIZATION, TE, TRANSFER_ENCODING, UPGRADE];
+    STANDARD.contains(name) || matches!(name.as_str(), "keep-alive" | "proxy-connection")
+}
+
+/// Whether a `Connection` field may name this one away. What this gateway, framing or routing depend on, it
+/// may not: naming `X-Forwarded-For` there was a way around more than one proxy.
+fn may_be_named(name: &HeaderName) -> bool {
+    let bytes = name.as_str().as_bytes();
+    let protected = matches!(
+        name.as_str(),
+        "host" | "content-length" | "content-type" | "authorization" | "cookie" | "via" | "cache-control"
+    );
+    !protected && !is_forwarding(bytes) && !same_name(bytes, b"hub-uplink") && *name != TRAILER
+}
+
+/// Removes the hop-by-hop fields of a request; `TE: trailers` stays, because trailers are passed on.
+pub fn strip_request(headers: &mut HeaderMap, found: Found) {
+    if !found.hop_by_hop {
+        return;
+    }
+    let trailers = headers.get_all(TE).iter().any(|value| lists(value, "trailers"));
+    strip(headers);
+    if trailers {
+        headers.insert(TE, HeaderValue::from_static("trailers"));
+    }
+}
+
+/// Removes the hop-by-hop fields of an answer.
+pub fn strip_response(headers: &mut HeaderMap) {
+    if scan(headers).hop_by_hop {
+        strip(headers);
+    }
+}
+
+fn strip(headers: &mut HeaderMap) {
+    let named: Vec<HeaderName> = headers
+        .get_all(CONNECTION)
+        .iter()
+        .filter_map(|value| value.to_str().ok())
+        .flat_map(|list| list.split(','))
+        .filter_map(|name| HeaderName::try_from(name.trim()).ok())
+        .filter(may_be_named)
+        .collect();
+    let fixed: Vec<HeaderName> = headers.keys().filter(|name| is_hop_by_hop(name)).cloned().collect();
+    for name in named.iter().chain(&fixed) {
+        headers.remove(name);
+    }
+}
+
+fn lists(value: &HeaderValue, word: &str) -> bool {
+    value.to_str().is_ok_and(|list| list.split(',').any(|item| item.trim().eq_ignore_ascii_case(word)))
+}
+
+/// Removes every spelling of `Hub-Uplink`.
+pub fn strip_uplink(headers: &mut HeaderMap) {
+    remove_where(headers, |name| same_name(name, b"hub-uplink"));
+}
+
+/// Takes the uplink that a request names and removes every spelling.
+///
+/// # Errors
+/// Where it names two, or nothing that is a name.
+pub fn take_uplink(headers: &mut HeaderMap) -> Result<Option<HeaderValue>, AmbiguousUplink> {
+    let spellings = headers.iter().filter(|(name, _)| same_name(name.as_str().as_bytes(), b"hub-uplink")).count();
+    let named = headers.get(HUB_UPLINK).cloned();
+    strip_uplink(headers);
+    match (named, spellings) {
+        (named @ Some(_), 1) => Ok(named),
+        (_, 0) => Ok(None),
+        _ => Err(AmbiguousUplink),
+    }
+}
+
+/// More than one uplink is named, or in a spelling that is not the name's.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("`Hub-Uplink` stands there more than once or in another spelling")]
+pub struct AmbiguousUplink;
+
+pub(super) fn remove_where(headers: &mut HeaderMap, which: impl Fn(&[u8]) -> bool) {
+    let chosen: Vec<HeaderName> =
+        headers.keys().filter(|name| which(name.as_str().as_bytes())).cloned().collect();
+    for name in chosen {
+        headers.remove(name);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn headers(pairs: &[(&str, &str)]) -> HeaderMap {
+        let pair = |(name, value): &(&str, &str)| {
+            (HeaderName::try_from(*name).expect("a name"), HeaderValue::from_str(value).expect("a value"))
+        };
+        pairs.iter().map(pair).collect()
+    }
+
+    fn names(headers: &HeaderMap) -> Vec<&str> {
+        let mut names: Vec<&str> = headers.keys().map(HeaderName::as_str).collect();
+        names.sort_unstable();
+        names
+    }
+
+    #[test]
+    fn hop_by_hop_fields_go_and_end_to_end_fields_stay() {
+        let mut request = headers(&[
+            ("connection", "close, X-Mine"),
+            ("x-mine", "1"),
+            ("keep-alive", "timeout=5"),
+            ("proxy-connection", "close"),
+            ("proxy-authorization", "secret"),
+            ("te", "gzip, trailers"),
+            ("trailer", "x-sum"),
+            ("transfer-encoding", "chunked"),
+            ("upgrade", "websocket"),
+            ("expect", "100-continue"),
+            ("accept", "*/*"),
+        ]);
+        let found = scan(&request);
+        strip_request(&mut request, found);
+        assert_eq!(names(&request), ["accept", "te", "trailer"]);
+        assert_eq!(request[TE], "trailers");
+    }
+
+    #[test]
+    fn connection_cannot_name_away_what_others_rely_on() {
+        let mut request = headers(&[
+            ("connection", "x-forwarded-for, host, content-length, hub-uplink, authorization, x_real_ip"),
+            ("x-forwarded-for", "1.2.3.4"),
+            ("host", "a"),
+            ("content-length", "3"),
+            ("hub-uplink", "orders"),
+            ("authorization", "x"),
+            ("x_real_ip", "1.2.3.4"),
+        ]);
+        let found = scan(&request);
+        strip_request(&mut request, found);
+        let kept = ["authorization", "content-length", "host", "hub-uplink", "x-forwarded-for", "x_real_ip"];
+        assert_eq!(names(&request), kept);
+    }
+
+    #[test]
+    fn a_plain_request_is_left_alone() {
+        let request = headers(&[("host", "a"), ("user-agent", "x"), ("accept", "*/*"), ("cookie", "a=b")]);
+        assert_eq!(scan(&request), Found::default());
+    }
+
+    #[test]
+    fn the_uplink_is_taken_once_and_every_spelling_goes() {
+        let check = |pairs: &[(&str, &str)], expected: Result<Option<&str>, AmbiguousUplink>| {
+            let mut request = headers(pairs);
+            assert_eq!(scan(&request).uplink(), !pairs.is_empty(), "{pairs:?}");
+            let taken = take_uplink(&mut request);
+            let taken = taken.as_ref().map(|name| name.as_ref().and_then(|name| name.to_str().ok()));
+            assert_eq!(taken.map_err(|error| *error), expected, "{pairs:?}");
+            assert!(request.is_empty(), "{pairs:?}");
+        };
+        check(&[], Ok(None));
+        check(&[("Hub-Uplink", "orders")], Ok(Some("orders")));
+        check(&[("hub-uplink", "a"), ("hub-uplink", "b")], Err(AmbiguousUplink));
+        check(&[("hub_uplink", "a")], Err(AmbiguousUplink));
+        check(&[("hub-uplink", "a"), ("hub.uplink", "b")], Err(AmbiguousUplink));
+        check(&[("HUB_UPLINK", "a")], Err(AmbiguousUplink));
+    }
+}

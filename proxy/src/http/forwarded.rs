@@ -1,0 +1,136 @@
+//! What servers are told of the client, and who may say so.
+//!
+//! From a peer that is not trusted every forwarding field is removed, in every spelling, before ours are
+//! written. From a trusted one they stay, and the peer is added to `X-Forwarded-For`.
+
+use super::fields::{Found, is_forwarding, remove_where};
+use http::{HeaderMap, HeaderName, HeaderValue};
+use std::net::IpAddr;
+
+const FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
+const PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
+const HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
+const PORT: HeaderName = HeaderName::from_static("x-forwarded-port");
+const REAL_IP: HeaderName = HeaderName::from_static("x-real-ip");
+
+/// Whether the peer's forwarding fields are believed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PeerTrust {
+    /// They are.
+    Trusted,
+    /// They are removed.
+    Untrusted,
+}
+
+/// What is true of a request, ready to be written.
+#[derive(Clone, Debug)]
+pub struct Facts {
+    /// The client's address.
+    pub client: HeaderValue,
+    /// `http` or `https`.
+    pub proto: HeaderValue,
+    /// The port that the client connected to.
+    pub port: HeaderValue,
+}
+
+/// Makes the fields true. `host` is what the client asked for.
+pub fn rewrite(headers: &mut HeaderMap, found: Found, trust: PeerTrust, facts: &Facts, host: &HeaderValue) {
+    if found.forwarding() && trust == PeerTrust::Untrusted {
+        remove_where(headers, is_forwarding);
+    }
+    if found.forwarding() && trust == PeerTrust::Trusted {
+        return extend(headers, facts, host);
+    }
+    headers.insert(FOR, facts.client.clone());
+    headers.insert(REAL_IP, facts.client.clone());
+    headers.insert(PROTO, facts.proto.clone());
+    headers.insert(HOST, host.clone());
+    headers.insert(PORT, facts.port.clone());
+}
+
+fn extend(headers: &mut HeaderMap, facts: &Facts, host: &HeaderValue) {
+    let mut hops: Vec<u8> = Vec::new();
+    for hop in headers.get_all(FOR).iter().chain([&facts.client]) {
+        if !hops.is_empty() {
+            hops.extend_from_slice(b", ");
+        }
+        hops.extend_from_slice(hop.as_bytes());
+    }
+    let hops = HeaderValue::from_bytes(&hops).unwrap_or_else(|_| facts.client.clone());
+    headers.insert(FOR, hops);
+    for (name, value) in
+        [(REAL_IP, &facts.client), (PROTO, &facts.proto), (HOST, host), (PORT, &facts.port)]
+    {
+        headers.entry(name).or_insert_with(|| value.clone());
+    }
+}
+
+/// The client that a trusted peer names: the last hop before it.
+pub fn client(headers: &HeaderMap) -> Option<IpAddr> {
+    let last = headers.get_all(FOR).iter().next_back()?.to_str().ok()?;
+    last.rsplit(',').next()?.trim().parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{super::fields::scan, *};
+
+    fn facts() -> Facts {
+        let value = HeaderValue::from_static;
+        Facts { client: value("192.0.2.7"), proto: value("https"), port: value("443") }
+    }
+
+    fn rewritten(pairs: &[(&str, &'static str)], trust: PeerTrust) -> HeaderMap {
+        let pair = |(name, value): &(&str, &'static str)| {
+            (HeaderName::try_from(*name).expect("a name"), HeaderValue::from_static(value))
+        };
+        let mut headers: HeaderMap = pairs.iter().map(pair).collect();
+        let found = scan(&headers);
+        rewrite(&mut headers, found, trust, &facts(), &HeaderValue::from_static("a.example"));
+        headers
+    }
+
+    #[test]
+    fn a_stranger_is_not_believed_in_any_spelling() {
+        let spellings = [
+            "X-Forwarded-For", "x_forwarded_for", "X.Forwarded.For", "x-forwarded-proto", "x_forwarded-host",
+            "x-forwarded-anything", "forwarded", "x-real-ip", "x_real_ip", "client-cert", "client_cert_chain",
+            "x-forwarded-tls-client-cert", "x-scheme", "x-forwarded",
+        ];
+        for name in spellings {
+            let headers = rewritten(&[(name, "6.6.6.6")], PeerTrust::Untrusted);
+            assert!(headers.values().all(|value| value != "6.6.6.6"), "{name}");
+            assert_eq!(headers["x-forwarded-for"], "192.0.2.7");
+            assert_eq!(headers["x-real-ip"], "192.0.2.7");
+            assert_eq!(headers["x-forwarded-proto"], "https");
+            assert_eq!(headers["x-forwarded-host"], "a.example");
+            assert_eq!(headers["x-forwarded-port"], "443");
+        }
+    }
+
+    #[test]
+    fn a_trusted_peer_is_believed_and_added() {
+        let sent = [("x-forwarded-for", "203.0.113.9"), ("x-forwarded-for", "10.0.0.1"), ("x-real-ip", "203.0.113.9")];
+        let headers = rewritten(&sent, PeerTrust::Trusted);
+        assert_eq!(headers["x-forwarded-for"], "203.0.113.9, 10.0.0.1, 192.0.2.7");
+        assert_eq!(headers["x-real-ip"], "203.0.113.9");
+        assert_eq!(headers["x-forwarded-proto"], "https");
+        assert_eq!(rewritten(&[], PeerTrust::Trusted)["x-forwarded-for"], "192.0.2.7");
+    }
+
+    #[test]
+    fn other_fields_stay() {
+        let headers = rewritten(&[("x-forward", "a"), ("xforwardedfor", "b"), ("x-request-id", "c")], PeerTrust::Untrusted);
+        assert_eq!((&headers["x-forward"], &headers["xforwardedfor"]), (&"a".parse().expect("v"), &"b".parse().expect("v")));
+    }
+
+    #[test]
+    fn the_named_client_is_the_last_hop_and_only_an_address() {
+        let of = |text: &'static str| {
+            client(&HeaderMap::from_iter([(FOR, HeaderValue::from_static(text))]))
+        };
+        assert_eq!(of("203.0.113.9, 2001:db8::1"), "2001:db8::1".parse().ok());
+        assert_eq!(of("203.0.113.9, unknown"), None);
+        assert_eq!(client(&HeaderMap::new()), None);
+    }
+}

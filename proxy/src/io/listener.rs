@@ -1,0 +1,78 @@
+//! Listening sockets: one a worker, all on the same port.
+//!
+//! Accepting waits for readiness on both drivers: a ring's accept that is dropped in flight leaks the
+//! descriptor it yields (tokio-uring has no cancellation), and readiness can be dropped at any time.
+
+#![allow(unsafe_code, reason = "registering a descriptor for readiness")]
+
+use socket2::{Domain, Protocol, SockAddr, Socket, Type};
+use std::{
+    io,
+    net::{SocketAddr, TcpListener, TcpStream},
+};
+use tokio::io::unix::AsyncFd;
+
+/// Connections that may wait to be accepted; the kernel's `net.core.somaxconn` caps it.
+const BACKLOG: i32 = 4096;
+
+/// Which families an IPv6 listener takes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Families {
+    /// IPv6 and, as mapped addresses, IPv4.
+    Both,
+    /// The address's own.
+    Own,
+}
+
+/// Binds a listening socket that others of this process share the port with.
+///
+/// # Errors
+/// Those of the kernel: the address in use, a privileged port.
+pub fn bind(address: SocketAddr, families: Families) -> io::Result<TcpListener> {
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
+    if address.is_ipv6() {
+        socket.set_only_v6(families == Families::Own)?;
+    }
+    socket.set_reuse_address(true)?;
+    socket.set_reuse_port(true)?;
+    socket.set_nonblocking(true)?;
+    socket.bind(&SockAddr::from(address))?;
+    socket.listen(BACKLOG)?;
+    Ok(socket.into())
+}
+
+/// A listening socket of this thread.
+pub struct Listener {
+    socket: AsyncFd<TcpListener>,
+}
+
+impl Listener {
+    /// Takes over a bound socket in non-blocking mode.
+    ///
+    /// # Errors
+    /// Where it cannot be registered.
+    pub fn new(socket: TcpListener) -> io::Result<Self> {
+        // SAFETY: a `TcpListener` owns its descriptor and keeps it open for as long as it lives, which is as
+        // long as the `AsyncFd` that it moves into; held by `accepted_connections_arrive`.
+        let socket = unsafe { AsyncFd::register(socket)? };
+        Ok(Self { socket })
+    }
+
+    /// The next connection, not yet taken over by the driver. Cancelling loses none.
+    ///
+    /// # Errors
+    /// Those of `accept`, such as no descriptor left.
+    pub async fn accept(&self) -> io::Result<(TcpStream, SocketAddr)> {
+        loop {
+            let mut ready = self.socket.readable().await?;
+            if let Ok(accepted) = ready.try_io(|socket| socket.get_ref().accept()) {
+                return accepted;
+            }
+        }
+    }
+
+    /// Connections that wait already, without waiting for more.
+    pub fn accept_waiting(&self) -> Option<TcpStream> {
+        self.socket.get_ref().accept().ok().map(|(stream, _)| stream)
+    }
+}

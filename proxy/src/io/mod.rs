@@ -1,0 +1,29 @@
+//! The I/O seam: the only place that knows which driver moves the bytes.
+//!
+//! Two drivers stand behind one set of types: `uring` (tokio-uring, completions) and `epoll` (tokio,
+//! readiness). Above this folder nobody names a runtime: futures are spawned, put to sleep and given
+//! deadlines by the functions here, and bytes move through [`Stream`], which is poll based and can be
+//! peeked. A worker thread runs one driver; all values of this module stay on the thread that made them.
+//!
+//! This folder must not know what the bytes mean.
+
+mod buffer;
+mod connect;
+mod listener;
+mod probe;
+mod runtime;
+mod stream;
+mod transport;
+mod uring;
+
+#[cfg(test)]
+mod tests;
+
+pub use connect::{connect, resolve};
+pub use listener::{Families, Listener, bind};
+pub use probe::{Choice, DriverKind, choose};
+pub use runtime::{Elapsed, LocalExecutor, LocalTimer, Task, run, sleep, sleep_until, spawn, timeout};
+pub use stream::{PEEK_MAX, Stream};
+pub use transport::Transport;
+
+pub use tokio::time::{Instant, Sleep};

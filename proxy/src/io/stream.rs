@@ -1,0 +1,171 @@
+//! A connected byte stream: poll based, with a prefix that was read ahead and is read again.
+
+use super::{probe::DriverKind, runtime::driver, uring::Socket};
+use std::{
+    future::poll_fn,
+    io::{self, IoSlice},
+    net::{SocketAddr, TcpStream},
+    os::fd::OwnedFd,
+    pin::Pin,
+    task::{Context, Poll, ready},
+};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+
+/// The most that [`Stream::peek`] reads ahead: a PROXY header of the largest size and a first record.
+pub const PEEK_MAX: usize = 16 * 1024;
+
+/// A connected TCP stream of this thread's driver.
+pub struct Stream {
+    socket: Driver,
+    prefix: Vec<u8>,
+    prefix_at: usize,
+    peer: SocketAddr,
+    local: SocketAddr,
+}
+
+enum Driver {
+    Uring(Socket),
+    Epoll(tokio::net::TcpStream),
+}
+
+impl Stream {
+    /// Takes over a connected socket.
+    ///
+    /// # Errors
+    /// Where the socket is gone already or cannot be registered.
+    pub fn new(socket: TcpStream) -> io::Result<Self> {
+        let (peer, local) = (socket.peer_addr()?, socket.local_addr()?);
+        socket.set_nodelay(true)?;
+        let uring = driver() == DriverKind::Uring;
+        socket.set_nonblocking(!uring)?;
+        let socket = match driver() {
+            DriverKind::Uring => Driver::Uring(Socket::new(OwnedFd::from(socket))),
+            DriverKind::Epoll => Driver::Epoll(tokio::net::TcpStream::from_std(socket)?),
+        };
+        Ok(Self {
+            socket,
+            prefix: Vec::new(),
+            prefix_at: 0,
+            peer,
+            local,
+        })
+    }
+
+    /// The other end.
+    pub fn peer(&self) -> SocketAddr {
+        self.peer
+    }
+
+    /// This end.
+    pub fn local(&self) -> SocketAddr {
+        self.local
+    }
+
+    /// What was read ahead and not consumed.
+    pub fn peeked(&self) -> &[u8] {
+        self.prefix.get(self.prefix_at..).unwrap_or_default()
+    }
+
+    /// Reads more ahead and returns how many bytes came; 0 is the end of the stream. Cancelling loses
+    /// nothing.
+    ///
+    /// # Errors
+    /// Those of the socket, and `OutOfMemory` past [`PEEK_MAX`].
+    pub async fn peek(&mut self) -> io::Result<usize> {
+        if self.prefix.len() >= PEEK_MAX {
+            return Err(io::ErrorKind::OutOfMemory.into());
+        }
+        let mut chunk = [0u8; 4096];
+        let mut into = ReadBuf::new(&mut chunk);
+        poll_fn(|cx| self.poll_socket_read(cx, &mut into)).await?;
+        self.prefix.extend_from_slice(into.filled());
+        Ok(into.filled().len())
+    }
+
+    /// Drops the first `count` bytes of what was read ahead.
+    pub fn consume(&mut self, count: usize) {
+        self.prefix_at = (self.prefix_at + count).min(self.prefix.len());
+        if self.prefix_at == self.prefix.len() {
+            self.prefix = Vec::new();
+            self.prefix_at = 0;
+        }
+    }
+
+    /// Waits until everything that was written is with the kernel. Cancelling loses nothing.
+    ///
+    /// # Errors
+    /// Those of the socket.
+    pub fn poll_sent(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match &mut self.socket {
+            Driver::Uring(socket) => socket.poll_sent(cx),
+            Driver::Epoll(socket) => Pin::new(socket).poll_flush(cx),
+        }
+    }
+
+    fn poll_socket_read(&mut self, cx: &mut Context<'_>, into: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        match &mut self.socket {
+            Driver::Uring(socket) => socket.poll_read(cx, into),
+            Driver::Epoll(socket) => Pin::new(socket).poll_read(cx, into),
+        }
+    }
+}
+
+impl AsyncRead for Stream {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        into: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let ahead = self.peeked();
+        if ahead.is_empty() {
+            return self.poll_socket_read(cx, into);
+        }
+        let count = ahead.len().min(into.remaining());
+        into.put_slice(ahead.get(..count).unwrap_or_default());
+        self.consume(count);
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl AsyncWrite for Stream {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        match &mut self.socket {
+            Driver::Uring(socket) => socket.poll_write(cx, &[IoSlice::new(bytes)]),
+            Driver::Epoll(socket) => Pin::new(socket).poll_write(cx, bytes),
+        }
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        parts: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        match &mut self.socket {
+            Driver::Uring(socket) => socket.poll_write(cx, parts),
+            Driver::Epoll(socket) => Pin::new(socket).poll_write_vectored(cx, parts),
+        }
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        true
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match &mut self.socket {
+            Driver::Uring(socket) => socket.poll_flush(cx),
+            Driver::Epoll(socket) => Pin::new(socket).poll_flush(cx),
+        }
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let done = match &mut self.socket {
+            Driver::Uring(socket) => ready!(socket.poll_shutdown(cx)),
+            Driver::Epoll(socket) => ready!(Pin::new(socket).poll_shutdown(cx)),
+        };
+        match done {
+            // The peer may have gone first; there is nobody to tell.
+            Err(error) if error.kind() == io::ErrorKind::NotConnected => Poll::Ready(Ok(())),
+            other => Poll::Ready(other),
+        }
+    }
+}

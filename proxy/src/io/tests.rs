@@ -1,0 +1,128 @@
+//! Both drivers through the same seam.
+
+use super::{DriverKind, Families, Listener, Stream, bind, connect, run, spawn, timeout};
+use std::{
+    io::{Read, Write},
+    net::{SocketAddr, TcpListener, TcpStream},
+    time::Duration,
+};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+const BOTH: [DriverKind; 2] = [DriverKind::Uring, DriverKind::Epoll];
+const DEADLINE: Option<Duration> = Some(Duration::from_secs(20));
+
+fn loopback() -> (TcpListener, SocketAddr) {
+    let socket = bind(([127, 0, 0, 1], 0).into(), Families::Own).expect("loopback can be bound");
+    let address = socket.local_addr().expect("a bound socket has an address");
+    (socket, address)
+}
+
+/// Runs `test` on both drivers under a deadline.
+fn on_both<F: Future<Output = ()>>(test: impl Fn() -> F) {
+    for kind in BOTH {
+        let outcome = run(kind, async { timeout(DEADLINE, test()).await }).expect("the driver starts");
+        assert!(outcome.is_ok(), "{kind}: deadline passed");
+    }
+}
+
+#[test]
+fn accepted_connections_arrive() {
+    on_both(|| async {
+        let (socket, address) = loopback();
+        let listener = Listener::new(socket).expect("a listener registers");
+        let client = std::thread::spawn(move || TcpStream::connect(address).map(drop));
+        let (stream, peer) = listener.accept().await.expect("accepted");
+        assert_eq!(Stream::new(stream).expect("adopted").peer(), peer);
+        client.join().expect("client").expect("connected");
+    });
+}
+
+#[test]
+fn bytes_pass_both_ways_whole() {
+    const TOTAL: usize = 3 << 20;
+    on_both(|| async {
+        let (socket, address) = loopback();
+        let echo = std::thread::spawn(move || {
+            let (mut peer, _) = socket_blocking(socket).accept().expect("accepted");
+            let mut bytes = Vec::new();
+            peer.read_to_end(&mut bytes).expect("read");
+            peer.write_all(&bytes).expect("written");
+        });
+        let stream = connect(&[address]).await.expect("connected");
+        let (mut reader, mut writer) = tokio::io::split(stream);
+        let sent: Vec<u8> = (0..TOTAL).map(|i| (i % 251) as u8).collect();
+        let expected = sent.clone();
+        let writing = spawn(async move {
+            writer.write_all(&sent).await.expect("written");
+            writer.shutdown().await.expect("shut down");
+        });
+        let mut got = Vec::new();
+        reader.read_to_end(&mut got).await.expect("read");
+        writing.await.expect("writer ends");
+        assert!(got == expected, "{} of {TOTAL} bytes", got.len());
+        echo.join().expect("echo");
+    });
+}
+
+#[test]
+fn what_was_peeked_is_read_again_after_the_consumed_part() {
+    on_both(|| async {
+        let (socket, address) = loopback();
+        let peer = std::thread::spawn(move || {
+            let (mut peer, _) = socket_blocking(socket).accept().expect("accepted");
+            peer.write_all(b"header|body").expect("written");
+        });
+        let mut stream = connect(&[address]).await.expect("connected");
+        while stream.peeked().len() < 11 {
+            assert_ne!(stream.peek().await.expect("peeked"), 0);
+        }
+        stream.consume(7);
+        let mut rest = String::new();
+        stream.read_to_string(&mut rest).await.expect("read");
+        assert_eq!(rest, "body");
+        peer.join().expect("peer");
+    });
+}
+
+#[test]
+fn a_dropped_stream_still_delivers_what_it_accepted_and_closes() {
+    on_both(|| async {
+        let (socket, address) = loopback();
+        let (done, finished) = tokio::sync::oneshot::channel();
+        let peer = std::thread::spawn(move || {
+            let (mut peer, _) = socket_blocking(socket).accept().expect("accepted");
+            let mut bytes = Vec::new();
+            peer.read_to_end(&mut bytes).expect("read to the end");
+            let _ = done.send(bytes);
+        });
+        let mut stream = connect(&[address]).await.expect("connected");
+        stream.write_all(b"last words").await.expect("accepted");
+        drop(stream);
+        assert_eq!(finished.await.expect("peer answers"), b"last words");
+        peer.join().expect("peer");
+    });
+}
+
+#[test]
+fn an_idle_read_that_is_dropped_closes_the_descriptor() {
+    on_both(|| async {
+        let (socket, address) = loopback();
+        let (done, finished) = tokio::sync::oneshot::channel();
+        let peer = std::thread::spawn(move || {
+            let (mut peer, _) = socket_blocking(socket).accept().expect("accepted");
+            let _ = done.send(peer.read(&mut [0; 1]).expect("the stream ends"));
+        });
+        let mut stream = connect(&[address]).await.expect("connected");
+        let mut byte = [0; 1];
+        let read = timeout(Some(Duration::from_millis(50)), stream.read(&mut byte)).await;
+        assert!(read.is_err(), "nothing was sent");
+        drop(stream);
+        assert_eq!(finished.await.expect("peer answers"), 0);
+        peer.join().expect("peer");
+    });
+}
+
+fn socket_blocking(socket: TcpListener) -> TcpListener {
+    socket.set_nonblocking(false).expect("a mode can be set");
+    socket
+}

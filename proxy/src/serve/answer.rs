@@ -1,0 +1,148 @@
+//! What goes back to a client: a server's answer, or one of ours.
+
+use super::connection::Connection;
+use crate::{
+    fault::Fault,
+    io::{Instant, Sleep, sleep_until},
+    telemetry::Count,
+    upstream::UpstreamBody,
+};
+use bytes::Bytes;
+use http_body::{Body, Frame, SizeHint};
+use hyper::{
+    HeaderMap, Response, StatusCode,
+    header::{CONNECTION, CONTENT_TYPE, HeaderValue},
+};
+use std::{
+    future::Future,
+    pin::Pin,
+    rc::Rc,
+    task::{Context, Poll},
+    time::Duration,
+};
+
+/// A response body, which marks its request as ended when it is done or dropped.
+pub struct ResponseBody {
+    source: Source,
+    _under_way: UnderWay,
+    deadline: Option<Pin<Box<Sleep>>>,
+}
+
+enum Source {
+    Own(Option<Bytes>),
+    Upstream(UpstreamBody),
+}
+
+/// Why a response body ended early; the client's connection is cut, so that it notices.
+#[derive(Debug, thiserror::Error)]
+pub enum ResponseFault {
+    /// The server broke it off.
+    #[error("the server broke off the response body")]
+    Upstream(#[source] hyper::Error),
+    /// It took longer than `timeouts.write`.
+    #[error("the response took longer than `timeouts.write`")]
+    Timeout,
+}
+
+/// A request under way on a connection.
+pub struct UnderWay {
+    connection: Rc<Connection>,
+}
+
+impl UnderWay {
+    /// Marks the start; the end is when this is dropped.
+    pub fn new(connection: &Rc<Connection>) -> (Self, Instant) {
+        let started = connection.clock.request_started(Instant::now());
+        (Self { connection: Rc::clone(connection) }, started)
+    }
+}
+
+impl Drop for UnderWay {
+    fn drop(&mut self) {
+        self.connection.clock.request_ended();
+    }
+}
+
+impl ResponseBody {
+    /// A server's body; `limit` is the deadline of the whole response.
+    pub fn upstream(body: UpstreamBody, under_way: UnderWay, limit: Option<Duration>) -> Self {
+        let deadline = limit.map(|limit| Box::pin(sleep_until(Instant::now() + limit)));
+        Self { source: Source::Upstream(body), _under_way: under_way, deadline }
+    }
+
+    fn own(body: Bytes, under_way: UnderWay) -> Self {
+        Self { source: Source::Own(Some(body)), _under_way: under_way, deadline: None }
+    }
+}
+
+/// The answer to a fault, counted.
+pub fn fault(fault: Fault, under_way: UnderWay) -> Response<ResponseBody> {
+    let (status, text, count) = fault.answer();
+    under_way.connection.context.counters.add(count);
+    let mut response = text_response(status, Bytes::from_static(text.as_bytes()), under_way);
+    if fault.ends_connection() {
+        response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+    }
+    response
+}
+
+/// An answer of ours with headers.
+pub fn own(status: StatusCode, headers: HeaderMap, body: Bytes, under_way: UnderWay) -> Response<ResponseBody> {
+    let mut response = Response::new(ResponseBody::own(body, under_way));
+    *response.status_mut() = status;
+    *response.headers_mut() = headers;
+    response
+}
+
+fn text_response(status: StatusCode, body: Bytes, under_way: UnderWay) -> Response<ResponseBody> {
+    let mut headers = HeaderMap::with_capacity(4);
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
+    own(status, headers, body, under_way)
+}
+
+/// Counts an answer by its class.
+pub fn count(status: StatusCode) -> Count {
+    match status.as_u16() {
+        ..400 => Count::AnswersOk,
+        400..500 => Count::AnswersClient,
+        _ => Count::AnswersServer,
+    }
+}
+
+impl Body for ResponseBody {
+    type Data = Bytes;
+    type Error = ResponseFault;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, ResponseFault>>> {
+        let this = &mut *self;
+        let frame = match &mut this.source {
+            Source::Own(body) => return Poll::Ready(body.take().map(|bytes| Ok(Frame::data(bytes)))),
+            Source::Upstream(body) => Pin::new(body).poll_frame(cx),
+        };
+        match (frame, &mut this.deadline) {
+            (Poll::Pending, Some(deadline)) => {
+                deadline.as_mut().poll(cx).map(|()| Some(Err(ResponseFault::Timeout)))
+            }
+            (Poll::Ready(Some(Err(error))), _) => Poll::Ready(Some(Err(ResponseFault::Upstream(error)))),
+            (Poll::Ready(frame), _) => Poll::Ready(frame.map(|frame| frame.map_err(ResponseFault::Upstream))),
+            (Poll::Pending, None) => Poll::Pending,
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match &self.source {
+            Source::Own(body) => body.is_none(),
+            Source::Upstream(body) => body.is_end_stream(),
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match &self.source {
+            Source::Own(body) => SizeHint::with_exact(body.as_ref().map_or(0, |body| body.len() as u64)),
+            Source::Upstream(body) => body.size_hint(),
+        }
+    }
+}

@@ -1,0 +1,101 @@
+//! What a worker's connections share: counters, the pool, and the worker's view of the snapshot.
+
+use crate::{
+    balance::RoundRobin,
+    snapshot::{Entry, Published, Service, Snapshot},
+    telemetry::Counters,
+    upstream::{Pool, Server},
+};
+use std::{
+    cell::{Cell, RefCell},
+    collections::HashMap,
+    rc::Rc,
+    sync::{Arc, atomic::AtomicUsize},
+};
+
+use super::live::Live;
+
+/// A worker, as its connections see it.
+pub struct Context {
+    /// Counters of this worker.
+    pub counters: Arc<Counters>,
+    /// Connections to servers.
+    pub pool: Rc<Pool>,
+    /// Live connections of this worker.
+    pub live: Rc<Live>,
+    /// Downstream connections of the whole process.
+    pub connections: Arc<AtomicUsize>,
+    published: Arc<Published>,
+    view: RefCell<Rc<View>>,
+}
+
+/// A snapshot with the worker's own state about it.
+pub struct View {
+    /// The snapshot.
+    pub snapshot: Arc<Snapshot>,
+    generation: u64,
+    turns: HashMap<String, Turn>,
+}
+
+struct Turn {
+    service: Arc<Service>,
+    order: RoundRobin,
+}
+
+impl Context {
+    /// A worker's context.
+    pub fn new(published: Arc<Published>, counters: Arc<Counters>, connections: Arc<AtomicUsize>) -> Self {
+        let view = RefCell::new(Rc::new(View::new(&published)));
+        let (pool, live) = (Rc::default(), Rc::default());
+        Self { counters, pool, live, connections, published, view }
+    }
+
+    /// The current view; a new one where a newer snapshot was published.
+    pub fn view(&self) -> Rc<View> {
+        if self.view.borrow().generation != self.published.generation() {
+            *self.view.borrow_mut() = Rc::new(View::new(&self.published));
+        }
+        Rc::clone(&self.view.borrow())
+    }
+}
+
+impl View {
+    fn new(published: &Published) -> Self {
+        let (generation, snapshot) = published.read();
+        let all = snapshot.services.values().chain(snapshot.discovered.values());
+        let turns = all.map(|service| {
+            let weights: Vec<u32> = service.servers.iter().map(|(_, weight)| *weight).collect();
+            let turn = Turn { service: Arc::clone(service), order: RoundRobin::new(&weights) };
+            (service.name.clone(), turn)
+        });
+        let turns = turns.collect();
+        Self { snapshot, generation, turns }
+    }
+
+    /// The server whose turn it is.
+    pub fn next_server(&self, service: &Service) -> Option<Arc<Server>> {
+        let turn = self.turns.get(&service.name)?;
+        let index = turn.order.next()?;
+        turn.service.servers.get(index).map(|(server, _)| Arc::clone(server))
+    }
+
+    /// The entry point as it is now, for a connection that came in by `known`.
+    pub fn entry(&self, known: &Arc<Entry>) -> Option<&Arc<Entry>> {
+        self.snapshot.entries.get(&known.name)
+    }
+}
+
+/// Whether a connection shall go on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub enum Order {
+    /// Go on.
+    #[default]
+    Serve,
+    /// Finish what is under way and close.
+    Drain,
+    /// Close now.
+    Close,
+}
+
+/// An order to a connection, given by its worker.
+pub type OrderCell = Cell<Order>;

@@ -1,0 +1,180 @@
+//! A routed request on its way to a server, and the answer on its way back.
+
+use super::{connection::Connection, context::View};
+use crate::{
+    fault::Fault,
+    http::{
+        authority::Authority,
+        body::RequestBody,
+        fields::{self, Found, HUB_UPLINK},
+        forwarded::{self, PeerTrust},
+        target::Target,
+    },
+    snapshot::{Route, Service},
+    upstream::{Server, UpstreamBody, UpstreamFault},
+};
+use http::{
+    HeaderMap, HeaderValue, Request, Response, Uri, Version,
+    header::{CONTENT_LENGTH, COOKIE, HOST, TRANSFER_ENCODING},
+    request::Parts,
+    uri::PathAndQuery,
+};
+use std::{borrow::Cow, rc::Rc, sync::Arc};
+
+/// What the earlier stages found out, owned.
+pub struct Outgoing {
+    /// The host as the client wrote it.
+    pub authority: HostField,
+    /// The canonical target, where it differs from what the client sent.
+    pub target: Rewritten,
+    /// Which kinds of field the request has.
+    pub found: Found,
+    /// Whether the peer's forwarding fields are believed.
+    pub trust: PeerTrust,
+}
+
+/// A `Host` field.
+pub struct HostField(Option<HeaderValue>);
+
+impl From<Authority<'_>> for HostField {
+    fn from(authority: Authority<'_>) -> Self {
+        Self(HeaderValue::from_str(authority.text).ok())
+    }
+}
+
+/// A target that is not sent on as it came.
+pub struct Rewritten(Option<PathAndQuery>);
+
+impl From<Target<'_>> for Rewritten {
+    fn from(target: Target<'_>) -> Self {
+        let Cow::Owned(path) = target.path else { return Self(None) };
+        let whole = match target.query {
+            Some(query) => format!("{path}?{query}"),
+            None => path,
+        };
+        Self(PathAndQuery::try_from(whole).ok())
+    }
+}
+
+/// Sends a request to the service of its route.
+///
+/// # Errors
+/// What the client is told instead of an answer.
+pub async fn forward(
+    connection: &Rc<Connection>,
+    view: &View,
+    route: &Route,
+    parts: Parts,
+    body: RequestBody,
+    outgoing: Outgoing,
+) -> Result<Response<UpstreamBody>, Fault> {
+    let service = view.snapshot.service(&route.service).ok_or(Fault::NoServer)?;
+    let server = view.next_server(service).ok_or(Fault::NoServer)?;
+    let request = request(connection, service, &server, parts, body, outgoing);
+    let context = &connection.context;
+    match context.pool.send(&server, request, &context.counters).await {
+        Ok(mut response) => {
+            fields::strip_response(response.headers_mut());
+            *response.version_mut() = Version::HTTP_11;
+            Ok(response)
+        }
+        Err(error) => Err(explain(connection, route, &server, &error)),
+    }
+}
+
+fn request(
+    connection: &Connection,
+    service: &Service,
+    server: &Server,
+    mut parts: Parts,
+    body: RequestBody,
+    outgoing: Outgoing,
+) -> Request<RequestBody> {
+    let headers = &mut parts.headers;
+    // RFC 9112 section 6.3: with both, the transfer coding decides, and the length must not go on.
+    if headers.contains_key(TRANSFER_ENCODING) {
+        headers.remove(CONTENT_LENGTH);
+    }
+    fields::strip_request(headers, outgoing.found);
+    if parts.version == Version::HTTP_2 {
+        join_cookies(headers);
+    }
+    let asked = outgoing.authority.0.unwrap_or_else(|| HeaderValue::from_static(""));
+    forwarded::rewrite(headers, outgoing.found, outgoing.trust, &connection.forwarded, &asked);
+    let own = || HeaderValue::from_str(server.authority.as_str()).ok();
+    let host = if service.pass_host_header && !asked.is_empty() { Some(asked) } else { own() };
+    if let Some(host) = host {
+        headers.insert(HOST, host);
+    }
+    if let Some(uplink) = &service.uplink {
+        headers.insert(HUB_UPLINK, uplink.clone());
+    }
+    let came = || parts.uri.path_and_query().cloned();
+    if let Some(target) = outgoing.target.0.or_else(came) {
+        parts.uri = Uri::from(target);
+    }
+    parts.version = Version::HTTP_11;
+    Request::from_parts(parts, body)
+}
+
+/// HTTP/2 may split the cookie field; HTTP/1.1 and the applications behind it expect one (RFC 9113 section
+/// 8.2.3).
+fn join_cookies(headers: &mut HeaderMap) {
+    if headers.get_all(COOKIE).iter().nth(1).is_none() {
+        return;
+    }
+    let crumbs: Vec<&[u8]> = headers.get_all(COOKIE).iter().map(HeaderValue::as_bytes).collect();
+    if let Ok(joined) = HeaderValue::from_bytes(&crumbs.join(&b"; "[..])) {
+        headers.insert(COOKIE, joined);
+    }
+}
+
+/// Logs why there is no answer, for the operator, and says what the client is told.
+fn explain(connection: &Connection, route: &Route, server: &Arc<Server>, error: &UpstreamFault) -> Fault {
+    let fault = match error {
+        UpstreamFault::DialTimeout | UpstreamFault::Silent | UpstreamFault::TlsTimeout => Fault::UpstreamSilent,
+        UpstreamFault::BodyTimeout => Fault::RequestTimeout,
+        UpstreamFault::Body(_) => Fault::BadRequest,
+        UpstreamFault::Unresolved { .. }
+        | UpstreamFault::Refused(_)
+        | UpstreamFault::Tls(_)
+        | UpstreamFault::Name(_)
+        | UpstreamFault::Exchange(_) => Fault::UpstreamFailed,
+    };
+    let (router, entry, cause) = (route.router.as_str(), connection.entry.name.as_str(), causes(error));
+    let (client, server) = (connection.client.0, server.url.to_string());
+    match fault {
+        Fault::BadRequest | Fault::RequestTimeout => {
+            tracing::debug!(%client, entry, router, server, cause, "request given up");
+        }
+        _ => tracing::warn!(%client, entry, router, server, cause, "no answer from the server"),
+    }
+    fault
+}
+
+fn causes(error: &UpstreamFault) -> String {
+    let mut text = error.to_string();
+    let mut cause = std::error::Error::source(error);
+    while let Some(error) = cause {
+        text.push_str(": ");
+        text.push_str(&error.to_string());
+        cause = error.source();
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn cookie_crumbs_become_one_field_in_order() {
+        let mut headers = HeaderMap::new();
+        for crumb in ["a=1", "b=2", "c=3"] {
+            headers.append(COOKIE, HeaderValue::from_static(crumb));
+        }
+        join_cookies(&mut headers);
+        assert_eq!(headers[COOKIE], "a=1; b=2; c=3");
+        assert_eq!(headers.get_all(COOKIE).iter().count(), 1);
+    }
+}

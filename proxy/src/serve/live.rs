@@ -1,0 +1,133 @@
+//! The table of live connections: who is there, and how each is told to drain or to close.
+//!
+//! A published snapshot reaches a connection at its next request only; this table reaches it at once.
+
+use crate::{accept::PeerAddress, preamble::ClientAddress};
+use std::{
+    cell::{Cell, RefCell},
+    collections::BTreeMap,
+    rc::Rc,
+    task::{Context, Waker},
+};
+
+pub use super::context::Order;
+
+/// All live connections of a worker.
+#[derive(Default)]
+pub struct Live {
+    connections: RefCell<BTreeMap<u64, Rc<Handle>>>,
+    next: Cell<u64>,
+    drained: Cell<Option<Order>>,
+}
+
+/// One live connection.
+pub struct Handle {
+    id: u64,
+    /// Its socket's peer.
+    pub peer: PeerAddress,
+    /// Its client, once the preamble said so.
+    pub client: Cell<Option<ClientAddress>>,
+    /// The entry point's name.
+    pub entry: String,
+    order: super::context::OrderCell,
+    waker: RefCell<Option<Waker>>,
+}
+
+impl Handle {
+    /// What the connection is told to do.
+    pub fn order(&self) -> Order {
+        self.order.get()
+    }
+
+    /// Remembers whom to wake for an order.
+    pub fn listen(&self, cx: &Context<'_>) {
+        let mut waker = self.waker.borrow_mut();
+        match &mut *waker {
+            Some(known) => known.clone_from(cx.waker()),
+            None => *waker = Some(cx.waker().clone()),
+        }
+    }
+
+    fn tell(&self, order: Order) {
+        self.order.set(order);
+        if let Some(waker) = self.waker.take() {
+            waker.wake();
+        }
+    }
+}
+
+/// Keeps a connection in the table for as long as it lives.
+pub struct Registered {
+    live: Rc<Live>,
+    /// The entry.
+    pub handle: Rc<Handle>,
+}
+
+impl Live {
+    /// Adds a connection.
+    pub fn add(self: &Rc<Self>, peer: PeerAddress, entry: &str) -> Registered {
+        let id = self.next.get();
+        self.next.set(id.wrapping_add(1));
+        let handle = Rc::new(Handle {
+            id,
+            peer,
+            client: Cell::new(None),
+            entry: entry.to_owned(),
+            order: Cell::new(self.drained.get().unwrap_or_default()),
+            waker: RefCell::new(None),
+        });
+        self.connections.borrow_mut().insert(id, Rc::clone(&handle));
+        Registered { live: Rc::clone(self), handle }
+    }
+
+    /// How many there are.
+    pub fn len(&self) -> usize {
+        self.connections.borrow().len()
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.connections.borrow().is_empty()
+    }
+
+    /// Tells every connection, also those to come.
+    pub fn tell_all(&self, order: Order) {
+        self.drained.set(Some(order));
+        self.tell(order, |_| true);
+    }
+
+    /// Tells the connections that `which` chooses.
+    pub fn tell(&self, order: Order, which: impl Fn(&Handle) -> bool) {
+        // A woken connection runs later, never from here; the copy keeps the table free meanwhile.
+        let chosen: Vec<Rc<Handle>> =
+            self.connections.borrow().values().filter(|handle| which(handle)).map(Rc::clone).collect();
+        for handle in chosen {
+            handle.tell(order);
+        }
+    }
+}
+
+impl Drop for Registered {
+    fn drop(&mut self) {
+        self.live.connections.borrow_mut().remove(&self.handle.id);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_order_reaches_the_chosen_and_those_who_come_later_and_the_table_empties() {
+        let live = Rc::new(Live::default());
+        let peer = PeerAddress(([127, 0, 0, 1], 1).into());
+        let (a, b) = (live.add(peer, "a"), live.add(peer, "b"));
+        live.tell(Order::Close, |handle| handle.entry == "b");
+        assert_eq!((a.handle.order(), b.handle.order()), (Order::Serve, Order::Close));
+        live.tell_all(Order::Drain);
+        let c = live.add(peer, "c");
+        assert_eq!((a.handle.order(), c.handle.order()), (Order::Drain, Order::Drain));
+        drop((a, b, c));
+        assert!(live.is_empty());
+    }
+}

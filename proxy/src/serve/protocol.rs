@@ -1,0 +1,268 @@
+//! HTTP on a connection: hyper's state machines under our deadlines, orders and endings.
+
+use super::{
+    answer::ResponseBody,
+    clock::Passed,
+    connection::{Connection, Watched},
+    live::Order,
+    request,
+};
+use crate::{
+    io::{self, Instant, LocalExecutor, LocalTimer, Sleep, Stream, Transport, sleep_until},
+    telemetry::Count,
+    tls::Protocol,
+};
+use hyper::{
+    Request, Response,
+    body::Incoming,
+    server::conn::{http1, http2},
+    service::Service,
+};
+use hyper_util::rt::TokioIo;
+use std::{
+    convert::Infallible,
+    future::{Future, poll_fn},
+    pin::Pin,
+    rc::Rc,
+    task::{Context, Poll},
+    time::Duration,
+};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+
+/// HTTP/2 streams that one connection may have under way (Traefik's default).
+const H2_STREAMS_MAX: u32 = 250;
+/// Receive window of an HTTP/2 stream and, four times, of a connection.
+const H2_WINDOW: u32 = 256 * 1024;
+/// hyper refuses an HTTP/1.1 buffer below this.
+const HTTP1_BUFFER_MIN: usize = 8192;
+/// What a closing connection still reads of an unread request, so that its answer is not cut off by a reset.
+const LINGER_BYTES_MAX: usize = 256 * 1024;
+/// And for how long.
+const LINGER: Duration = Duration::from_secs(2);
+/// The client's first bytes on an HTTP/2 connection (RFC 9113 section 3.4).
+const H2_PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+
+/// Tells HTTP/2 with prior knowledge from HTTP/1.1 by the first bytes of a cleartext connection. Cancelling
+/// loses nothing.
+pub async fn recognise(stream: &mut Stream, limit: Option<Duration>) -> Option<Protocol> {
+    let recognised = io::timeout(limit, async {
+        loop {
+            let ahead = stream.peeked();
+            let count = ahead.len().min(H2_PREFACE.len());
+            if ahead.get(..count) != H2_PREFACE.get(..count) {
+                return Some(Protocol::Http11);
+            }
+            if count == H2_PREFACE.len() {
+                return Some(Protocol::H2);
+            }
+            if !stream.peek().await.is_ok_and(|came| came > 0) {
+                return None;
+            }
+        }
+    });
+    recognised.await.ok().flatten()
+}
+
+/// Serves requests until the connection ends.
+pub async fn serve(transport: Transport, protocol: Protocol, connection: Rc<Connection>) {
+    match protocol {
+        Protocol::Http11 => serve_http1(transport, connection).await,
+        Protocol::H2 => serve_http2(transport, connection).await,
+    }
+}
+
+/// Answers the requests of one connection.
+struct Requests(Rc<Connection>);
+
+impl Service<Request<Incoming>> for Requests {
+    type Response = Response<ResponseBody>;
+    type Error = Infallible;
+    type Future = Pin<Box<dyn Future<Output = Result<Self::Response, Infallible>>>>;
+
+    fn call(&self, request: Request<Incoming>) -> Self::Future {
+        Box::pin(request::answer(Rc::clone(&self.0), request))
+    }
+}
+
+async fn serve_http1(transport: Transport, connection: Rc<Connection>) {
+    let limits = connection.entry.limits;
+    let io = TokioIo::new(Watched::new(transport, &connection));
+    let mut http = http1::Builder::new()
+        .timer(LocalTimer)
+        .header_read_timeout(None)
+        .max_headers(limits.headers_max)
+        .max_header_size(limits.header_bytes_max)
+        .max_buf_size(limits.header_bytes_max.max(HTTP1_BUFFER_MIN))
+        .pipeline_flush(true)
+        .serve_connection(io, Requests(Rc::clone(&connection)));
+    let mut watch = Watch::new(&connection);
+    let ending = poll_fn(|cx| {
+        if let Poll::Ready(outcome) = http.poll_without_shutdown(cx) {
+            return Poll::Ready(Ending::Http(outcome));
+        }
+        match watch.poll(cx) {
+            Poll::Ready(Event::Drain) => {
+                Pin::new(&mut http).graceful_shutdown();
+                http.poll_without_shutdown(cx).map(Ending::Http)
+            }
+            Poll::Ready(Event::Close) => Poll::Ready(Ending::Closed),
+            Poll::Ready(Event::Passed(passed)) => Poll::Ready(Ending::Passed(passed)),
+            Poll::Pending => Poll::Pending,
+        }
+    })
+    .await;
+    let broken = report(&ending, &connection);
+    let transport = http.into_parts().io.into_inner().into_inner();
+    if broken == Broken::No {
+        linger(transport).await;
+    }
+}
+
+async fn serve_http2(transport: Transport, connection: Rc<Connection>) {
+    let limits = connection.entry.limits;
+    let io = TokioIo::new(Watched::new(transport, &connection));
+    let mut http = Box::pin(
+        http2::Builder::new(LocalExecutor)
+            .timer(LocalTimer)
+            .max_concurrent_streams(H2_STREAMS_MAX)
+            .max_header_list_size(u32::try_from(limits.header_bytes_max).unwrap_or(u32::MAX))
+            .initial_stream_window_size(H2_WINDOW)
+            .initial_connection_window_size(4 * H2_WINDOW)
+            .serve_connection(io, Requests(Rc::clone(&connection))),
+    );
+    let mut watch = Watch::new(&connection);
+    let ending = poll_fn(|cx| {
+        if let Poll::Ready(outcome) = http.as_mut().poll(cx) {
+            return Poll::Ready(Ending::Http(outcome));
+        }
+        match watch.poll(cx) {
+            Poll::Ready(Event::Drain | Event::Passed(Passed::Idle)) => {
+                http.as_mut().graceful_shutdown();
+                http.as_mut().poll(cx).map(Ending::Http)
+            }
+            Poll::Ready(Event::Close) => Poll::Ready(Ending::Closed),
+            Poll::Ready(Event::Passed(passed)) => Poll::Ready(Ending::Passed(passed)),
+            Poll::Pending => Poll::Pending,
+        }
+    })
+    .await;
+    report(&ending, &connection);
+}
+
+/// How a connection ended.
+enum Ending {
+    Http(Result<(), hyper::Error>),
+    Closed,
+    Passed(Passed),
+}
+
+/// Whether the transport is of no use any more.
+#[derive(PartialEq, Eq)]
+enum Broken {
+    Yes,
+    No,
+}
+
+/// Counts and logs an ending, once.
+fn report(ending: &Ending, connection: &Connection) -> Broken {
+    let counters = &connection.context.counters;
+    let (peer, entry) = (connection.peer.0, connection.entry.name.as_str());
+    match ending {
+        Ending::Http(Ok(())) | Ending::Passed(Passed::Idle) => {
+            if matches!(ending, Ending::Passed(_)) {
+                counters.add(Count::IdleTimeout);
+            }
+            Broken::No
+        }
+        Ending::Passed(Passed::Header) => {
+            counters.add(Count::RequestTimeout);
+            tracing::debug!(%peer, entry, "closed: no request header in time");
+            Broken::No
+        }
+        Ending::Closed => Broken::No,
+        Ending::Http(Err(error)) if error.is_parse() || error.is_parse_too_large() => {
+            counters.add(Count::Requests);
+            counters.add(Count::AnswersClient);
+            counters.add(Count::BadRequest);
+            tracing::debug!(%peer, entry, %error, "closed: malformed request");
+            Broken::No
+        }
+        Ending::Http(Err(error)) => {
+            let cause = std::error::Error::source(error).map(ToString::to_string).unwrap_or_default();
+            tracing::debug!(%peer, entry, %error, cause, "connection broke");
+            Broken::Yes
+        }
+    }
+}
+
+/// What a connection must react to besides its own bytes.
+enum Event {
+    Drain,
+    Close,
+    Passed(Passed),
+}
+
+/// Watches for orders and deadlines.
+struct Watch {
+    connection: Rc<Connection>,
+    sleep: Option<Pin<Box<Sleep>>>,
+    draining: Order,
+}
+
+impl Watch {
+    fn new(connection: &Rc<Connection>) -> Self {
+        Self { connection: Rc::clone(connection), sleep: None, draining: Order::Serve }
+    }
+
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Event> {
+        self.connection.handle.listen(cx);
+        match self.connection.handle.order() {
+            Order::Close => return Poll::Ready(Event::Close),
+            Order::Drain if self.draining == Order::Serve => {
+                self.draining = Order::Drain;
+                return Poll::Ready(Event::Drain);
+            }
+            Order::Serve | Order::Drain => {}
+        }
+        self.poll_deadline(cx)
+    }
+
+    /// The timer is armed for the earliest deadline that stood when it was, and corrected when it fires, so
+    /// that a request costs no timer operation.
+    fn poll_deadline(&mut self, cx: &mut Context<'_>) -> Poll<Event> {
+        let limits = &self.connection.entry.timeouts;
+        let Some((deadline, passed)) = self.connection.clock.deadline(limits) else { return Poll::Pending };
+        let sleep = self.sleep.get_or_insert_with(|| Box::pin(sleep_until(deadline)));
+        if sleep.deadline() > deadline {
+            sleep.as_mut().reset(deadline);
+        }
+        while sleep.as_mut().poll(cx).is_ready() {
+            if deadline <= Instant::now() {
+                return Poll::Ready(Event::Passed(passed));
+            }
+            sleep.as_mut().reset(deadline);
+        }
+        Poll::Pending
+    }
+}
+
+/// Ends a connection so that its last answer arrives: our side is shut down, then what the client still
+/// sends is read and thrown away for a while. Closing with unread bytes would send a reset instead.
+async fn linger(mut transport: Transport) {
+    let ending = async {
+        poll_fn(|cx| Pin::new(&mut transport).poll_shutdown(cx)).await?;
+        let mut sink = [0u8; 4096];
+        let mut left = LINGER_BYTES_MAX;
+        while left > 0 {
+            let mut into = ReadBuf::new(&mut sink);
+            poll_fn(|cx| Pin::new(&mut transport).poll_read(cx, &mut into)).await?;
+            if into.filled().is_empty() {
+                break;
+            }
+            left = left.saturating_sub(into.filled().len());
+        }
+        std::io::Result::Ok(())
+    };
+    // Whether the client waited or not, the connection is over.
+    let _ = io::timeout(Some(LINGER), ending).await;
+}

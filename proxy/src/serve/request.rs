@@ -1,0 +1,172 @@
+//! One request, from its header to its answer.
+
+use super::{
+    answer::{self, ResponseBody, UnderWay},
+    connection::Connection,
+    context::View,
+    forward, uplinks,
+};
+use crate::{
+    fault::Fault,
+    http::{
+        authority::{self, Authority},
+        body::RequestBody,
+        fields::{self, Found},
+        forwarded::{self, PeerTrust},
+        target::{self, Target},
+    },
+    io::Instant,
+    route::{self, RouteId, Table},
+    snapshot::{Entry, Route, Side},
+    telemetry::Count,
+    upstream::UpstreamBody,
+};
+use bytes::Bytes;
+use http::request::Parts;
+use hyper::{HeaderMap, Request, Response, StatusCode, body::Incoming};
+use std::{convert::Infallible, net::IpAddr, rc::Rc};
+
+/// What a request came to.
+pub enum Outcome {
+    /// A server's answer.
+    Upstream(Response<UpstreamBody>),
+    /// An answer of ours.
+    Own(StatusCode, HeaderMap, Bytes),
+}
+
+/// Answers one request.
+pub async fn answer(
+    connection: Rc<Connection>,
+    request: Request<Incoming>,
+) -> Result<Response<ResponseBody>, Infallible> {
+    let (under_way, started) = UnderWay::new(&connection);
+    connection.context.counters.add(Count::Requests);
+    let response = match walk(&connection, request, started).await {
+        Ok(Outcome::Upstream(response)) => {
+            let limit = connection.entry.timeouts.write;
+            response.map(|body| ResponseBody::upstream(body, under_way, limit))
+        }
+        Ok(Outcome::Own(status, headers, body)) => answer::own(status, headers, body, under_way),
+        Err(fault) => answer::fault(fault, under_way),
+    };
+    connection.context.counters.add(answer::count(response.status()));
+    Ok(response)
+}
+
+/// The stages of a request, top to bottom.
+async fn walk(
+    connection: &Rc<Connection>,
+    request: Request<Incoming>,
+    started: Instant,
+) -> Result<Outcome, Fault> {
+    let view = connection.context.view();
+    let entry = view.entry(&connection.entry).ok_or(Fault::NotFound)?;
+    let (mut parts, incoming) = request.into_parts();
+    let body = RequestBody::new(incoming, started, entry.timeouts.read);
+    let found = fields::scan(&parts.headers);
+    let reached = match &entry.side {
+        Side::Clients(table) => {
+            strip_uplink(connection, &mut parts, found);
+            Reached::Route(table, trust_of(entry, connection))
+        }
+        Side::Parents(parents) => uplinks::reach(parents, connection, &mut parts)?,
+    };
+    let (table, trust) = match reached {
+        Reached::Route(table, trust) => (table, trust),
+        Reached::Own(outcome) => return Ok(outcome),
+    };
+    let (authority, target) = canonical(&parts, connection)?;
+    check_policy(entry, connection, &authority)?;
+    let client = client_of(connection, &parts.headers, trust);
+    let id = find(table, &parts, &authority, &target, client).ok_or(Fault::NotFound)?;
+    let route = route_of(&view, id)?;
+    check_proof(route, connection)?;
+    let outgoing = forward::Outgoing { authority: authority.into(), target: target.into(), found, trust };
+    forward::forward(connection, &view, route, parts, body, outgoing).await.map(Outcome::Upstream)
+}
+
+/// Where a request may be routed, or what answers it here.
+pub enum Reached<'a> {
+    /// By these routers; whether the peer's forwarding fields are believed.
+    Route(&'a Table, PeerTrust),
+    /// Here.
+    Own(Outcome),
+}
+
+/// `Hub-Uplink` never passes an ordinary entry point.
+fn strip_uplink(connection: &Connection, parts: &mut Parts, found: Found) {
+    if found.uplink() {
+        fields::strip_uplink(&mut parts.headers);
+        connection.context.counters.add(Count::UplinkStripped);
+    }
+}
+
+fn trust_of(entry: &Entry, connection: &Connection) -> PeerTrust {
+    if entry.forwarded_trusted.contains(connection.client.0.ip()) {
+        PeerTrust::Trusted
+    } else {
+        PeerTrust::Untrusted
+    }
+}
+
+/// The one host and the one path of a request.
+fn canonical<'a>(parts: &'a Parts, connection: &Connection) -> Result<(Authority<'a>, Target<'a>), Fault> {
+    let refused = |error: &dyn std::error::Error| {
+        tracing::debug!(client = %connection.client.0, entry = connection.entry.name, %error, "malformed request");
+        Fault::BadRequest
+    };
+    let authority = authority::of(parts).map_err(|error| refused(&error))?;
+    let target = target::of(parts).map_err(|error| refused(&error))?;
+    Ok((authority, target))
+}
+
+/// The host's TLS policy must be the handshake's. On an uplink entry point there is one policy whatever the
+/// host, because the parent passes the client's.
+fn check_policy(entry: &Entry, connection: &Connection, authority: &Authority<'_>) -> Result<(), Fault> {
+    match (&entry.tls, &connection.tls, &entry.side) {
+        (Some(policies), Some(facts), Side::Clients(_)) => {
+            let demanded = policies.of(Some(&authority.host)).id;
+            if demanded == facts.policy { Ok(()) } else { Err(Fault::Misdirected) }
+        }
+        // A reload may have changed the entry point's policy under a live parent.
+        (Some(policies), Some(facts), Side::Parents(_)) if policies.default.id != facts.policy => {
+            Err(Fault::Misdirected)
+        }
+        (Some(_), None, _) => Err(Fault::Misdirected),
+        _ => Ok(()),
+    }
+}
+
+fn check_proof(route: &Route, connection: &Connection) -> Result<(), Fault> {
+    let proven = || connection.tls.as_ref().is_some_and(|facts| facts.client.is_some());
+    if route.demands_client && !proven() { Err(Fault::NotProven) } else { Ok(()) }
+}
+
+/// The client for `ClientIP`: who connected, or on an uplink whom the proven parent names.
+fn client_of(connection: &Connection, headers: &HeaderMap, trust: PeerTrust) -> IpAddr {
+    let own = connection.client.0.ip();
+    match (&connection.entry.side, trust) {
+        (Side::Parents(_), PeerTrust::Trusted) => forwarded::client(headers).unwrap_or(own),
+        _ => own,
+    }
+}
+
+fn find(
+    table: &Table,
+    parts: &Parts,
+    authority: &Authority<'_>,
+    target: &Target<'_>,
+    client: IpAddr,
+) -> Option<RouteId> {
+    table.find(&route::Facts {
+        host: &authority.host,
+        path: &target.path,
+        method: &parts.method,
+        headers: &parts.headers,
+        client,
+    })
+}
+
+fn route_of(view: &View, id: RouteId) -> Result<&Route, Fault> {
+    usize::try_from(id.0).ok().and_then(|index| view.snapshot.routes.get(index)).ok_or(Fault::NotFound)
+}

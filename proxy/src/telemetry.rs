@@ -1,0 +1,155 @@
+//! Counters of what happened: a worker's own, summed when somebody asks.
+//!
+//! Every rejection has one reason here, with the same code in log and status. Counting is one relaxed add
+//! on a cache line of the worker's.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+
+/// What is counted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(usize)]
+pub enum Count {
+    /// Connections taken from the accept queue.
+    Accepted,
+    /// Connections that ended.
+    Closed,
+    /// Closed: the source is not on the entry point's allowlist.
+    SourceRefused,
+    /// Let in by `gate.mode = "observe"` although the source is not on the allowlist.
+    SourceObserved,
+    /// Accept failed, such as no descriptor left.
+    AcceptFailed,
+    /// Accepting paused at `proxy.max_connections`.
+    AcceptPaused,
+    /// Closed: a trusted source sent no PROXY header.
+    PreambleMissing,
+    /// Closed: the PROXY header is malformed.
+    PreambleMalformed,
+    /// Closed: a PROXY header from a source that is not trusted.
+    PreambleUntrusted,
+    /// Closed: the PROXY header did not come in time.
+    PreambleTimeout,
+    /// Handshakes that succeeded.
+    TlsAccepted,
+    /// Handshakes that failed.
+    TlsFailed,
+    /// Handshakes that took too long.
+    TlsTimeout,
+    /// Requests.
+    Requests,
+    /// Answers below 400 that came from a server or are ours.
+    AnswersOk,
+    /// Answers from 400 to 499.
+    AnswersClient,
+    /// Answers from 500 on.
+    AnswersServer,
+    /// 400: malformed.
+    BadRequest,
+    /// 404: no router.
+    NoRouter,
+    /// 403: the route demands what the connection has not proven.
+    NotProven,
+    /// 421: the host's TLS policy is not the handshake's.
+    Misdirected,
+    /// 502.
+    UpstreamFailed,
+    /// 503.
+    NoServer,
+    /// 504.
+    UpstreamSilent,
+    /// 408 or closed: the request did not come in time.
+    RequestTimeout,
+    /// Closed: nothing asked for too long.
+    IdleTimeout,
+    /// `Hub-Uplink` headers removed on ordinary entry points or from peers without proof.
+    UplinkStripped,
+    /// Connections to servers that were opened.
+    UpstreamOpened,
+    /// Requests that went over a kept connection.
+    UpstreamReused,
+}
+
+/// All counts with their codes, in the order of [`Count`].
+pub const COUNTS: [(Count, &str); 29] = [
+    (Count::Accepted, "accepted"),
+    (Count::Closed, "closed"),
+    (Count::SourceRefused, "source_refused"),
+    (Count::SourceObserved, "source_observed"),
+    (Count::AcceptFailed, "accept_failed"),
+    (Count::AcceptPaused, "accept_paused"),
+    (Count::PreambleMissing, "preamble_missing"),
+    (Count::PreambleMalformed, "preamble_malformed"),
+    (Count::PreambleUntrusted, "preamble_untrusted"),
+    (Count::PreambleTimeout, "preamble_timeout"),
+    (Count::TlsAccepted, "tls_accepted"),
+    (Count::TlsFailed, "tls_failed"),
+    (Count::TlsTimeout, "tls_timeout"),
+    (Count::Requests, "requests"),
+    (Count::AnswersOk, "answers_ok"),
+    (Count::AnswersClient, "answers_client_error"),
+    (Count::AnswersServer, "answers_server_error"),
+    (Count::BadRequest, "bad_request"),
+    (Count::NoRouter, "no_router"),
+    (Count::NotProven, "not_proven"),
+    (Count::Misdirected, "misdirected"),
+    (Count::UpstreamFailed, "upstream_failed"),
+    (Count::NoServer, "no_server"),
+    (Count::UpstreamSilent, "upstream_silent"),
+    (Count::RequestTimeout, "request_timeout"),
+    (Count::IdleTimeout, "idle_timeout"),
+    (Count::UplinkStripped, "uplink_stripped"),
+    (Count::UpstreamOpened, "upstream_opened"),
+    (Count::UpstreamReused, "upstream_reused"),
+];
+
+/// The counters of one worker, on cache lines of their own.
+#[derive(Debug)]
+#[repr(align(128))]
+pub struct Counters {
+    values: [AtomicU64; COUNTS.len()],
+}
+
+impl Default for Counters {
+    fn default() -> Self {
+        Self { values: [const { AtomicU64::new(0) }; COUNTS.len()] }
+    }
+}
+
+impl Counters {
+    /// Counts one.
+    pub fn add(&self, count: Count) {
+        if let Some(value) = self.values.get(count as usize) {
+            value.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    /// How often it happened.
+    pub fn get(&self, count: Count) -> u64 {
+        self.values.get(count as usize).map_or(0, |value| value.load(Ordering::Relaxed))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_table_is_in_the_order_of_the_enumeration_and_codes_are_distinct() {
+        let mut codes: Vec<&str> = COUNTS.iter().map(|(_, code)| *code).collect();
+        for (index, (count, _)) in COUNTS.iter().enumerate() {
+            assert_eq!(*count as usize, index);
+        }
+        codes.sort_unstable();
+        codes.dedup();
+        assert_eq!(codes.len(), COUNTS.len());
+    }
+
+    #[test]
+    fn counting_counts_that_count_alone() {
+        let counters = Counters::default();
+        counters.add(Count::UpstreamReused);
+        counters.add(Count::UpstreamReused);
+        assert_eq!(counters.get(Count::UpstreamReused), 2);
+        assert_eq!(counters.get(Count::UpstreamOpened), 0);
+    }
+}

@@ -1,0 +1,27 @@
+//! TLS towards clients and servers: who the peer is, proven.
+//!
+//! Configuration is compiled once into [`Policy`] and [`ClientSide`] values; a handshake only chooses among
+//! them. This stage must not know routers, requests or services.
+
+mod accept;
+mod certificates;
+mod clients;
+mod connect;
+mod files;
+mod generated;
+mod names;
+mod policy;
+mod provider;
+
+pub use accept::{Facts, Protocol, Secured, TlsFault, TlsReason, accept};
+pub use certificates::Certificates;
+pub use connect::{ClientSide, connect};
+pub use files::Files;
+pub use generated::{GeneratedError, default_key, pin};
+pub use names::ClientIdentity;
+pub use policy::{EntryPolicies, Known, Policy, PolicyId};
+
+/// The primitives that certificates are loaded with, whatever a policy allows later.
+pub fn base_provider() -> rustls::crypto::CryptoProvider {
+    rustls::crypto::aws_lc_rs::default_provider()
+}

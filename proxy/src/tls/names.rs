@@ -1,0 +1,166 @@
+//! What a certificate says of its holder, and whether that is one of the names that are allowed.
+//!
+//! Names count only from the subject alternative name extension (RFC 6125 section 6.4.4 retires the common
+//! name); this module never verifies anything: it reads certificates whose chain was verified.
+
+use super::provider::sha256;
+use rustls::pki_types::CertificateDer;
+use std::fmt::Write;
+use x509_parser::prelude::{FromDer, GeneralName, ParsedExtension, X509Certificate};
+
+/// Facts of a verified client certificate.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ClientIdentity {
+    /// Distinguished name.
+    pub subject: String,
+    /// Distinguished name of the issuer.
+    pub issuer: String,
+    /// Hexadecimal, as in the certificate.
+    pub serial: String,
+    /// SHA-256 of the certificate, hexadecimal.
+    pub fingerprint: String,
+    /// DNS names, lower case.
+    pub dns_names: Vec<String>,
+    /// URIs, such as SPIFFE identifiers.
+    pub uris: Vec<String>,
+}
+
+impl ClientIdentity {
+    /// Reads the facts; `None` where the certificate cannot be parsed.
+    pub fn read(certificate: &CertificateDer<'_>) -> Option<Self> {
+        let (_, parsed) = X509Certificate::from_der(certificate).ok()?;
+        let (dns_names, uris) = alternative_names(&parsed);
+        Some(Self {
+            subject: parsed.subject().to_string(),
+            issuer: parsed.issuer().to_string(),
+            serial: parsed.raw_serial_as_string(),
+            fingerprint: hexadecimal(&sha256(certificate)),
+            dns_names,
+            uris,
+        })
+    }
+
+    /// Whether one of the certificate's names is one of `allowed`: a DNS name, `*.` and a DNS name for
+    /// exactly one more label, or a URI. An empty list allows nobody here.
+    pub fn has_one_of(&self, allowed: &[String]) -> bool {
+        allowed.iter().any(|pattern| {
+            if pattern.contains("://") {
+                return self.uris.iter().any(|uri| uri == pattern);
+            }
+            self.dns_names.iter().any(|name| dns_matches(pattern, name))
+        })
+    }
+}
+
+/// SHA-256 of a certificate's public key (`SubjectPublicKeyInfo`), `None` where it cannot be parsed.
+pub(super) fn spki_digest(certificate: &CertificateDer<'_>) -> Option<[u8; 32]> {
+    let (_, parsed) = X509Certificate::from_der(certificate).ok()?;
+    Some(sha256(parsed.public_key().raw))
+}
+
+/// DNS names of a certificate, lower case, for choosing it by SNI.
+pub(super) fn dns_names(certificate: &CertificateDer<'_>) -> Vec<String> {
+    X509Certificate::from_der(certificate)
+        .map(|(_, parsed)| alternative_names(&parsed).0)
+        .unwrap_or_default()
+}
+
+fn alternative_names(certificate: &X509Certificate<'_>) -> (Vec<String>, Vec<String>) {
+    let mut dns = Vec::new();
+    let mut uris = Vec::new();
+    let names = certificate
+        .extensions()
+        .iter()
+        .filter_map(|extension| match extension.parsed_extension() {
+            ParsedExtension::SubjectAlternativeName(names) => Some(&names.general_names),
+            _ => None,
+        });
+    for name in names.flatten() {
+        match name {
+            GeneralName::DNSName(name) => dns.push(name.to_ascii_lowercase()),
+            GeneralName::URI(uri) => uris.push((*uri).to_owned()),
+            _ => {}
+        }
+    }
+    (dns, uris)
+}
+
+/// Whether `name` is `pattern`, or one label below it where it starts with `*.`.
+fn dns_matches(pattern: &str, name: &str) -> bool {
+    match pattern.strip_prefix("*.") {
+        None => pattern.eq_ignore_ascii_case(name),
+        Some(parent) => name.split_once('.').is_some_and(|(label, rest)| {
+            !label.is_empty() && label != "*" && rest.eq_ignore_ascii_case(parent)
+        }),
+    }
+}
+
+fn hexadecimal(bytes: &[u8]) -> String {
+    bytes
+        .iter()
+        .fold(String::with_capacity(2 * bytes.len()), |mut text, byte| {
+            // Writing to a string cannot fail.
+            let _ = write!(text, "{byte:02x}");
+            text
+        })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn identity(dns: &[&str], uris: &[&str]) -> ClientIdentity {
+        ClientIdentity {
+            subject: String::new(),
+            issuer: String::new(),
+            serial: String::new(),
+            fingerprint: String::new(),
+            dns_names: dns.iter().map(|s| (*s).to_owned()).collect(),
+            uris: uris.iter().map(|s| (*s).to_owned()).collect(),
+        }
+    }
+
+    #[test]
+    fn a_name_is_allowed_exactly_by_wildcard_label_or_by_uri_and_not_otherwise() {
+        let allowed = [
+            "parent.example.com",
+            "*.staff.example.com",
+            "spiffe://example.org/parent",
+        ]
+        .map(str::to_owned);
+        for (dns, uris, expected) in [
+            (&["parent.example.com"][..], &[][..], true),
+            (&["anna.staff.example.com"], &[], true),
+            (&[], &["spiffe://example.org/parent"], true),
+            (&["staff.example.com"], &[], false),
+            (&["a.b.staff.example.com"], &[], false),
+            (&["*.staff.example.com"], &[], false),
+            (&["parent.example.com.evil.net"], &[], false),
+            (&[], &["spiffe://example.org/parent/x"], false),
+            (&["spiffe://example.org/parent"], &[], false),
+            (&[], &[], false),
+        ] {
+            assert_eq!(
+                identity(dns, uris).has_one_of(&allowed),
+                expected,
+                "{dns:?} {uris:?}"
+            );
+        }
+        assert!(!identity(&["parent.example.com"], &[]).has_one_of(&[]));
+    }
+
+    #[test]
+    fn facts_are_read_from_a_certificate_and_rubbish_is_not_one() {
+        let mut params = rcgen::CertificateParams::new(vec!["One.Example.com".to_owned()]).expect("a name");
+        params
+            .subject_alt_names
+            .push(rcgen::SanType::URI("spiffe://x/y".try_into().expect("ascii")));
+        let key = rcgen::KeyPair::generate().expect("a key");
+        let certificate = params.self_signed(&key).expect("a certificate");
+        let facts = ClientIdentity::read(certificate.der()).expect("parses");
+        assert_eq!(facts.dns_names, ["one.example.com"]);
+        assert_eq!(facts.uris, ["spiffe://x/y"]);
+        assert_eq!(facts.fingerprint.len(), 64);
+        assert!(ClientIdentity::read(&CertificateDer::from(vec![1, 2, 3])).is_none());
+    }
+}

@@ -1,0 +1,6 @@
+//! Uplinks: what a child says of itself, and what a parent makes of its children.
+//!
+//! Pure: the conversation itself is the control thread's (parent) and the request's (child).
+
+pub mod directory;
+pub mod wire;

@@ -1,0 +1,102 @@
+//! Response bodies on their way from a server to a client.
+
+use super::{Pool, Server, pool::Http1};
+use bytes::Bytes;
+use http_body::{Body, Frame, SizeHint};
+use hyper::body::Incoming;
+use std::{
+    future::Future,
+    pin::Pin,
+    rc::Rc,
+    sync::Arc,
+    task::{Context, Poll},
+};
+
+/// The body of a server's answer.
+pub enum UpstreamBody {
+    /// Over HTTP/1.1: drives its connection, and gives it back at the end.
+    Http1(Http1Body),
+    /// Over HTTP/2: the connection has a task of its own.
+    Http2(Incoming),
+}
+
+/// A body over HTTP/1.1.
+pub struct Http1Body {
+    incoming: Incoming,
+    connection: Option<Http1>,
+    pool: Rc<Pool>,
+    server: Arc<Server>,
+}
+
+impl Http1Body {
+    pub(super) fn new(incoming: Incoming, connection: Option<Http1>, pool: Rc<Pool>, server: Arc<Server>) -> Self {
+        Self { incoming, connection, pool, server }
+    }
+
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
+        let mut frame = Pin::new(&mut self.incoming).poll_frame(cx);
+        if frame.is_pending() {
+            self.drive(cx);
+            frame = Pin::new(&mut self.incoming).poll_frame(cx);
+        }
+        match &frame {
+            Poll::Ready(Some(Ok(_))) if !self.incoming.is_end_stream() => {}
+            Poll::Ready(Some(Err(_))) => self.connection = None,
+            Poll::Ready(_) => self.give_back(cx),
+            Poll::Pending => {}
+        }
+        frame
+    }
+
+    fn drive(&mut self, cx: &mut Context<'_>) {
+        if self.connection.as_mut().is_some_and(|alive| alive.connection.as_mut().poll(cx).is_ready()) {
+            self.connection = None;
+        }
+    }
+
+    /// Keeps the connection where both directions are done with this exchange; else it closes.
+    fn give_back(&mut self, cx: &mut Context<'_>) {
+        self.drive(cx);
+        if let Some(connection) = self.connection.take_if(|connection| connection.sender.is_ready()) {
+            self.pool.keep(&self.server, connection);
+        }
+    }
+}
+
+impl Drop for Http1Body {
+    /// An answer without a body is over before anybody asks for a frame of it.
+    fn drop(&mut self) {
+        if self.connection.is_some() && self.incoming.is_end_stream() {
+            self.give_back(&mut Context::from_waker(std::task::Waker::noop()));
+        }
+    }
+}
+
+impl Body for UpstreamBody {
+    type Data = Bytes;
+    type Error = hyper::Error;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
+        match self.get_mut() {
+            Self::Http1(body) => body.poll(cx),
+            Self::Http2(incoming) => Pin::new(incoming).poll_frame(cx),
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match self {
+            Self::Http1(body) => body.incoming.is_end_stream(),
+            Self::Http2(incoming) => incoming.is_end_stream(),
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match self {
+            Self::Http1(body) => body.incoming.size_hint(),
+            Self::Http2(incoming) => incoming.size_hint(),
+        }
+    }
+}

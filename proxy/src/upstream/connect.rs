@@ -1,0 +1,119 @@
+//! New connections: address, socket, TLS, HTTP version.
+
+use super::{Server, UpstreamFault, pool::Ready};
+use crate::{
+    http::body::RequestBody,
+    io::{self, Instant, LocalExecutor, LocalTimer, Stream, Transport},
+    tls,
+};
+use hyper::client::conn::{http1, http2};
+use hyper_util::rt::TokioIo;
+use rustls::ClientConfig;
+use sallyport_config::model::Scheme;
+use std::{cell::RefCell, collections::HashMap, net::SocketAddr, sync::Arc, time::Duration};
+
+/// How long resolved addresses are believed; the system's resolver tells no better.
+const ADDRESSES_KEPT: Duration = Duration::from_secs(10);
+/// Names whose addresses a worker remembers.
+const NAMES_MAX: usize = 4096;
+/// Receive window of an HTTP/2 stream and, four times, of a connection: enough for 1 Gbit/s at 8 ms.
+const H2_WINDOW: u32 = 1 << 20;
+
+/// Makes connections; a worker's own.
+#[derive(Default)]
+pub struct Connector {
+    addresses: RefCell<HashMap<(String, u16), (Instant, Arc<[SocketAddr]>)>>,
+    /// By transport; the worker's own session caches are in them.
+    tls: RefCell<Vec<(Arc<super::TransportOptions>, Arc<ClientConfig>)>>,
+}
+
+impl Connector {
+    /// Connects to `server` and agrees on a protocol.
+    ///
+    /// # Errors
+    /// What stood in the way.
+    pub(super) async fn connect(&self, server: &Server) -> Result<Ready, UpstreamFault> {
+        let addresses = self.resolve(server).await?;
+        let stream = io::timeout(server.transport.dial, io::connect(&addresses))
+            .await
+            .map_err(|_| UpstreamFault::DialTimeout)?
+            .map_err(UpstreamFault::Refused)?;
+        match server.url.scheme {
+            Scheme::Http => http1(Transport::Plain(stream)).await,
+            Scheme::H2c => http2(Transport::Plain(stream)).await,
+            Scheme::Https => self.secure(server, stream).await,
+        }
+    }
+
+    async fn secure(&self, server: &Server, stream: Stream) -> Result<Ready, UpstreamFault> {
+        let host = &server.url.host;
+        let name = server.transport.tls.name_for(host).ok_or_else(|| UpstreamFault::Name(host.clone()))?;
+        let config = self.tls_config(&server.transport);
+        let secured = io::timeout(server.transport.tls_handshake, tls::connect(stream, &config, name))
+            .await
+            .map_err(|_| UpstreamFault::TlsTimeout)?
+            .map_err(UpstreamFault::Tls)?;
+        let h2 = secured.get_ref().1.alpn_protocol() == Some(b"h2");
+        let transport = Transport::Client(Box::new(secured));
+        if h2 { http2(transport).await } else { http1(transport).await }
+    }
+
+    fn tls_config(&self, transport: &Arc<super::TransportOptions>) -> Arc<ClientConfig> {
+        let mut known = self.tls.borrow_mut();
+        if let Some((_, config)) = known.iter().find(|(of, _)| Arc::ptr_eq(of, transport)) {
+            return Arc::clone(config);
+        }
+        // What only this list still holds belongs to an older configuration.
+        known.retain(|(of, _)| Arc::strong_count(of) > 1);
+        let config = transport.tls.for_worker();
+        known.push((Arc::clone(transport), Arc::clone(&config)));
+        config
+    }
+
+    async fn resolve(&self, server: &Server) -> Result<Arc<[SocketAddr]>, UpstreamFault> {
+        let key = (server.url.host.clone(), server.url.port);
+        let now = Instant::now();
+        if let Some((until, addresses)) = self.addresses.borrow().get(&key)
+            && *until > now
+        {
+            return Ok(Arc::clone(addresses));
+        }
+        let unresolved = |source| UpstreamFault::Unresolved { host: key.0.clone(), source };
+        let found = io::timeout(server.transport.dial, io::resolve(&key.0, key.1))
+            .await
+            .map_err(|_| UpstreamFault::DialTimeout)?
+            .map_err(unresolved)?;
+        let found: Arc<[SocketAddr]> = found.into();
+        let mut addresses = self.addresses.borrow_mut();
+        if addresses.len() >= NAMES_MAX {
+            addresses.retain(|_, (until, _)| *until > now);
+        }
+        if addresses.len() < NAMES_MAX {
+            addresses.insert(key, (now + ADDRESSES_KEPT, Arc::clone(&found)));
+        }
+        Ok(found)
+    }
+}
+
+async fn http1(transport: Transport) -> Result<Ready, UpstreamFault> {
+    let made = http1::Builder::new().handshake::<_, RequestBody>(TokioIo::new(transport)).await;
+    let (sender, connection) = made.map_err(UpstreamFault::Exchange)?;
+    Ok(Ready::Http1(super::pool::Http1 { sender, connection: Box::pin(connection) }))
+}
+
+async fn http2(transport: Transport) -> Result<Ready, UpstreamFault> {
+    let made = http2::Builder::new(LocalExecutor)
+        .timer(LocalTimer)
+        .initial_stream_window_size(H2_WINDOW)
+        .initial_connection_window_size(4 * H2_WINDOW)
+        .handshake::<_, RequestBody>(TokioIo::new(transport))
+        .await;
+    let (sender, connection) = made.map_err(UpstreamFault::Exchange)?;
+    // One task a connection; it ends with the connection, which ends when nobody holds its sender.
+    drop(io::spawn(async move {
+        if let Err(error) = connection.await {
+            tracing::debug!(%error, "http/2 connection to a server ended");
+        }
+    }));
+    Ok(Ready::Http2(sender))
+}

@@ -1,0 +1,186 @@
+//! One request and its answer, over a kept connection where there is one.
+//!
+//! A kept connection may have been closed by the server a moment ago. A request that was not sent is sent
+//! on another; one that was is sent again only where repeating it is safe (RFC 9110 section 9.2.2) and no
+//! byte of a body is lost.
+
+use super::{
+    Pool, Server, UpstreamBody, UpstreamFault,
+    body::Http1Body,
+    pool::{Http1, Ready, Sender2},
+};
+use crate::{
+    http::body::{BodyFault, RequestBody},
+    io,
+    telemetry::{Count, Counters},
+};
+use http::uri::{self, Authority, Scheme};
+use hyper::{
+    Request, Response, Uri, Version,
+    body::Incoming,
+    header::{HOST, HeaderValue},
+};
+use sallyport_config::model::Scheme as ServerScheme;
+use std::{
+    error::Error,
+    future::{Future, poll_fn},
+    pin::pin,
+    rc::Rc,
+    sync::Arc,
+    task::Poll,
+};
+
+/// An exchange that failed.
+struct Failed {
+    fault: UpstreamFault,
+    /// The request, where it was not sent.
+    unsent: Option<Request<RequestBody>>,
+}
+
+impl Pool {
+    /// Sends `request` to `server` and returns its answer as soon as the header is there.
+    ///
+    /// # Errors
+    /// What stood in the way.
+    pub async fn send(
+        self: &Rc<Self>,
+        server: &Arc<Server>,
+        mut request: Request<RequestBody>,
+        counters: &Counters,
+    ) -> Result<Response<UpstreamBody>, UpstreamFault> {
+        while let Some(kept) = self.take(server) {
+            let spare = copy(&request);
+            match self.exchange(server, kept, request).await {
+                Ok(response) => {
+                    counters.add(Count::UpstreamReused);
+                    return Ok(response);
+                }
+                Err(Failed { fault: UpstreamFault::Silent, .. }) => return Err(UpstreamFault::Silent),
+                Err(Failed { fault, unsent }) => match unsent.or(spare) {
+                    Some(again) => request = again,
+                    None => return Err(fault),
+                },
+            }
+        }
+        let fresh = self.connector.connect(server).await?;
+        counters.add(Count::UpstreamOpened);
+        if let Ready::Http2(sender) = &fresh {
+            self.share(server, sender);
+        }
+        self.exchange(server, fresh, request).await.map_err(|failed| failed.fault)
+    }
+
+    async fn exchange(
+        self: &Rc<Self>,
+        server: &Arc<Server>,
+        ready: Ready,
+        mut request: Request<RequestBody>,
+    ) -> Result<Response<UpstreamBody>, Failed> {
+        let limit = server.transport.response_header;
+        let silent = |_| Failed { fault: UpstreamFault::Silent, unsent: None };
+        match ready {
+            Ready::Http1(connection) => {
+                for_http1(&mut request);
+                let (response, connection) =
+                    io::timeout(limit, over_http1(connection, request)).await.map_err(silent)??;
+                let (parts, incoming) = response.into_parts();
+                let body = Http1Body::new(incoming, connection, Rc::clone(self), Arc::clone(server));
+                Ok(Response::from_parts(parts, UpstreamBody::Http1(body)))
+            }
+            Ready::Http2(sender) => {
+                for_http2(&mut request, server);
+                let response = io::timeout(limit, over_http2(sender, request)).await.map_err(silent)??;
+                Ok(response.map(UpstreamBody::Http2))
+            }
+        }
+    }
+}
+
+/// Origin form and a `Host` field, also where HTTP/2 was tried first.
+fn for_http1(request: &mut Request<RequestBody>) {
+    *request.version_mut() = Version::HTTP_11;
+    let Some(authority) = request.uri().authority() else { return };
+    let host = HeaderValue::from_str(authority.as_str());
+    let target = request.uri().path_and_query().cloned();
+    if let (Ok(host), Some(target)) = (host, target) {
+        request.headers_mut().insert(HOST, host);
+        *request.uri_mut() = Uri::from(target);
+    }
+}
+
+/// Scheme and authority in the target instead of a `Host` field (RFC 9113 section 8.3.1).
+fn for_http2(request: &mut Request<RequestBody>, server: &Server) {
+    *request.version_mut() = Version::HTTP_2;
+    let host = request.headers_mut().remove(HOST);
+    let named = host.and_then(|host| Authority::try_from(host.as_bytes()).ok());
+    let scheme = if server.url.scheme == ServerScheme::Https { Scheme::HTTPS } else { Scheme::HTTP };
+    let mut target = uri::Parts::default();
+    target.scheme = Some(scheme);
+    target.authority = Some(named.unwrap_or_else(|| server.authority.clone()));
+    target.path_and_query = request.uri().path_and_query().cloned();
+    if let Ok(uri) = Uri::from_parts(target) {
+        *request.uri_mut() = uri;
+    }
+}
+
+/// Drives the connection and waits for the answer in one task.
+async fn over_http1(
+    kept: Http1,
+    request: Request<RequestBody>,
+) -> Result<(Response<Incoming>, Option<Http1>), Failed> {
+    let Http1 { mut sender, connection } = kept;
+    let mut connection = Some(connection);
+    // A connection that the server has closed says so here, before the request is spent on it.
+    poll_fn(|cx| {
+        if connection.as_mut().is_some_and(|alive| alive.as_mut().poll(cx).is_ready()) {
+            connection = None;
+        }
+        Poll::Ready(())
+    })
+    .await;
+    let mut answer = pin!(sender.try_send_request(request));
+    let outcome = poll_fn(|cx| {
+        if connection.as_mut().is_some_and(|alive| alive.as_mut().poll(cx).is_ready()) {
+            // Dropping it settles the answer.
+            connection = None;
+        }
+        answer.as_mut().poll(cx)
+    })
+    .await;
+    match outcome {
+        Ok(response) => Ok((response, connection.map(|connection| Http1 { sender, connection }))),
+        Err(mut error) => {
+            let unsent = error.take_message();
+            Err(Failed { fault: fault(error.into_error()), unsent })
+        }
+    }
+}
+
+async fn over_http2(mut sender: Sender2, request: Request<RequestBody>) -> Result<Response<Incoming>, Failed> {
+    sender.try_send_request(request).await.map_err(|mut error| {
+        let unsent = error.take_message();
+        Failed { fault: fault(error.into_error()), unsent }
+    })
+}
+
+/// Tells the client's faults from the server's.
+fn fault(error: hyper::Error) -> UpstreamFault {
+    match error.source().and_then(|cause| cause.downcast_ref::<BodyFault>()) {
+        Some(BodyFault::Timeout) => UpstreamFault::BodyTimeout,
+        Some(BodyFault::Client(_)) => UpstreamFault::Body(error),
+        None => UpstreamFault::Exchange(error),
+    }
+}
+
+/// A second copy of a request that may be sent twice.
+fn copy(request: &Request<RequestBody>) -> Option<Request<RequestBody>> {
+    let safe = request.method().is_idempotent() && matches!(request.body(), RequestBody::Empty);
+    safe.then(|| {
+        let mut copy = Request::new(RequestBody::Empty);
+        *copy.method_mut() = request.method().clone();
+        *copy.uri_mut() = request.uri().clone();
+        *copy.version_mut() = request.version();
+        *copy.headers_mut() = request.headers().clone();
+        copy
+    })
+}

@@ -1,0 +1,87 @@
+//! The way to a server: connect, prove, send, and keep the connection for the next request.
+//!
+//! Connections are a worker's own. HTTP/1.1 exchanges drive their connection from the request's own task,
+//! so that nothing is spawned and nobody is woken across tasks; HTTP/2 connections have one task each. This
+//! stage must not know routers or services: it gets a [`Server`].
+
+mod body;
+mod connect;
+mod exchange;
+mod pool;
+
+pub use body::UpstreamBody;
+pub use connect::Connector;
+pub use pool::{Idle, Pool};
+
+use crate::tls::ClientSide;
+use sallyport_config::model::ServerUrl;
+use std::{io, sync::Arc, time::Duration};
+
+/// How to talk to servers: one compiled `[servers_transports.NAME]`.
+#[derive(Clone, Debug)]
+pub struct TransportOptions {
+    /// TLS towards the server.
+    pub tls: ClientSide,
+    /// TCP connect.
+    pub dial: Option<Duration>,
+    /// TLS handshake.
+    pub tls_handshake: Option<Duration>,
+    /// Request sent to response header.
+    pub response_header: Option<Duration>,
+    /// An idle connection's life.
+    pub idle: Option<Duration>,
+    /// Idle connections to one server that one worker keeps.
+    pub idle_max: usize,
+}
+
+/// A server. Its identity is its address in memory: a reload makes new ones, so that no connection made
+/// under an older trust is used again.
+#[derive(Debug)]
+pub struct Server {
+    /// Where it is.
+    pub url: ServerUrl,
+    /// `HOST[:PORT]` as it stands in a `Host` field.
+    pub authority: http::uri::Authority,
+    /// How to talk to it.
+    pub transport: Arc<TransportOptions>,
+}
+
+/// Why there is no answer.
+#[derive(Debug, thiserror::Error)]
+pub enum UpstreamFault {
+    /// The name has no address.
+    #[error("cannot resolve `{host}`")]
+    Unresolved {
+        /// The name.
+        host: String,
+        /// What the resolver said.
+        source: io::Error,
+    },
+    /// No connection.
+    #[error("cannot connect")]
+    Refused(#[source] io::Error),
+    /// No connection in time.
+    #[error("connecting took longer than `timeouts.dial`")]
+    DialTimeout,
+    /// The server's TLS is not acceptable, or ours to it.
+    #[error("tls handshake failed")]
+    Tls(#[source] io::Error),
+    /// The name cannot be verified.
+    #[error("`{0}` is no name that a certificate can carry; set `server_name`")]
+    Name(String),
+    /// The handshake took too long.
+    #[error("tls handshake took longer than `timeouts.tls_handshake`")]
+    TlsTimeout,
+    /// The connection broke, or what came is no HTTP.
+    #[error("the exchange failed")]
+    Exchange(#[source] hyper::Error),
+    /// The client's side of the exchange failed.
+    #[error("the request body failed")]
+    Body(#[source] hyper::Error),
+    /// The client was too slow with the body.
+    #[error("the request body did not come in time")]
+    BodyTimeout,
+    /// No answer in time.
+    #[error("no response header within `timeouts.response_header`")]
+    Silent,
+}

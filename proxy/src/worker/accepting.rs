@@ -1,0 +1,99 @@
+//! Accept loops: one a socket, paused while the process has all the connections that it may have.
+
+use crate::{
+    accept::PeerAddress,
+    io::{self, Listener},
+    serve::{self, Context},
+    telemetry::Count,
+};
+use std::{
+    net::{SocketAddr, TcpListener, TcpStream},
+    rc::Rc,
+    sync::atomic::Ordering,
+    time::Duration,
+};
+use tokio::sync::watch;
+
+/// How long accepting rests where there is no room or no descriptor.
+const PAUSE: Duration = Duration::from_millis(20);
+
+/// Stops the accept loops that it came from when it is dropped.
+pub(super) struct Stop(#[expect(dead_code, reason = "its drop is what the loops wait for")] watch::Sender<()>);
+
+/// Starts an accept loop for each socket of an entry point.
+pub(super) fn start(context: &Rc<Context>, entry: &str, sockets: Vec<TcpListener>) -> Stop {
+    let (stop, stopped) = watch::channel(());
+    for socket in sockets {
+        match Listener::new(socket) {
+            Ok(listener) => {
+                drop(io::spawn(run(Rc::clone(context), entry.to_owned(), listener, stopped.clone())));
+            }
+            Err(error) => tracing::error!(entry, %error, "a listening socket cannot be used"),
+        }
+    }
+    Stop(stop)
+}
+
+async fn run(context: Rc<Context>, entry: String, listener: Listener, mut stopped: watch::Receiver<()>) {
+    loop {
+        wait_for_room(&context).await;
+        let accepted = tokio::select! {
+            biased;
+            _ = stopped.changed() => break,
+            accepted = listener.accept() => accepted,
+        };
+        match accepted {
+            Ok((socket, peer)) => admit(&context, &entry, socket, peer),
+            Err(error) => {
+                context.counters.add(Count::AcceptFailed);
+                tracing::warn!(entry, %error, "accept failed");
+                io::sleep(PAUSE).await;
+            }
+        }
+    }
+    // Closing a socket resets the connections that wait in its queue.
+    while let Some(socket) = listener.accept_waiting() {
+        if let Ok(peer) = socket.peer_addr() {
+            admit(&context, &entry, socket, peer);
+        }
+    }
+}
+
+async fn wait_for_room(context: &Context) {
+    let full = || context.connections.load(Ordering::Relaxed) >= context.view().snapshot.connections_max;
+    if !full() {
+        return;
+    }
+    context.counters.add(Count::AcceptPaused);
+    while full() {
+        io::sleep(PAUSE).await;
+    }
+}
+
+fn admit(context: &Rc<Context>, entry: &str, socket: TcpStream, peer: SocketAddr) {
+    context.counters.add(Count::Accepted);
+    let Some(entry) = context.view().snapshot.entries.get(entry).cloned() else { return };
+    let counted = Counted::new(Rc::clone(context));
+    let context = Rc::clone(context);
+    drop(io::spawn(async move {
+        serve::connection(context, entry, socket, PeerAddress(peer)).await;
+        drop(counted);
+    }));
+}
+
+/// One of the process's connections, for as long as this lives.
+struct Counted(Rc<Context>);
+
+impl Counted {
+    fn new(context: Rc<Context>) -> Self {
+        context.connections.fetch_add(1, Ordering::Relaxed);
+        Self(context)
+    }
+}
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        self.0.connections.fetch_sub(1, Ordering::Relaxed);
+        self.0.counters.add(Count::Closed);
+    }
+}
