@@ -150,20 +150,21 @@ impl Curl {
             "5",
         ]);
         command
-            .args(["-w", "%{http_code} %{http_version}", "-D"])
+            .args(["-w", "%{http_code} %{http_version}\\n", "-D"])
             .arg(&head)
             .arg("-o")
             .arg(&body);
         command.args(&self.args).arg(url);
         let output = self.ns.output(&mut command).context("curl")?;
         let summary = String::from_utf8_lossy(&output.stdout).into_owned();
-        // With several URLs or redirects the last pair counts.
-        let (status, version) = summary.trim().rsplit_once(' ').unwrap_or(("0", "0"));
-        let status = status
-            .rsplit(' ')
-            .next()
-            .and_then(|code| code.parse().ok())
-            .unwrap_or(0);
+        // With several URLs the last one counts.
+        let (status, version) = summary
+            .trim()
+            .lines()
+            .last()
+            .and_then(|line| line.split_once(' '))
+            .unwrap_or(("0", "0"));
+        let status = status.parse().unwrap_or(0);
         let answer = Answer {
             status,
             version: version.to_owned(),

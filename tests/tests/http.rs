@@ -226,11 +226,13 @@ fn a_client_that_does_not_read_holds_the_backend_back(case: &Case) -> Result<()>
     ensure!(raw_client::read_head(&mut stream, SOON)?.status() == 200);
     let quiet = Duration::from_millis(500);
     let sent = wait::until_steady(SOON, quiet, "the backend to be held back", || server.seen.sent())?;
+    let resident = gateway.proc.resident_kib()?;
+    // The kernel's socket buffers of two connections may hold much; the gateway may not.
     ensure!(
-        sent < 64 << 20,
-        "the backend could send {sent} bytes to a client that reads nothing"
+        sent < size,
+        "the backend could send all to a client that reads nothing ({before} to {resident} KiB)"
     );
-    let grown = gateway.proc.resident_kib()?.saturating_sub(before);
+    let grown = resident.saturating_sub(before);
     ensure!(grown < 16 << 10, "the gateway grew by {grown} KiB");
     // It goes on where it was held.
     let more = raw_client::read_to_end(&mut stream, Duration::from_secs(2))?;
