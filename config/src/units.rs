@@ -68,7 +68,10 @@ pub(crate) fn pin(text: &str) -> Result<[u8; 32], Fault> {
     let wrong = || {
         Fault::found("found no digest of a public key")
             .expected("`sha256/` and the 44 base64 characters of a SHA-256 digest")
-            .fix("take it from `openssl x509 -pubkey -noout | openssl pkey -pubin -outform der | openssl dgst -sha256 -binary | base64`")
+            .fix(
+                "take it from `openssl x509 -pubkey -noout | \
+                 openssl pkey -pubin -outform der | openssl dgst -sha256 -binary | base64`",
+            )
     };
     let encoded = text.strip_prefix("sha256/").ok_or_else(wrong)?;
     base64(encoded)

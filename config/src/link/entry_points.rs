@@ -190,8 +190,14 @@ fn check_proof(
         return;
     }
     let fault = Fault::found(found)
-        .expected("TLS options whose `client_auth` verifies, or a `gate` that enforces and lets in known sources alone")
+        .expected(
+            "TLS options whose `client_auth` verifies, \
+                   or a `gate` that enforces and lets in known sources alone",
+        )
         .so("anyone who can connect could use every uplink")
-        .fix("add `tls = { options = \"…\" }` with `client_auth.ca_files`, or `gate.allow`, or say `allow_unauthenticated = true`");
+        .fix(
+            "add `tls = { options = \"…\" }` with `client_auth.ca_files`, or `gate.allow`, \
+              or say `allow_unauthenticated = true`",
+        );
     report.error(draft.place, &object, &fault);
 }

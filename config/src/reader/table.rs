@@ -62,7 +62,10 @@ impl NameRule {
             Self::Subdomain => Err(found()
                 .expected("a lower-case RFC 1123 subdomain of at most 253 characters")
                 .so("other gateways would refuse it")
-                .fix("use lower-case letters, digits, `-` and dots, with a letter or digit at both ends of each label")),
+                .fix(
+                    "use lower-case letters, digits, `-` and dots, \
+                      with a letter or digit at both ends of each label",
+                )),
         }
     }
 }

@@ -66,19 +66,22 @@ pub(crate) fn support_of(key: &str) -> Option<Support> {
         .map(|option| option.support)
 }
 
-/// The keys directly inside the table `schema`.
+/// The keys directly inside the table `schema` that this version acts on.
 pub(crate) fn keys_of(schema: &str) -> impl Iterator<Item = &'static str> {
     let prefix = if schema.is_empty() {
         String::new()
     } else {
         format!("{schema}.")
     };
-    reference().iter().filter_map(move |option| {
-        option
-            .key
-            .strip_prefix(prefix.as_str())
-            .filter(|rest| !rest.contains('.') && !rest.ends_with("[]"))
-    })
+    reference()
+        .iter()
+        .filter(|option| option.support == Support::Now)
+        .filter_map(move |option| {
+            option
+                .key
+                .strip_prefix(prefix.as_str())
+                .filter(|rest| !rest.contains('.') && !rest.ends_with("[]"))
+        })
 }
 
 #[cfg(test)]

@@ -1,6 +1,7 @@
 //! The rule language of routers: parsed once, evaluated without recursion.
 //!
-//! Text becomes postfix in `parse`, calls become matchers in `matcher`. A rule is kept in postfix form. It knows nothing of requests: the caller answers each [`Matcher`].
+//! Text becomes postfix in `parse`, calls become matchers in `matcher`. A rule is kept in
+//! postfix form. It knows nothing of requests: the caller answers each [`Matcher`].
 
 mod matcher;
 mod parse;

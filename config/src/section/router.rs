@@ -97,7 +97,6 @@ impl Inside {
     fn refuse(&self, value: &Value<'_>, error: crate::rule::RuleError) {
         let fault = Fault::found(error.found)
             .expected(error.expected)
-            .so("the router is refused")
             .fix(error.remedy);
         match self.0 {
             Some(start) => {

@@ -38,7 +38,7 @@ const CONNECTION_LIMIT: Duration = Duration::from_secs(30);
 const ANSWER_BYTES_MAX: usize = 64 << 20;
 
 /// The listening admin socket; dropping it removes the file.
-pub struct Admin {
+pub(super) struct Admin {
     path: PathBuf,
     task: tokio::task::JoinHandle<()>,
 }
@@ -55,7 +55,7 @@ impl Drop for Admin {
 ///
 /// # Errors
 /// Where its path cannot be used.
-pub fn listen(state: &Rc<State>) -> Result<Admin, RunError> {
+pub(super) fn listen(state: &Rc<State>) -> Result<Admin, RunError> {
     let path = state.config().admin.socket;
     let failed = |source| RunError::Admin { path: path.clone(), source };
     if let Some(directory) = path.parent() {

@@ -25,7 +25,7 @@ use std::{
 };
 
 /// Stops the polls of the old configuration and starts those of the current one.
-pub fn restart(state: &Rc<State>) {
+pub(super) fn restart(state: &Rc<State>) {
     for task in state.tasks.take() {
         task.abort();
     }

@@ -14,7 +14,7 @@ use std::{
 const ASK_EVERY: Duration = Duration::from_millis(250);
 
 /// The entry points of `config` that need the gate, with what they wait for.
-pub fn held(config: &Config) -> BTreeMap<String, String> {
+pub(super) fn held(config: &Config) -> BTreeMap<String, String> {
     if config.gate.mode == GateMode::Off {
         return BTreeMap::new();
     }
@@ -26,14 +26,14 @@ pub fn held(config: &Config) -> BTreeMap<String, String> {
 }
 
 /// [`held`], without the entry points that are open already.
-pub fn held_now(state: &State, config: &Config) -> BTreeMap<String, String> {
+pub(super) fn held_now(state: &State, config: &Config) -> BTreeMap<String, String> {
     let mut held = held(config);
     held.retain(|name, _| !state.is_open(name));
     held
 }
 
 /// Asks the gate until nothing waits for it any more.
-pub fn watch(state: &Rc<State>) {
+pub(super) fn watch(state: &Rc<State>) {
     if held_now(state, &state.config()).is_empty() {
         return;
     }

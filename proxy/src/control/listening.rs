@@ -34,12 +34,12 @@ fn remedy(error: &io::Error) -> &'static str {
 
 /// Which entry points the workers listen on.
 #[derive(Default)]
-pub struct Listening {
+pub(super) struct Listening {
     open: BTreeMap<String, ListenAddress>,
 }
 
 /// Sockets that are bound and not yet handed over.
-pub struct Prepared {
+pub(super) struct Prepared {
     entry: String,
     address: ListenAddress,
     /// By worker.
@@ -48,7 +48,7 @@ pub struct Prepared {
 
 impl Listening {
     /// Whether an entry point is listened on.
-    pub fn is_open(&self, entry: &str) -> bool {
+    pub(super) fn is_open(&self, entry: &str) -> bool {
         self.open.contains_key(entry)
     }
 
@@ -57,7 +57,7 @@ impl Listening {
     ///
     /// # Errors
     /// The first address that cannot be had.
-    pub fn prepare(
+    pub(super) fn prepare(
         &self,
         config: &Config,
         workers: usize,
@@ -75,7 +75,7 @@ impl Listening {
     }
 
     /// Hands prepared sockets to the workers.
-    pub async fn commit(&mut self, prepared: Vec<Prepared>, workers: &[Worker]) {
+    pub(super) async fn commit(&mut self, prepared: Vec<Prepared>, workers: &[Worker]) {
         for Prepared { entry, address, sockets } in prepared {
             for (worker, sockets) in workers.iter().zip(sockets) {
                 if worker.tell(Message::Listen { entry: entry.clone(), sockets }).await.is_err() {
@@ -88,7 +88,7 @@ impl Listening {
     }
 
     /// Closes what `config` does not want any more.
-    pub async fn retire(&mut self, config: &Config, workers: &[Worker]) {
+    pub(super) async fn retire(&mut self, config: &Config, workers: &[Worker]) {
         let unwanted: Vec<String> =
             self.open.keys().filter(|name| !config.entry_points.contains_key(*name)).cloned().collect();
         for entry in unwanted {
@@ -103,7 +103,7 @@ impl Listening {
 }
 
 /// The address as it is configured.
-pub fn display(address: ListenAddress) -> String {
+pub(super) fn display(address: ListenAddress) -> String {
     match address {
         ListenAddress::AnyAddress(port) => format!(":{port}"),
         ListenAddress::Exact(address) => address.to_string(),

@@ -16,7 +16,7 @@ pub struct LogError(String);
 ///
 /// # Errors
 /// Where `log.level` is not a filter.
-pub fn check(log: &Log) -> Result<(), Vec<Diagnostic>> {
+pub(super) fn check(log: &Log) -> Result<(), Vec<Diagnostic>> {
     filter(log).map(drop).map_err(|problem| vec![problem])
 }
 

@@ -12,7 +12,7 @@ use std::rc::Rc;
 ///
 /// # Errors
 /// Every problem; nothing has changed then.
-pub async fn reload(state: &Rc<State>) -> Result<u64, Vec<Diagnostic>> {
+pub(super) async fn reload(state: &Rc<State>) -> Result<u64, Vec<Diagnostic>> {
     let _one_at_a_time = state.reloading.lock().await;
     match attempt(state).await {
         Ok(()) => {

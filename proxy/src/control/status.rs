@@ -19,7 +19,7 @@ use std::{
 
 /// The document.
 #[derive(Debug, Serialize)]
-pub struct Status {
+pub(super) struct Status {
     /// Of this document.
     pub version: u32,
     /// Of the program.
@@ -52,14 +52,14 @@ pub struct Status {
 
 /// The I/O driver and why.
 #[derive(Debug, Serialize)]
-pub struct Io {
+pub(super) struct Io {
     driver: String,
     reason: String,
 }
 
 /// One worker.
 #[derive(Debug, Serialize)]
-pub struct WorkerStatus {
+pub(super) struct WorkerStatus {
     id: usize,
     #[serde(flatten)]
     report: Option<Report>,
@@ -67,7 +67,7 @@ pub struct WorkerStatus {
 
 /// Which configuration runs, and what was wrong with the last one.
 #[derive(Debug, Serialize)]
-pub struct Configuration {
+pub(super) struct Configuration {
     file: String,
     state: &'static str,
     generation: u64,
@@ -78,7 +78,7 @@ pub struct Configuration {
 
 /// One entry point.
 #[derive(Debug, Serialize)]
-pub struct EntryPointStatus {
+pub(super) struct EntryPointStatus {
     name: String,
     kind: &'static str,
     address: String,
@@ -93,7 +93,7 @@ pub struct EntryPointStatus {
 /// What the gate says, or why it says nothing.
 #[derive(Debug, Serialize)]
 #[serde(untagged)]
-pub enum GateStatus {
+pub(super) enum GateStatus {
     /// No entry point names interfaces.
     Unused {
         /// Always `unused`.
@@ -112,7 +112,7 @@ pub enum GateStatus {
 
 /// One router.
 #[derive(Debug, Serialize)]
-pub struct RouterStatus {
+pub(super) struct RouterStatus {
     name: String,
     rule: String,
     priority: i64,
@@ -124,14 +124,14 @@ pub struct RouterStatus {
 
 /// One service.
 #[derive(Debug, Serialize)]
-pub struct ServiceStatus {
+pub(super) struct ServiceStatus {
     name: String,
     servers: Vec<ServerStatus>,
 }
 
 /// One server.
 #[derive(Debug, Serialize)]
-pub struct ServerStatus {
+pub(super) struct ServerStatus {
     url: String,
     weight: u32,
     /// `unchecked`: no health check stands.
@@ -140,7 +140,7 @@ pub struct ServerStatus {
 
 /// One uplink.
 #[derive(Debug, Serialize)]
-pub struct UplinkStatus {
+pub(super) struct UplinkStatus {
     name: String,
     entry_points: Vec<String>,
     weight: u32,
@@ -148,7 +148,7 @@ pub struct UplinkStatus {
 }
 
 /// Asks everybody.
-pub async fn status(state: &State) -> Status {
+pub(super) async fn status(state: &State) -> Status {
     let loaded = state.loaded();
     let (config, attempt) = (&loaded.config, state.attempt());
     let (_, snapshot) = state.published().read();

@@ -19,7 +19,7 @@ use std::{
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 /// What is known of a connection.
-pub struct Connection {
+pub(super) struct Connection {
     /// The worker.
     pub context: Rc<Context>,
     /// The entry point as it was when the connection came.
@@ -39,19 +39,19 @@ pub struct Connection {
 }
 
 /// A transport that tells the connection's clock when bytes come.
-pub struct Watched {
+pub(super) struct Watched {
     transport: Transport,
     connection: Rc<Connection>,
 }
 
 impl Watched {
     /// Watches `transport`.
-    pub fn new(transport: Transport, connection: &Rc<Connection>) -> Self {
+    pub(super) fn new(transport: Transport, connection: &Rc<Connection>) -> Self {
         Self { transport, connection: Rc::clone(connection) }
     }
 
     /// The transport again.
-    pub fn into_inner(self) -> Transport {
+    pub(super) fn into_inner(self) -> Transport {
         self.transport
     }
 }

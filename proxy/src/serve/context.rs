@@ -98,4 +98,4 @@ pub enum Order {
 }
 
 /// An order to a connection, given by its worker.
-pub type OrderCell = Cell<Order>;
+pub(super) type OrderCell = Cell<Order>;

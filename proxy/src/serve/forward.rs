@@ -22,7 +22,7 @@ use http::{
 use std::{borrow::Cow, rc::Rc, sync::Arc};
 
 /// What the earlier stages found out, owned.
-pub struct Outgoing {
+pub(super) struct Outgoing {
     /// The host as the client wrote it.
     pub authority: HostField,
     /// The canonical target, where it differs from what the client sent.
@@ -34,7 +34,7 @@ pub struct Outgoing {
 }
 
 /// A `Host` field.
-pub struct HostField(Option<HeaderValue>);
+pub(super) struct HostField(Option<HeaderValue>);
 
 impl From<Authority<'_>> for HostField {
     fn from(authority: Authority<'_>) -> Self {
@@ -43,7 +43,7 @@ impl From<Authority<'_>> for HostField {
 }
 
 /// A target that is not sent on as it came.
-pub struct Rewritten(Option<PathAndQuery>);
+pub(super) struct Rewritten(Option<PathAndQuery>);
 
 impl From<Target<'_>> for Rewritten {
     fn from(target: Target<'_>) -> Self {
@@ -60,7 +60,7 @@ impl From<Target<'_>> for Rewritten {
 ///
 /// # Errors
 /// What the client is told instead of an answer.
-pub async fn forward(
+pub(super) async fn forward(
     connection: &Rc<Connection>,
     view: &View,
     route: &Route,

@@ -44,7 +44,7 @@ const H2_PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
 /// Tells HTTP/2 with prior knowledge from HTTP/1.1 by the first bytes of a cleartext connection. Cancelling
 /// loses nothing.
-pub async fn recognise(stream: &mut Stream, limit: Option<Duration>) -> Option<Protocol> {
+pub(super) async fn recognise(stream: &mut Stream, limit: Option<Duration>) -> Option<Protocol> {
     let recognised = io::timeout(limit, async {
         loop {
             let ahead = stream.peeked();
@@ -64,7 +64,7 @@ pub async fn recognise(stream: &mut Stream, limit: Option<Duration>) -> Option<P
 }
 
 /// Serves requests until the connection ends.
-pub async fn serve(transport: Transport, protocol: Protocol, connection: Rc<Connection>) {
+pub(super) async fn serve(transport: Transport, protocol: Protocol, connection: Rc<Connection>) {
     match protocol {
         Protocol::Http11 => serve_http1(transport, connection).await,
         Protocol::H2 => serve_http2(transport, connection).await,

@@ -27,7 +27,7 @@ use hyper::{HeaderMap, Request, Response, StatusCode, body::Incoming};
 use std::{convert::Infallible, net::IpAddr, rc::Rc};
 
 /// What a request came to.
-pub enum Outcome {
+pub(super) enum Outcome {
     /// A server's answer.
     Upstream(Response<UpstreamBody>),
     /// An answer of ours.
@@ -35,7 +35,7 @@ pub enum Outcome {
 }
 
 /// Answers one request.
-pub async fn answer(
+pub(super) async fn answer(
     connection: Rc<Connection>,
     request: Request<Incoming>,
 ) -> Result<Response<ResponseBody>, Infallible> {
@@ -86,7 +86,7 @@ async fn walk(
 }
 
 /// Where a request may be routed, or what answers it here.
-pub enum Reached<'a> {
+pub(super) enum Reached<'a> {
     /// By these routers; whether the peer's forwarding fields are believed.
     Route(&'a Table, PeerTrust),
     /// Here.

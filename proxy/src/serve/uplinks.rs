@@ -30,7 +30,7 @@ const DISCOVERY_PATH: &str = "/uplinks";
 ///
 /// # Errors
 /// `NotFound` for whoever proves nothing, and for an uplink that is not there or not for this parent.
-pub fn reach<'a>(
+pub(super) fn reach<'a>(
     parents: &'a Parents,
     connection: &Connection,
     parts: &mut Parts,
