@@ -56,7 +56,7 @@ impl Setup {
         let at = dir.display();
         let preamble = format!(
             "[proxy]\nworkers = 2\nio = \"{}\"\nstate_dir = \"{at}/state\"\ndrain = \"10s\"\n\
-             [log]\nlevel = \"debug\"\n[admin]\nsocket = \"{at}/admin.sock\"\n",
+             [log]\nlevel = \"info,sallyport=debug\"\n[admin]\nsocket = \"{at}/admin.sock\"\n",
             driver.word()
         );
         Ok(Setup {
