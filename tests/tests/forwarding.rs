@@ -143,7 +143,7 @@ fn listing_our_headers_in_connection_removes_none(case: &Case) -> Result<()> {
 fn the_clients_host_goes_upstream_or_not(case: &Case) -> Result<()> {
     let _server = RawServer::start(&case.ns, local(BACKEND), Behaviour::Echo)?;
     let routes = router("kept", "PathPrefix(`/`)", "kept", "")
-        + &router("own", "Path(`/own`)", "own", "")
+        + &router("own", "PathPrefix(`/own`)", "own", "")
         + &service("kept", &[&backend_url()], "")
         + &service("own", &[&backend_url()], "pass_host_header = false");
     let _gateway = case.gateway(&(entry_point("") + &routes))?;
