@@ -1,2 +1,351 @@
-//! What the gate's programs and user space share: map keys, values, reasons, layout version.
+//! What the gate's programs and user space share: the layout of maps, the word that rules them, the reasons.
+//!
+//! A change here that an older program or daemon would misread raises [`LAYOUT`], which is part of the pin
+//! directory's name, so that maps of one layout are never used by programs of another.
 #![no_std]
+
+/// Version of everything in this file.
+pub const LAYOUT: u32 = 1;
+
+/// Interfaces that can be gated at once.
+pub const ATTACHMENTS_MAX: u32 = 64;
+/// Distinct gated ports; index 0 means "not gated".
+pub const GATED_PORTS_MAX: u32 = 256;
+/// Distinct policies of one slot; identifier 0 means "not gated here".
+pub const POLICIES_MAX: u32 = 256;
+/// Distinct sets of policies that a prefix can be on.
+pub const SETS_MAX: u32 = 4096;
+/// Addresses of this host.
+pub const LOCAL_MAX: u32 = 4096;
+/// Prefixes of one family and slot.
+pub const PREFIXES_MAX: u32 = 1 << 20;
+
+/// Words of [`Allowed`].
+pub const ALLOWED_WORDS: usize = SETS_MAX as usize / 64;
+/// The value of the map `ALLOWED`: one bit a set identifier.
+pub type Allowed = [u64; ALLOWED_WORDS];
+
+/// The value of the source tries: set identifier, flags.
+pub type SourceValue = [u32; 2];
+/// A flag of [`SourceValue`]: no policy drops this source.
+pub const SOURCE_FAILSAFE: u32 = 1;
+
+/// Index of the configuration word in the map `CFG`.
+pub const CFG_WORD: u32 = 0;
+/// Index of the confirmation deadline (coarse monotonic nanoseconds, 0 = none) in the map `CFG`: past it the
+/// programs observe. Nobody arms it yet.
+pub const CFG_DEADLINE: u32 = 1;
+/// Entries of the map `CFG`.
+pub const CFG_ENTRIES: u32 = 2;
+
+/// What a packet that would be dropped meets.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u64)]
+pub enum Mode {
+    /// Nothing is judged.
+    Off = 0,
+    /// It is counted and passes.
+    Observe = 1,
+    /// It is dropped.
+    Enforce = 2,
+}
+
+/// The one word that a packet's judgement reads once: slot, mode, switches, generation. Writing it is the
+/// only thing that changes which policy applies.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ConfigWord(pub u64);
+
+const SLOT: u64 = 1;
+const MODE_SHIFT: u32 = 1;
+const MODE_MASK: u64 = 0b11;
+const STRICT_FRAGMENTS: u64 = 1 << 3;
+const GENERATION_SHIFT: u32 = 32;
+
+/// What becomes of later fragments.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fragments {
+    /// They pass.
+    Pass,
+    /// They pass from sources that some policy allows.
+    Strict,
+}
+
+/// Which destinations are judged.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Destination {
+    /// This host's addresses.
+    Local,
+    /// All.
+    Any,
+}
+
+impl ConfigWord {
+    /// Packs a word.
+    pub const fn new(slot: u32, mode: Mode, fragments: Fragments, generation: u32) -> Self {
+        let strict = match fragments {
+            Fragments::Pass => 0,
+            Fragments::Strict => STRICT_FRAGMENTS,
+        };
+        Self(
+            (slot as u64 & SLOT)
+                | ((mode as u64) << MODE_SHIFT)
+                | strict
+                | ((generation as u64) << GENERATION_SHIFT),
+        )
+    }
+
+    /// Which of the two slots of ports, policies and tries applies.
+    #[inline(always)]
+    pub const fn slot(self) -> u32 {
+        (self.0 & SLOT) as u32
+    }
+
+    /// The mode; an unknown one is `Enforce`.
+    #[inline(always)]
+    pub const fn mode(self) -> Mode {
+        match (self.0 >> MODE_SHIFT) & MODE_MASK {
+            0 => Mode::Off,
+            1 => Mode::Observe,
+            _ => Mode::Enforce,
+        }
+    }
+
+    /// Whether later fragments need a known source.
+    #[inline(always)]
+    pub const fn strict_fragments(self) -> bool {
+        self.0 & STRICT_FRAGMENTS != 0
+    }
+
+    /// How often the word was written.
+    pub const fn generation(self) -> u32 {
+        (self.0 >> GENERATION_SHIFT) as u32
+    }
+}
+
+/// An entry of the map `POLICY`: the policy of a gated port on an attachment, and which destinations are judged.
+///
+/// Entry 0 of an attachment belongs to no port: it says which destinations are judged where a packet hides its
+/// port.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PolicyEntry(pub u32);
+
+const ANY_DESTINATION: u32 = 1 << 31;
+
+impl PolicyEntry {
+    /// Packs an entry; policy 0 is "not gated here".
+    pub const fn new(policy: u32, destination: Destination) -> Self {
+        let any = match destination {
+            Destination::Local => 0,
+            Destination::Any => ANY_DESTINATION,
+        };
+        Self((policy & (POLICIES_MAX - 1)) | any)
+    }
+
+    /// The policy's identifier.
+    #[inline(always)]
+    pub const fn policy(self) -> u32 {
+        self.0 & (POLICIES_MAX - 1)
+    }
+
+    /// Whether packets to other hosts are judged too.
+    #[inline(always)]
+    pub const fn any_destination(self) -> bool {
+        self.0 & ANY_DESTINATION != 0
+    }
+}
+
+/// An entry of the map `PORTS`: the gated-port index in either slot.
+#[inline(always)]
+pub const fn port_index(entry: u64, slot: u32) -> u32 {
+    ((entry >> ((slot & 1) * 32)) & 0xffff_ffff) as u32
+}
+
+/// `entry` with another index in `slot`.
+pub const fn with_port_index(entry: u64, slot: u32, index: u32) -> u64 {
+    let shift = (slot & 1) * 32;
+    (entry & !(0xffff_ffff << shift)) | ((index as u64) << shift)
+}
+
+/// Index of the map `POLICY`: which policy a gated port has on an attachment.
+#[inline(always)]
+pub const fn policy_entry(slot: u32, attachment: u32, port: u32) -> u32 {
+    ((slot & 1) * ATTACHMENTS_MAX + (attachment & (ATTACHMENTS_MAX - 1))) * GATED_PORTS_MAX
+        + (port & (GATED_PORTS_MAX - 1))
+}
+
+/// Entries of the map `POLICY`.
+pub const POLICY_ENTRIES: u32 = 2 * ATTACHMENTS_MAX * GATED_PORTS_MAX;
+
+/// Index of the map `ALLOWED`: the sets that a policy allows.
+#[inline(always)]
+pub const fn allowed_entry(slot: u32, policy: u32) -> u32 {
+    (slot & 1) * POLICIES_MAX + (policy & (POLICIES_MAX - 1))
+}
+
+/// Entries of the map `ALLOWED`.
+pub const ALLOWED_ENTRIES: u32 = 2 * POLICIES_MAX;
+
+/// What a reason to drop came to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u32)]
+pub enum Outcome {
+    /// It was acted on (a reason to pass always is).
+    Enforced = 0,
+    /// The packet passed all the same: observe mode, or an unconfirmed policy past its deadline.
+    Observed = 1,
+}
+
+/// Index of the map `COUNTERS`.
+#[inline(always)]
+pub const fn counter_entry(attachment: u32, reason: Reason, outcome: Outcome) -> u32 {
+    ((attachment & (ATTACHMENTS_MAX - 1)) * 2 + outcome as u32) * REASONS_MAX + reason as u32
+}
+
+/// Room for reasons, more than there are.
+pub const REASONS_MAX: u32 = 32;
+/// Entries of the map `COUNTERS`.
+pub const COUNTER_ENTRIES: u32 = ATTACHMENTS_MAX * 2 * REASONS_MAX;
+
+/// Why a packet passed or was dropped. Numbers are part of the layout.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u32)]
+pub enum Reason {
+    /// Passed: no IP.
+    NotIp = 0,
+    /// Passed: no TCP.
+    NotTcp = 1,
+    /// Passed: the port is not gated on this interface.
+    NotGated = 2,
+    /// Passed: to another host.
+    Transit = 3,
+    /// Passed: the source is allowed.
+    Allowed = 4,
+    /// Passed: the source is one that no policy drops.
+    Failsafe = 5,
+    /// Passed: a later fragment; its first one was judged.
+    LaterFragment = 6,
+    /// Passed: to a group or to everybody, which TCP never is.
+    Multicast = 7,
+    /// Dropped: the source is not allowed.
+    Source = 16,
+    /// Dropped: a frame or IP header that is none.
+    Malformed = 17,
+    /// Dropped: more than two VLAN tags.
+    VlanDepth = 18,
+    /// Dropped: a TCP header that is none.
+    TcpShort = 19,
+    /// Dropped: a fragment that hides the TCP header.
+    TinyFragment = 20,
+    /// Dropped: a later fragment from an unknown source, where fragments are strict.
+    StrictFragment = 21,
+    /// Dropped: a chain of extension headers too long to follow, or one that runs past its packet.
+    ExtensionChain = 22,
+    /// Dropped: the gate's own maps are not what they must be.
+    Internal = 23,
+}
+
+impl Reason {
+    /// All reasons, in order of their numbers.
+    pub const ALL: [Self; 16] = [
+        Self::NotIp,
+        Self::NotTcp,
+        Self::NotGated,
+        Self::Transit,
+        Self::Allowed,
+        Self::Failsafe,
+        Self::LaterFragment,
+        Self::Multicast,
+        Self::Source,
+        Self::Malformed,
+        Self::VlanDepth,
+        Self::TcpShort,
+        Self::TinyFragment,
+        Self::StrictFragment,
+        Self::ExtensionChain,
+        Self::Internal,
+    ];
+
+    /// The stable code in status, logs and metrics.
+    pub const fn code(self) -> &'static str {
+        match self {
+            Self::NotIp => "not_ip",
+            Self::NotTcp => "not_tcp",
+            Self::NotGated => "not_gated",
+            Self::Transit => "transit",
+            Self::Allowed => "allowed",
+            Self::Failsafe => "failsafe",
+            Self::LaterFragment => "frag_later",
+            Self::Multicast => "multicast",
+            Self::Source => "source",
+            Self::Malformed => "malformed",
+            Self::VlanDepth => "vlan_depth",
+            Self::TcpShort => "tcp_short",
+            Self::TinyFragment => "frag_tiny",
+            Self::StrictFragment => "frag_strict",
+            Self::ExtensionChain => "ext_chain",
+            Self::Internal => "internal",
+        }
+    }
+
+    /// Whether the packet is to be dropped.
+    #[inline(always)]
+    pub const fn drops(self) -> bool {
+        self as u32 >= 16
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_word_keeps_what_it_is_given() {
+        for slot in [0, 1] {
+            for mode in [Mode::Off, Mode::Observe, Mode::Enforce] {
+                for fragments in [Fragments::Pass, Fragments::Strict] {
+                    let word = ConfigWord::new(slot, mode, fragments, u32::MAX);
+                    assert_eq!(
+                        (word.slot(), word.mode(), word.generation()),
+                        (slot, mode, u32::MAX)
+                    );
+                    assert_eq!(word.strict_fragments(), fragments == Fragments::Strict);
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_policy_entry_keeps_policy_and_destination_apart() {
+        for destination in [Destination::Local, Destination::Any] {
+            for policy in [0, 1, POLICIES_MAX - 1] {
+                let entry = PolicyEntry::new(policy, destination);
+                assert_eq!(entry.policy(), policy);
+                assert_eq!(entry.any_destination(), destination == Destination::Any);
+            }
+        }
+    }
+
+    #[test]
+    fn one_slot_of_a_port_changes_without_the_other() {
+        let entry = with_port_index(with_port_index(0, 0, 7), 1, 9);
+        assert_eq!((port_index(entry, 0), port_index(entry, 1)), (7, 9));
+        let entry = with_port_index(entry, 0, 0);
+        assert_eq!((port_index(entry, 0), port_index(entry, 1)), (0, 9));
+    }
+
+    #[test]
+    fn map_indices_are_distinct_and_within_their_maps() {
+        assert_eq!(
+            policy_entry(1, ATTACHMENTS_MAX - 1, GATED_PORTS_MAX - 1),
+            POLICY_ENTRIES - 1
+        );
+        assert_eq!(allowed_entry(1, POLICIES_MAX - 1), ALLOWED_ENTRIES - 1);
+        assert!(Reason::ALL.iter().all(|reason| (*reason as u32) < REASONS_MAX));
+        assert_eq!(counter_entry(0, Reason::NotIp, Outcome::Observed), REASONS_MAX);
+        assert_eq!(
+            counter_entry(1, Reason::NotIp, Outcome::Enforced),
+            2 * REASONS_MAX
+        );
+        assert!(counter_entry(ATTACHMENTS_MAX - 1, Reason::Internal, Outcome::Observed) < COUNTER_ENTRIES);
+    }
+}

@@ -23,7 +23,7 @@ use std::{
 use tokio::{sync::Mutex, task::AbortHandle};
 
 /// The state of the control thread.
-pub struct State {
+pub(super) struct State {
     /// The configuration file.
     pub path: PathBuf,
     /// The driver and why.
@@ -51,7 +51,7 @@ pub struct State {
 
 /// The last time that a configuration was read.
 #[derive(Clone, Debug)]
-pub struct Attempt {
+pub(super) struct Attempt {
     /// When.
     pub at: SystemTime,
     /// What was wrong; empty: it is the one that runs.
@@ -60,7 +60,7 @@ pub struct Attempt {
 
 impl State {
     /// The state at start.
-    pub fn new(
+    pub(super) fn new(
         path: PathBuf,
         loaded: Loaded,
         driver: Choice,
@@ -82,46 +82,52 @@ impl State {
             loaded: RefCell::new(Rc::new(loaded)),
             listening: Mutex::default(),
             open: RefCell::default(),
-            attempt: RefCell::new(Attempt { at: now, problems: Vec::new() }),
+            attempt: RefCell::new(Attempt {
+                at: now,
+                problems: Vec::new(),
+            }),
             gate: RefCell::default(),
             generation: Cell::new(1),
         }
     }
 
     /// The running configuration.
-    pub fn loaded(&self) -> Rc<Loaded> {
+    pub(super) fn loaded(&self) -> Rc<Loaded> {
         Rc::clone(&self.loaded.borrow())
     }
 
     /// The running configuration's model.
-    pub fn config(&self) -> Config {
+    pub(super) fn config(&self) -> Config {
         self.loaded.borrow().config.clone()
     }
 
     /// The snapshot for the workers.
-    pub fn published(&self) -> &Arc<Published> {
+    pub(super) fn published(&self) -> &Arc<Published> {
         &self.shared.published
     }
 
     /// Counts the configurations that ran: 1 is the first.
-    pub fn generation(&self) -> u64 {
+    pub(super) fn generation(&self) -> u64 {
         self.generation.get()
     }
 
     /// Takes over a configuration that was published.
-    pub fn adopt(&self, loaded: Loaded) {
+    pub(super) fn adopt(&self, loaded: Loaded) {
         *self.loaded.borrow_mut() = Rc::new(loaded);
         self.generation.set(self.generation.get() + 1);
         self.record(Vec::new());
     }
 
     /// Remembers the outcome of reading a configuration.
-    pub fn record(&self, problems: Vec<Diagnostic>) {
-        *self.attempt.borrow_mut() = Attempt { at: SystemTime::now(), problems };
+    pub(super) fn record(&self, problems: Vec<Diagnostic>) {
+        *self.attempt.borrow_mut() = Attempt {
+            at: SystemTime::now(),
+            problems,
+        };
     }
 
     /// The last outcome.
-    pub fn attempt(&self) -> Attempt {
+    pub(super) fn attempt(&self) -> Attempt {
         self.attempt.borrow().clone()
     }
 
@@ -129,7 +135,7 @@ impl State {
     ///
     /// # Errors
     /// The first address that cannot be had.
-    pub fn prepare(&self, held: &BTreeMap<String, String>) -> Result<Vec<Prepared>, BindError> {
+    pub(super) fn prepare(&self, held: &BTreeMap<String, String>) -> Result<Vec<Prepared>, BindError> {
         self.prepare_for(&self.loaded().config, held)
     }
 
@@ -137,7 +143,7 @@ impl State {
     ///
     /// # Errors
     /// The first address that cannot be had.
-    pub fn prepare_for(
+    pub(super) fn prepare_for(
         &self,
         config: &Config,
         held: &BTreeMap<String, String>,
@@ -151,7 +157,7 @@ impl State {
     }
 
     /// Hands prepared sockets over and closes what the configuration does not want any more.
-    pub async fn commit(&self, prepared: Vec<Prepared>) {
+    pub(super) async fn commit(&self, prepared: Vec<Prepared>) {
         let loaded = self.loaded();
         let mut listening = self.listening.lock().await;
         listening.commit(prepared, &self.workers).await;
@@ -161,17 +167,17 @@ impl State {
     }
 
     /// Whether an entry point is listened on.
-    pub fn is_open(&self, entry: &str) -> bool {
+    pub(super) fn is_open(&self, entry: &str) -> bool {
         self.open.borrow().contains(entry)
     }
 
     /// Why an entry point is not listened on yet, where it waits for the gate.
-    pub fn waits(&self, entry: &str) -> Option<String> {
+    pub(super) fn waits(&self, entry: &str) -> Option<String> {
         self.gate.borrow().get(entry).cloned()
     }
 
     /// Tells every worker.
-    pub async fn tell_all(&self, message: impl Fn() -> Message) {
+    pub(super) async fn tell_all(&self, message: impl Fn() -> Message) {
         for worker in &self.workers {
             // A worker that has ended needs no telling.
             let _ = worker.tell(message()).await;
@@ -179,18 +185,18 @@ impl State {
     }
 
     /// Live downstream connections of the process.
-    pub fn connections(&self) -> usize {
+    pub(super) fn connections(&self) -> usize {
         self.shared.connections.load(Ordering::Relaxed)
     }
 
     /// `proxy.accept_grace` and `proxy.drain`.
-    pub fn drain_times(&self) -> (Duration, Duration) {
+    pub(super) fn drain_times(&self) -> (Duration, Duration) {
         let loaded = self.loaded();
         (loaded.config.proxy.accept_grace, loaded.config.proxy.drain)
     }
 
     /// All counters, summed over the workers.
-    pub fn counts(&self) -> BTreeMap<&'static str, u64> {
+    pub(super) fn counts(&self) -> BTreeMap<&'static str, u64> {
         let sum = |count| self.workers.iter().map(|worker| worker.counters.get(count)).sum();
         COUNTS.iter().map(|(count, code)| (*code, sum(*count))).collect()
     }

@@ -4,12 +4,12 @@
 //! is how policies are passed by.
 
 use http::{HeaderValue, Version, header::HOST, request::Parts, uri};
-use std::borrow::Cow;
+use std::{borrow::Cow, net::Ipv6Addr};
 
 /// The host of a request.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Authority<'a> {
-    /// Lower case, without port and trailing dot; IPv6 in brackets.
+    /// Lower case, without port and trailing dot; IPv6 in brackets and in its shortest form.
     pub host: Cow<'a, str>,
     /// The port, where it was written.
     pub port: Option<u16>,
@@ -44,7 +44,10 @@ pub fn of(parts: &Parts) -> Result<Authority<'_>, AuthorityError> {
     if fields.next().is_some() {
         return Err(AuthorityError::Several);
     }
-    let field = field.map(HeaderValue::to_str).transpose().map_err(|_| AuthorityError::Malformed)?;
+    let field = field
+        .map(HeaderValue::to_str)
+        .transpose()
+        .map_err(|_| AuthorityError::Malformed)?;
     let target = parts.uri.authority().map(uri::Authority::as_str);
     let text = match (target, field) {
         (Some(target), Some(field)) if !target.eq_ignore_ascii_case(field) => {
@@ -59,13 +62,21 @@ pub fn of(parts: &Parts) -> Result<Authority<'_>, AuthorityError> {
 
 fn parse(text: &str, version: Version) -> Result<Authority<'_>, AuthorityError> {
     let (host, port) = split(text).ok_or(AuthorityError::Malformed)?;
-    let port = port.map(str::parse).transpose().map_err(|_| AuthorityError::Malformed)?;
+    let port = port
+        .map(str::parse)
+        .transpose()
+        .map_err(|_| AuthorityError::Malformed)?;
     let named = !host.is_empty() || (text.is_empty() && version < Version::HTTP_11);
     if !named {
         return Err(AuthorityError::Malformed);
     }
     let host = host.strip_suffix('.').unwrap_or(host);
-    let host = if host.bytes().any(|byte| byte.is_ascii_uppercase()) {
+    let host = if host.starts_with('[') {
+        // An address has many spellings, and rules know one.
+        host.trim_matches(['[', ']'])
+            .parse::<Ipv6Addr>()
+            .map_or(Cow::Borrowed(host), |address| format!("[{address}]").into())
+    } else if host.bytes().any(|byte| byte.is_ascii_uppercase()) {
         Cow::Owned(host.to_ascii_lowercase())
     } else {
         Cow::Borrowed(host)
@@ -78,7 +89,8 @@ fn split(text: &str) -> Option<(&str, Option<&str>)> {
     let (host, port) = if let Some(rest) = text.strip_prefix('[') {
         let end = rest.find(']')? + 2;
         let (host, rest) = text.split_at_checked(end)?;
-        host.trim_matches(['[', ']']).parse::<std::net::Ipv6Addr>().ok()?;
+        let address = host.strip_prefix('[').and_then(|host| host.strip_suffix(']'))?;
+        address.parse::<Ipv6Addr>().ok()?;
         match rest.strip_prefix(':') {
             Some(port) => (host, Some(port)),
             None if rest.is_empty() => (host, None),
@@ -97,7 +109,8 @@ fn split(text: &str) -> Option<(&str, Option<&str>)> {
     };
     // RFC 3986 section 3.2.3 lets the port be empty.
     let port = port.filter(|port| !port.is_empty());
-    port.is_none_or(|port| port.bytes().all(|byte| byte.is_ascii_digit())).then_some((host, port))
+    port.is_none_or(|port| port.bytes().all(|byte| byte.is_ascii_digit()))
+        .then_some((host, port))
 }
 
 #[cfg(test)]
@@ -105,7 +118,11 @@ mod tests {
     use super::*;
     use proptest::prelude::{prop_assert, proptest};
 
-    fn host_of(version: Version, target: &str, hosts: &[&str]) -> Result<(String, Option<u16>), AuthorityError> {
+    fn host_of(
+        version: Version,
+        target: &str,
+        hosts: &[&str],
+    ) -> Result<(String, Option<u16>), AuthorityError> {
         let mut request = http::Request::builder().version(version).uri(target);
         for host in hosts {
             request = request.header(HOST, *host);
@@ -119,12 +136,27 @@ mod tests {
         use AuthorityError::{Differ, Malformed, Missing, Several};
         let ok = |host: &str, port| Ok((host.to_owned(), port));
         for (version, target, hosts, expected) in [
-            (Version::HTTP_11, "/", &["Example.COM"][..], ok("example.com", None)),
-            (Version::HTTP_11, "/", &["example.com.:8443"], ok("example.com", Some(8443))),
+            (
+                Version::HTTP_11,
+                "/",
+                &["Example.COM"][..],
+                ok("example.com", None),
+            ),
+            (
+                Version::HTTP_11,
+                "/",
+                &["example.com.:8443"],
+                ok("example.com", Some(8443)),
+            ),
             (Version::HTTP_11, "/", &["example.com:"], ok("example.com", None)),
             (Version::HTTP_11, "/", &["[::1]:80"], ok("[::1]", Some(80))),
             (Version::HTTP_11, "/", &["192.0.2.1"], ok("192.0.2.1", None)),
-            (Version::HTTP_11, "http://a.example/", &["a.example"], ok("a.example", None)),
+            (
+                Version::HTTP_11,
+                "http://a.example/",
+                &["a.example"],
+                ok("a.example", None),
+            ),
             (Version::HTTP_11, "http://a.example/", &["b.example"], Err(Differ)),
             (Version::HTTP_2, "https://a.example/", &[], ok("a.example", None)),
             (Version::HTTP_2, "https://a.example/", &["b.example"], Err(Differ)),
@@ -143,8 +175,32 @@ mod tests {
             (Version::HTTP_11, "/", &["[::1"], Err(Malformed)),
             (Version::HTTP_11, "/", &["[::1]x"], Err(Malformed)),
             (Version::HTTP_11, "/", &["a..b"], Err(Malformed)),
+            (
+                Version::HTTP_11,
+                "/",
+                &["[2001:DB8:0:0::1]:8443"],
+                ok("[2001:db8::1]", Some(8443)),
+            ),
+            (Version::HTTP_11, "/", &["[[::1]"], Err(Malformed)),
+            (Version::HTTP_11, "/", &["[::1]]"], Err(Malformed)),
+            (Version::HTTP_11, "/", &["[fe80::1%eth0]"], Err(Malformed)),
+            (Version::HTTP_11, "/", &["[192.0.2.1]"], Err(Malformed)),
+            (Version::HTTP_11, "/", &["::1"], Err(Malformed)),
+            (Version::HTTP_11, "/", &["."], Err(Malformed)),
+            (Version::HTTP_11, "/", &["a:80:90"], Err(Malformed)),
+            (
+                Version::HTTP_11,
+                "http://a.example/",
+                &["A.example"],
+                ok("a.example", None),
+            ),
+            (Version::HTTP_11, "http://a.example/", &[], ok("a.example", None)),
         ] {
-            assert_eq!(host_of(version, target, hosts), expected, "{version:?} {target} {hosts:?}");
+            assert_eq!(
+                host_of(version, target, hosts),
+                expected,
+                "{version:?} {target} {hosts:?}"
+            );
         }
     }
 

@@ -1,7 +1,8 @@
 //! What servers are told of the client, and who may say so.
 //!
 //! From a peer that is not trusted every forwarding field is removed, in every spelling, before ours are
-//! written. From a trusted one they stay, and the peer is added to `X-Forwarded-For`.
+//! written. From a trusted one they stay, and the peer is added to `X-Forwarded-For`; spellings with `_` or
+//! `.` go even then, because no proxy writes them: it passed on what its own client had sent.
 
 use super::fields::{Found, is_forwarding, remove_where};
 use http::{HeaderMap, HeaderName, HeaderValue};
@@ -39,6 +40,9 @@ pub fn rewrite(headers: &mut HeaderMap, found: Found, trust: PeerTrust, facts: &
         remove_where(headers, is_forwarding);
     }
     if found.forwarding() && trust == PeerTrust::Trusted {
+        remove_where(headers, |name| {
+            is_forwarding(name) && name.iter().any(|byte| matches!(byte, b'_' | b'.'))
+        });
         return extend(headers, facts, host);
     }
     headers.insert(FOR, facts.client.clone());
@@ -58,9 +62,12 @@ fn extend(headers: &mut HeaderMap, facts: &Facts, host: &HeaderValue) {
     }
     let hops = HeaderValue::from_bytes(&hops).unwrap_or_else(|_| facts.client.clone());
     headers.insert(FOR, hops);
-    for (name, value) in
-        [(REAL_IP, &facts.client), (PROTO, &facts.proto), (HOST, host), (PORT, &facts.port)]
-    {
+    for (name, value) in [
+        (REAL_IP, &facts.client),
+        (PROTO, &facts.proto),
+        (HOST, host),
+        (PORT, &facts.port),
+    ] {
         headers.entry(name).or_insert_with(|| value.clone());
     }
 }
@@ -77,25 +84,49 @@ mod tests {
 
     fn facts() -> Facts {
         let value = HeaderValue::from_static;
-        Facts { client: value("192.0.2.7"), proto: value("https"), port: value("443") }
+        Facts {
+            client: value("192.0.2.7"),
+            proto: value("https"),
+            port: value("443"),
+        }
     }
 
     fn rewritten(pairs: &[(&str, &'static str)], trust: PeerTrust) -> HeaderMap {
         let pair = |(name, value): &(&str, &'static str)| {
-            (HeaderName::try_from(*name).expect("a name"), HeaderValue::from_static(value))
+            (
+                HeaderName::try_from(*name).expect("a name"),
+                HeaderValue::from_static(value),
+            )
         };
         let mut headers: HeaderMap = pairs.iter().map(pair).collect();
         let found = scan(&headers);
-        rewrite(&mut headers, found, trust, &facts(), &HeaderValue::from_static("a.example"));
+        rewrite(
+            &mut headers,
+            found,
+            trust,
+            &facts(),
+            &HeaderValue::from_static("a.example"),
+        );
         headers
     }
 
     #[test]
     fn a_stranger_is_not_believed_in_any_spelling() {
         let spellings = [
-            "X-Forwarded-For", "x_forwarded_for", "X.Forwarded.For", "x-forwarded-proto", "x_forwarded-host",
-            "x-forwarded-anything", "forwarded", "x-real-ip", "x_real_ip", "client-cert", "client_cert_chain",
-            "x-forwarded-tls-client-cert", "x-scheme", "x-forwarded",
+            "X-Forwarded-For",
+            "x_forwarded_for",
+            "X.Forwarded.For",
+            "x-forwarded-proto",
+            "x_forwarded-host",
+            "x-forwarded-anything",
+            "forwarded",
+            "x-real-ip",
+            "x_real_ip",
+            "client-cert",
+            "client_cert_chain",
+            "x-forwarded-tls-client-cert",
+            "x-scheme",
+            "x-forwarded",
         ];
         for name in spellings {
             let headers = rewritten(&[(name, "6.6.6.6")], PeerTrust::Untrusted);
@@ -110,7 +141,11 @@ mod tests {
 
     #[test]
     fn a_trusted_peer_is_believed_and_added() {
-        let sent = [("x-forwarded-for", "203.0.113.9"), ("x-forwarded-for", "10.0.0.1"), ("x-real-ip", "203.0.113.9")];
+        let sent = [
+            ("x-forwarded-for", "203.0.113.9"),
+            ("x-forwarded-for", "10.0.0.1"),
+            ("x-real-ip", "203.0.113.9"),
+        ];
         let headers = rewritten(&sent, PeerTrust::Trusted);
         assert_eq!(headers["x-forwarded-for"], "203.0.113.9, 10.0.0.1, 192.0.2.7");
         assert_eq!(headers["x-real-ip"], "203.0.113.9");
@@ -119,16 +154,33 @@ mod tests {
     }
 
     #[test]
+    fn a_trusted_peer_does_not_vouch_for_other_spellings() {
+        for name in ["x_forwarded_for", "X-Forwarded_For", "x.real.ip", "client_cert"] {
+            let headers = rewritten(
+                &[(name, "6.6.6.6"), ("x-forwarded-proto", "http")],
+                PeerTrust::Trusted,
+            );
+            assert!(headers.values().all(|value| value != "6.6.6.6"), "{name}");
+            assert_eq!(headers["x-forwarded-for"], "192.0.2.7");
+            assert_eq!(headers["x-forwarded-proto"], "http");
+        }
+    }
+
+    #[test]
     fn other_fields_stay() {
-        let headers = rewritten(&[("x-forward", "a"), ("xforwardedfor", "b"), ("x-request-id", "c")], PeerTrust::Untrusted);
-        assert_eq!((&headers["x-forward"], &headers["xforwardedfor"]), (&"a".parse().expect("v"), &"b".parse().expect("v")));
+        let headers = rewritten(
+            &[("x-forward", "a"), ("xforwardedfor", "b"), ("x-request-id", "c")],
+            PeerTrust::Untrusted,
+        );
+        assert_eq!(
+            (&headers["x-forward"], &headers["xforwardedfor"]),
+            (&"a".parse().expect("v"), &"b".parse().expect("v"))
+        );
     }
 
     #[test]
     fn the_named_client_is_the_last_hop_and_only_an_address() {
-        let of = |text: &'static str| {
-            client(&HeaderMap::from_iter([(FOR, HeaderValue::from_static(text))]))
-        };
+        let of = |text: &'static str| client(&HeaderMap::from_iter([(FOR, HeaderValue::from_static(text))]));
         assert_eq!(of("203.0.113.9, 2001:db8::1"), "2001:db8::1".parse().ok());
         assert_eq!(of("203.0.113.9, unknown"), None);
         assert_eq!(client(&HeaderMap::new()), None);

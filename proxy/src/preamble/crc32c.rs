@@ -9,17 +9,17 @@ const TABLE: [u32; 256] = table();
 
 /// A checksum under way, fed piece by piece.
 #[derive(Clone, Copy, Debug)]
-pub struct Crc32c(u32);
+pub(super) struct Crc32c(u32);
 
 impl Crc32c {
     /// The checksum of nothing yet.
-    pub fn new() -> Self {
+    pub(super) fn new() -> Self {
         Self(u32::MAX)
     }
 
     /// Takes in more bytes.
     #[must_use]
-    pub fn update(self, bytes: &[u8]) -> Self {
+    pub(super) fn update(self, bytes: &[u8]) -> Self {
         Self(bytes.iter().fold(self.0, |state, byte| {
             let index = usize::from(state.to_le_bytes()[0] ^ byte);
             (state >> 8) ^ TABLE.get(index).copied().unwrap_or_default()
@@ -27,7 +27,7 @@ impl Crc32c {
     }
 
     /// The checksum of all that was taken in.
-    pub fn finish(self) -> u32 {
+    pub(super) fn finish(self) -> u32 {
         !self.0
     }
 }

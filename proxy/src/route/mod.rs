@@ -44,7 +44,11 @@ impl Table {
         routers.sort_by_cached_key(|(_, rule, priority, name)| {
             (Reverse(*priority), Reverse(specificity(rule)), (*name).to_owned())
         });
-        let mut table = Self { ordered: Vec::new(), by_host: HashMap::new(), anywhere: Vec::new() };
+        let mut table = Self {
+            ordered: Vec::new(),
+            by_host: HashMap::new(),
+            anywhere: Vec::new(),
+        };
         for (position, (id, rule, _, _)) in routers.into_iter().enumerate() {
             match rule.required_hosts() {
                 None => table.anywhere.push(position),
@@ -61,7 +65,11 @@ impl Table {
 
     /// The first router whose rule holds.
     pub fn find(&self, facts: &Facts<'_>) -> Option<RouteId> {
-        let of_host = self.by_host.get(facts.host).map(Vec::as_slice).unwrap_or_default();
+        let of_host = self
+            .by_host
+            .get(facts.host)
+            .map(Vec::as_slice)
+            .unwrap_or_default();
         let mut of_host = of_host.iter().copied().peekable();
         let mut anywhere = self.anywhere.iter().copied().peekable();
         loop {
@@ -79,14 +87,14 @@ impl Table {
     }
 }
 
-/// How much a rule pins down: whether hosts, then the length of literal paths.
+/// How much a rule pins down: whether hosts, then the length of its longest literal path.
 fn specificity(rule: &Rule) -> (usize, usize) {
     let hosts = usize::from(rule.required_hosts().is_some());
     let paths = rule.ops().iter().map(|op| match op {
         Op::Match(Matcher::Path(path) | Matcher::PathPrefix(path)) => path.len(),
         _ => 0,
     });
-    (hosts, paths.sum())
+    (hosts, paths.max().unwrap_or(0))
 }
 
 fn holds(matcher: &Matcher, facts: &Facts<'_>) -> bool {
@@ -95,9 +103,14 @@ fn holds(matcher: &Matcher, facts: &Facts<'_>) -> bool {
         Matcher::Path(path) => facts.path == path,
         Matcher::PathPrefix(prefix) => facts.path.starts_with(prefix.as_str()),
         Matcher::Method(method) => facts.method.as_str() == method,
-        Matcher::Header { name, value } => {
-            facts.headers.get_all(name.as_str()).iter().any(|found| found.as_bytes() == value.as_bytes())
-        }
+        Matcher::Header { name, value } => facts
+            .headers
+            .get_all(name.as_str())
+            .iter()
+            .any(|found| found.as_bytes() == value.as_bytes()),
         Matcher::ClientIp(prefix) => prefix.contains(&facts.client.to_canonical()),
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -22,7 +22,7 @@ use std::{
 };
 
 /// A response body, which marks its request as ended when it is done or dropped.
-pub struct ResponseBody {
+pub(super) struct ResponseBody {
     source: Source,
     _under_way: UnderWay,
     deadline: Option<Pin<Box<Sleep>>>,
@@ -35,7 +35,7 @@ enum Source {
 
 /// Why a response body ended early; the client's connection is cut, so that it notices.
 #[derive(Debug, thiserror::Error)]
-pub enum ResponseFault {
+pub(super) enum ResponseFault {
     /// The server broke it off.
     #[error("the server broke off the response body")]
     Upstream(#[source] hyper::Error),
@@ -45,15 +45,20 @@ pub enum ResponseFault {
 }
 
 /// A request under way on a connection.
-pub struct UnderWay {
+pub(super) struct UnderWay {
     connection: Rc<Connection>,
 }
 
 impl UnderWay {
     /// Marks the start; the end is when this is dropped.
-    pub fn new(connection: &Rc<Connection>) -> (Self, Instant) {
+    pub(super) fn new(connection: &Rc<Connection>) -> (Self, Instant) {
         let started = connection.clock.request_started(Instant::now());
-        (Self { connection: Rc::clone(connection) }, started)
+        (
+            Self {
+                connection: Rc::clone(connection),
+            },
+            started,
+        )
     }
 }
 
@@ -65,29 +70,44 @@ impl Drop for UnderWay {
 
 impl ResponseBody {
     /// A server's body; `limit` is the deadline of the whole response.
-    pub fn upstream(body: UpstreamBody, under_way: UnderWay, limit: Option<Duration>) -> Self {
+    pub(super) fn upstream(body: UpstreamBody, under_way: UnderWay, limit: Option<Duration>) -> Self {
         let deadline = limit.map(|limit| Box::pin(sleep_until(Instant::now() + limit)));
-        Self { source: Source::Upstream(body), _under_way: under_way, deadline }
+        Self {
+            source: Source::Upstream(body),
+            _under_way: under_way,
+            deadline,
+        }
     }
 
     fn own(body: Bytes, under_way: UnderWay) -> Self {
-        Self { source: Source::Own(Some(body)), _under_way: under_way, deadline: None }
+        Self {
+            source: Source::Own(Some(body)),
+            _under_way: under_way,
+            deadline: None,
+        }
     }
 }
 
 /// The answer to a fault, counted.
-pub fn fault(fault: Fault, under_way: UnderWay) -> Response<ResponseBody> {
+pub(super) fn fault(fault: Fault, under_way: UnderWay) -> Response<ResponseBody> {
     let (status, text, count) = fault.answer();
     under_way.connection.context.counters.add(count);
     let mut response = text_response(status, Bytes::from_static(text.as_bytes()), under_way);
     if fault.ends_connection() {
-        response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+        response
+            .headers_mut()
+            .insert(CONNECTION, HeaderValue::from_static("close"));
     }
     response
 }
 
 /// An answer of ours with headers.
-pub fn own(status: StatusCode, headers: HeaderMap, body: Bytes, under_way: UnderWay) -> Response<ResponseBody> {
+pub(super) fn own(
+    status: StatusCode,
+    headers: HeaderMap,
+    body: Bytes,
+    under_way: UnderWay,
+) -> Response<ResponseBody> {
     let mut response = Response::new(ResponseBody::own(body, under_way));
     *response.status_mut() = status;
     *response.headers_mut() = headers;
@@ -96,12 +116,15 @@ pub fn own(status: StatusCode, headers: HeaderMap, body: Bytes, under_way: Under
 
 fn text_response(status: StatusCode, body: Bytes, under_way: UnderWay) -> Response<ResponseBody> {
     let mut headers = HeaderMap::with_capacity(4);
-    headers.insert(CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
+    headers.insert(
+        CONTENT_TYPE,
+        HeaderValue::from_static("text/plain; charset=utf-8"),
+    );
     own(status, headers, body, under_way)
 }
 
 /// Counts an answer by its class.
-pub fn count(status: StatusCode) -> Count {
+pub(super) fn count(status: StatusCode) -> Count {
     match status.as_u16() {
         ..400 => Count::AnswersOk,
         400..500 => Count::AnswersClient,
@@ -123,9 +146,10 @@ impl Body for ResponseBody {
             Source::Upstream(body) => Pin::new(body).poll_frame(cx),
         };
         match (frame, &mut this.deadline) {
-            (Poll::Pending, Some(deadline)) => {
-                deadline.as_mut().poll(cx).map(|()| Some(Err(ResponseFault::Timeout)))
-            }
+            (Poll::Pending, Some(deadline)) => deadline
+                .as_mut()
+                .poll(cx)
+                .map(|()| Some(Err(ResponseFault::Timeout))),
             (Poll::Ready(Some(Err(error))), _) => Poll::Ready(Some(Err(ResponseFault::Upstream(error)))),
             (Poll::Ready(frame), _) => Poll::Ready(frame.map(|frame| frame.map_err(ResponseFault::Upstream))),
             (Poll::Pending, None) => Poll::Pending,

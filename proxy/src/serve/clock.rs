@@ -9,7 +9,7 @@ use std::cell::Cell;
 
 /// Where a connection stands.
 #[derive(Debug)]
-pub struct Clock {
+pub(super) struct Clock {
     protocol: Protocol,
     header_since: Cell<Option<Instant>>,
     idle_since: Cell<Instant>,
@@ -18,7 +18,7 @@ pub struct Clock {
 
 /// What passed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Passed {
+pub(super) enum Passed {
     /// The header's deadline.
     Header,
     /// The idle deadline.
@@ -27,29 +27,32 @@ pub enum Passed {
 
 impl Clock {
     /// A connection opened at `now`: its first header is due.
-    pub fn new(now: Instant, protocol: Protocol) -> Self {
-        Self { protocol, header_since: Cell::new(Some(now)), idle_since: Cell::new(now), under_way: Cell::new(0) }
+    pub(super) fn new(now: Instant, protocol: Protocol) -> Self {
+        Self {
+            protocol,
+            header_since: Cell::new(Some(now)),
+            idle_since: Cell::new(now),
+            under_way: Cell::new(0),
+        }
     }
 
     /// Bytes came; on HTTP/1.1 they start a header where nothing is under way. On HTTP/2 they may be frames
     /// about the connection, which is idle all the same.
-    pub fn bytes_came(&self) {
-        if self.protocol == Protocol::Http11
-            && self.under_way.get() == 0
-            && self.header_since.get().is_none()
+    pub(super) fn bytes_came(&self) {
+        if self.protocol == Protocol::Http11 && self.under_way.get() == 0 && self.header_since.get().is_none()
         {
             self.header_since.set(Some(Instant::now()));
         }
     }
 
     /// A header is complete. Returns when its first byte came.
-    pub fn request_started(&self, now: Instant) -> Instant {
+    pub(super) fn request_started(&self, now: Instant) -> Instant {
         self.under_way.set(self.under_way.get().saturating_add(1));
         self.header_since.take().unwrap_or(now)
     }
 
     /// A request's answer is done or given up.
-    pub fn request_ended(&self) {
+    pub(super) fn request_ended(&self) {
         self.under_way.set(self.under_way.get().saturating_sub(1));
         if self.under_way.get() == 0 {
             self.idle_since.set(Instant::now());
@@ -57,13 +60,15 @@ impl Clock {
     }
 
     /// The deadline that stands now; `None` while requests are under way or where there is no limit.
-    pub fn deadline(&self, limits: &Timeouts) -> Option<(Instant, Passed)> {
+    pub(super) fn deadline(&self, limits: &Timeouts) -> Option<(Instant, Passed)> {
         if self.under_way.get() > 0 {
             return None;
         }
         match self.header_since.get() {
             Some(since) => limits.read_header.map(|limit| (since + limit, Passed::Header)),
-            None => limits.idle.map(|limit| (self.idle_since.get() + limit, Passed::Idle)),
+            None => limits
+                .idle
+                .map(|limit| (self.idle_since.get() + limit, Passed::Idle)),
         }
     }
 }
@@ -85,7 +90,10 @@ mod tests {
         };
         let opened = Instant::now();
         let clock = Clock::new(opened, Protocol::Http11);
-        assert_eq!(clock.deadline(&limits), Some((opened + Duration::from_secs(10), Passed::Header)));
+        assert_eq!(
+            clock.deadline(&limits),
+            Some((opened + Duration::from_secs(10), Passed::Header))
+        );
         assert_eq!(clock.request_started(opened), opened);
         clock.bytes_came();
         assert_eq!(clock.deadline(&limits), None);
@@ -93,6 +101,12 @@ mod tests {
         assert!(matches!(clock.deadline(&limits), Some((_, Passed::Idle))));
         clock.bytes_came();
         assert!(matches!(clock.deadline(&limits), Some((_, Passed::Header))));
-        assert_eq!(clock.deadline(&Timeouts { read_header: None, ..limits }), None);
+        assert_eq!(
+            clock.deadline(&Timeouts {
+                read_header: None,
+                ..limits
+            }),
+            None
+        );
     }
 }

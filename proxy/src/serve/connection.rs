@@ -2,12 +2,7 @@
 
 use super::{clock::Clock, context::Context, live::Handle};
 use crate::{
-    accept::PeerAddress,
-    http::forwarded,
-    io::Transport,
-    preamble::ClientAddress,
-    snapshot::Entry,
-    tls::Facts,
+    accept::PeerAddress, http::forwarded, io::Transport, preamble::ClientAddress, snapshot::Entry, tls::Facts,
 };
 use std::{
     io::{self, IoSlice},
@@ -19,7 +14,7 @@ use std::{
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 /// What is known of a connection.
-pub struct Connection {
+pub(super) struct Connection {
     /// The worker.
     pub context: Rc<Context>,
     /// The entry point as it was when the connection came.
@@ -39,19 +34,22 @@ pub struct Connection {
 }
 
 /// A transport that tells the connection's clock when bytes come.
-pub struct Watched {
+pub(super) struct Watched {
     transport: Transport,
     connection: Rc<Connection>,
 }
 
 impl Watched {
     /// Watches `transport`.
-    pub fn new(transport: Transport, connection: &Rc<Connection>) -> Self {
-        Self { transport, connection: Rc::clone(connection) }
+    pub(super) fn new(transport: Transport, connection: &Rc<Connection>) -> Self {
+        Self {
+            transport,
+            connection: Rc::clone(connection),
+        }
     }
 
     /// The transport again.
-    pub fn into_inner(self) -> Transport {
+    pub(super) fn into_inner(self) -> Transport {
         self.transport
     }
 }

@@ -72,7 +72,10 @@ impl fmt::Display for Refusal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Ambiguous { uplink, child } => {
-                write!(f, "`{uplink}` ends in `-{child}`, which names a child; rename the uplink")
+                write!(
+                    f,
+                    "`{uplink}` ends in `-{child}`, which names a child; rename the uplink"
+                )
             }
             Self::NotAllowed { uplink } => write!(f, "`{uplink}` is not in the child's `uplinks`"),
         }
@@ -95,7 +98,10 @@ pub struct ChildStatus {
 impl Directory {
     /// Nothing is known of the children yet.
     pub fn new(config: &Multicluster) -> Self {
-        let mut directory = Self { children: BTreeMap::new(), stale_after: config.stale_after };
+        let mut directory = Self {
+            children: BTreeMap::new(),
+            stale_after: config.stale_after,
+        };
         directory.configure(config);
         directory
     }
@@ -105,30 +111,40 @@ impl Directory {
         self.stale_after = config.stale_after;
         let mut before = std::mem::take(&mut self.children);
         for (name, child) in &config.children {
-            let same = |known: &Known| {
-                known.address == child.address.to_string() && known.allowed == child.uplinks
-            };
-            let known = before.remove(name).filter(same).unwrap_or_else(|| Known::new(child));
+            let same =
+                |known: &Known| known.address == child.address.to_string() && known.allowed == child.uplinks;
+            let known = before
+                .remove(name)
+                .filter(same)
+                .unwrap_or_else(|| Known::new(child));
             self.children.insert(name.clone(), known);
         }
         // Another set of children makes other names ambiguous.
         let names: Vec<String> = self.children.keys().cloned().collect();
-        for known in self.children.values_mut() {
-            known.offered.retain(|(uplink, _)| ambiguous(uplink, &names).is_none());
+        for (child, known) in &mut self.children {
+            known
+                .offered
+                .retain(|(uplink, _)| ambiguous(uplink, child, &names).is_none());
         }
     }
 
     /// Takes a child's answer and returns what of it is refused.
     pub fn record(&mut self, child: &str, answer: Advertisement, now: Instant) -> Vec<Refusal> {
         let names: Vec<String> = self.children.keys().cloned().collect();
-        let Some(known) = self.children.get_mut(child) else { return Vec::new() };
+        let Some(known) = self.children.get_mut(child) else {
+            return Vec::new();
+        };
         let mut refused = Vec::new();
         known.offered.clear();
         for uplink in answer.uplinks {
             let name = uplink.name;
-            if let Some(child) = ambiguous(&name, &names) {
+            if let Some(child) = ambiguous(&name, child, &names) {
                 refused.push(Refusal::Ambiguous { uplink: name, child });
-            } else if known.allowed.as_ref().is_some_and(|allowed| !allowed.contains(&name)) {
+            } else if known
+                .allowed
+                .as_ref()
+                .is_some_and(|allowed| !allowed.contains(&name))
+            {
                 refused.push(Refusal::NotAllowed { uplink: name });
             } else {
                 known.offered.push((name, uplink.weight));
@@ -168,7 +184,10 @@ impl Directory {
                         uplink: uplink.clone(),
                         members: Vec::new(),
                     });
-                    service.members.push(Member { child: child.clone(), weight: *weight });
+                    service.members.push(Member {
+                        child: child.clone(),
+                        weight: *weight,
+                    });
                 }
             }
         }
@@ -181,7 +200,9 @@ impl Directory {
             name: name.clone(),
             address: known.address.clone(),
             state: known.state(now, self.stale_after),
-            last_answer_seconds_ago: known.confirmed.map(|at| now.saturating_duration_since(at).as_secs()),
+            last_answer_seconds_ago: known
+                .confirmed
+                .map(|at| now.saturating_duration_since(at).as_secs()),
             uplinks: known.offered.iter().map(|(uplink, _)| uplink.clone()).collect(),
             failure: known.failure.clone(),
         };
@@ -210,10 +231,16 @@ impl Known {
     }
 }
 
-/// The child in whose name an uplink's ends: `orders-c0` of a lying child would take `orders` of child `c0`.
-fn ambiguous(uplink: &str, children: &[String]) -> Option<String> {
-    let ends_in = |child: &&String| uplink.strip_suffix(child.as_str()).is_some_and(|rest| rest.ends_with('-'));
-    children.iter().find(ends_in).cloned()
+/// The child whose own services an uplink of `offering` would be taken for.
+///
+/// `orders-c0` of a lying child would take `orders` of child `c0`. Where children are called `b` and `a-b`,
+/// `orders-a` of `b` would as `orders-a-b` take `orders` of `a-b`: the child with the longer name has it.
+fn ambiguous(uplink: &str, offering: &str, children: &[String]) -> Option<String> {
+    let ends_in = |name: &str, child: &str| name.strip_suffix(child).is_some_and(|rest| rest.ends_with('-'));
+    let own = format!("{uplink}-{offering}");
+    let takes =
+        |child: &&String| ends_in(uplink, child) || (child.len() > offering.len() && ends_in(&own, child));
+    children.iter().find(takes).cloned()
 }
 
 #[cfg(test)]
@@ -226,7 +253,11 @@ mod tests {
     fn config(children: &[(&str, Option<&[&str]>)]) -> Multicluster {
         let child = |(name, uplinks): &(&str, Option<&[&str]>)| {
             let child = Child {
-                address: ServerUrl { scheme: Scheme::Https, host: format!("{name}.example"), port: 9443 },
+                address: ServerUrl {
+                    scheme: Scheme::Https,
+                    host: format!("{name}.example"),
+                    port: 9443,
+                },
                 servers_transport: "default".to_owned(),
                 uplinks: uplinks.map(|list| list.iter().map(|s| (*s).to_owned()).collect()),
             };
@@ -250,7 +281,11 @@ mod tests {
     }
 
     fn names(directory: &Directory, now: Instant) -> Vec<String> {
-        directory.services(now).into_iter().map(|service| service.name).collect()
+        directory
+            .services(now)
+            .into_iter()
+            .map(|service| service.name)
+            .collect()
     }
 
     #[test]
@@ -258,10 +293,25 @@ mod tests {
         let mut directory = Directory::new(&config(&[("c0", None), ("c1", None)]));
         let now = Instant::now();
         assert!(directory.record("c0", offers(&[("orders", 10)]), now).is_empty());
-        assert!(directory.record("c1", offers(&[("orders", 0), ("bills", 1)]), now).is_empty());
-        assert_eq!(names(&directory, now), ["bills", "bills-c1", "orders", "orders-c0", "orders-c1"]);
-        let orders = directory.services(now).into_iter().find(|s| s.name == "orders").expect("there");
-        let shares: Vec<_> = orders.members.iter().map(|m| (m.child.as_str(), m.weight)).collect();
+        assert!(
+            directory
+                .record("c1", offers(&[("orders", 0), ("bills", 1)]), now)
+                .is_empty()
+        );
+        assert_eq!(
+            names(&directory, now),
+            ["bills", "bills-c1", "orders", "orders-c0", "orders-c1"]
+        );
+        let orders = directory
+            .services(now)
+            .into_iter()
+            .find(|s| s.name == "orders")
+            .expect("there");
+        let shares: Vec<_> = orders
+            .members
+            .iter()
+            .map(|m| (m.child.as_str(), m.weight))
+            .collect();
         assert_eq!(shares, [("c0", 10), ("c1", 0)]);
         assert_eq!(directory.services(now)[3].uplink, "orders");
     }
@@ -276,11 +326,61 @@ mod tests {
     }
 
     #[test]
+    fn of_two_children_whose_names_end_alike_the_longer_keeps_its_services() {
+        let children = config(&[("a-b", None), ("b", None)]);
+        let now = Instant::now();
+        for order in [["a-b", "b"], ["b", "a-b"]] {
+            let mut directory = Directory::new(&children);
+            let mut refused = Vec::new();
+            for child in order {
+                refused.extend(directory.record(child, offers(&[("orders", 1), ("orders-a", 1)]), now));
+            }
+            let taken = Refusal::Ambiguous {
+                uplink: "orders-a".to_owned(),
+                child: "a-b".to_owned(),
+            };
+            assert_eq!(refused, [taken]);
+            let services = directory.services(now);
+            let own = services
+                .iter()
+                .find(|service| service.name == "orders-a-b")
+                .expect("there");
+            assert_eq!(own.uplink, "orders");
+            assert_eq!(
+                own.members,
+                [Member {
+                    child: "a-b".to_owned(),
+                    weight: 1
+                }]
+            );
+            assert!(services.iter().any(|service| service.name == "orders-b"));
+        }
+    }
+
+    #[test]
+    fn a_name_that_a_new_child_makes_ambiguous_goes_with_the_reload() {
+        let mut directory = Directory::new(&config(&[("b", None)]));
+        let now = Instant::now();
+        assert!(
+            directory
+                .record("b", offers(&[("orders-a", 1), ("bills-c", 1), ("x", 1)]), now)
+                .is_empty()
+        );
+        directory.configure(&config(&[("a-b", None), ("b", None), ("c", None)]));
+        assert_eq!(names(&directory, now), ["x", "x-b"]);
+    }
+
+    #[test]
     fn a_child_offers_only_what_it_may() {
         let mut directory = Directory::new(&config(&[("c0", Some(&["orders"]))]));
         let now = Instant::now();
         let refused = directory.record("c0", offers(&[("orders", 1), ("admin", 1)]), now);
-        assert_eq!(refused, [Refusal::NotAllowed { uplink: "admin".to_owned() }]);
+        assert_eq!(
+            refused,
+            [Refusal::NotAllowed {
+                uplink: "admin".to_owned()
+            }]
+        );
         assert_eq!(names(&directory, now), ["orders", "orders-c0"]);
     }
 
@@ -291,7 +391,10 @@ mod tests {
         assert!(names(&directory, start).is_empty());
         directory.record("c0", offers(&[("orders", 1)]), start);
         directory.failed("c0", "refused".to_owned());
-        assert_eq!(names(&directory, start + STALE_AFTER - Duration::from_secs(1)).len(), 2);
+        assert_eq!(
+            names(&directory, start + STALE_AFTER - Duration::from_secs(1)).len(),
+            2
+        );
         assert!(names(&directory, start + STALE_AFTER).is_empty());
         directory.unchanged("c0", start + STALE_AFTER);
         assert_eq!(names(&directory, start + STALE_AFTER).len(), 2);
