@@ -3,6 +3,7 @@
 
 use super::{
     error::GateError,
+    interfaces::{Device, Interface},
     object,
     pins::{LinkName, Pins},
 };
@@ -60,21 +61,21 @@ pub(super) struct Attached {
 pub(super) fn attach(
     pins: &Pins,
     name: &LinkName,
-    index: u32,
+    interface: &Interface,
     wanted: GateAttach,
 ) -> Result<Attached, String> {
     let mut object = object::load(pins, name.attachment).map_err(|error| chain(&error))?;
-    if let Some(adopted) = adopt(pins, name, index, wanted, &mut object).map_err(|error| chain(&error))? {
+    if let Some(adopted) = adopt(pins, name, interface, wanted, &mut object).map_err(|error| chain(&error))? {
         let (hook, reason, link) = adopted;
         return Ok(Attached {
             hook,
             reason,
-            index,
+            index: interface.index,
             _link: link,
             _object: object,
         });
     }
-    let (hook, reason, link) = climb(&mut object, name, index, wanted)?;
+    let (hook, reason, link) = climb(&mut object, interface, wanted)?;
     let path = pins.link(name);
     let pinned = link
         .pin(&path)
@@ -82,7 +83,7 @@ pub(super) fn attach(
     Ok(Attached {
         hook,
         reason,
-        index,
+        index: interface.index,
         _link: pinned.into(),
         _object: object,
     })
@@ -95,7 +96,7 @@ type Placed = (Hook, String, FdLink);
 fn adopt(
     pins: &Pins,
     name: &LinkName,
-    index: u32,
+    interface: &Interface,
     wanted: GateAttach,
     object: &mut Ebpf,
 ) -> Result<Option<Placed>, GateError> {
@@ -112,14 +113,13 @@ fn adopt(
     // `TC` was asked for and XDP sits there, or the other way round: the new link comes first, then the old goes.
     let kept = match (hook, wanted) {
         (Hook::Tcx, GateAttach::Xdp | GateAttach::XdpGeneric) | (Hook::Xdp, GateAttach::Tc) => None,
-        (Hook::Tcx, _) => replace_tcx(object, link),
+        (Hook::Tcx, _) => replace_tcx(object, link, interface.device),
         (Hook::Xdp | Hook::XdpGeneric, _) => replace_xdp(object, link),
     };
     match kept {
         Some(link) => {
             tracing::info!(
                 interface = name.interface,
-                index,
                 hook = hook.word(),
                 "adopted the filter that was there"
             );
@@ -144,9 +144,9 @@ fn replace_xdp(object: &mut Ebpf, link: FdLink) -> Option<FdLink> {
         .and_then(|link| FdLink::try_from(link).ok())
 }
 
-fn replace_tcx(object: &mut Ebpf, link: FdLink) -> Option<FdLink> {
+fn replace_tcx(object: &mut Ebpf, link: FdLink, device: Device) -> Option<FdLink> {
     let link = SchedClassifierLink::try_from(link).ok()?;
-    let program = tc_program(object).ok()?;
+    let program = tc_program(object, device).ok()?;
     let id = program.attach_to_link(link).ok()?;
     program
         .take_link(id)
@@ -155,22 +155,23 @@ fn replace_tcx(object: &mut Ebpf, link: FdLink) -> Option<FdLink> {
 }
 
 /// The ladder.
-fn climb(object: &mut Ebpf, name: &LinkName, index: u32, wanted: GateAttach) -> Result<Placed, String> {
+fn climb(object: &mut Ebpf, interface: &Interface, wanted: GateAttach) -> Result<Placed, String> {
     match wanted {
-        GateAttach::Xdp => place_xdp(object, index, XdpMode::Driver)
+        GateAttach::Xdp => place_xdp(object, interface, XdpMode::Driver)
             .map(|link| (Hook::Xdp, "`gate.attach` is `xdp`".to_owned(), link)),
-        GateAttach::XdpGeneric => place_xdp(object, index, XdpMode::Skb).map(|link| {
+        GateAttach::XdpGeneric => place_xdp(object, interface, XdpMode::Skb).map(|link| {
             (
                 Hook::XdpGeneric,
                 "`gate.attach` is `xdp-generic`".to_owned(),
                 link,
             )
         }),
-        GateAttach::Tc => place_tcx(object, &name.interface)
-            .map(|link| (Hook::Tcx, "`gate.attach` is `tc`".to_owned(), link)),
-        GateAttach::Auto => match place_xdp(object, index, XdpMode::Driver) {
+        GateAttach::Tc => {
+            place_tcx(object, interface).map(|link| (Hook::Tcx, "`gate.attach` is `tc`".to_owned(), link))
+        }
+        GateAttach::Auto => match place_xdp(object, interface, XdpMode::Driver) {
             Ok(link) => Ok((Hook::Xdp, "the driver runs XDP natively".to_owned(), link)),
-            Err(refused) => match place_tcx(object, &name.interface) {
+            Err(refused) => match place_tcx(object, interface) {
                 Ok(link) => Ok((Hook::Tcx, format!("native XDP: {refused}"), link)),
                 Err(error) => Err(format!("native XDP: {refused}; TCX: {error}")),
             },
@@ -178,12 +179,15 @@ fn climb(object: &mut Ebpf, name: &LinkName, index: u32, wanted: GateAttach) -> 
     }
 }
 
-fn place_xdp(object: &mut Ebpf, index: u32, mode: XdpMode) -> Result<FdLink, String> {
-    let with_frags = place_xdp_program(object, "gate_xdp", index, mode);
+fn place_xdp(object: &mut Ebpf, interface: &Interface, mode: XdpMode) -> Result<FdLink, String> {
+    if interface.device == Device::Bare {
+        return Err("the device has no Ethernet header, which XDP programs here expect".to_owned());
+    }
+    let with_frags = place_xdp_program(object, "gate_xdp", interface.index, mode);
     let link = match with_frags {
         // A kernel or driver that knows no multi-buffer XDP may take the other program.
         Err(refused) if refused.retry_without_frags => {
-            place_xdp_program(object, "gate_xdp_nofrags", index, mode)
+            place_xdp_program(object, "gate_xdp_nofrags", interface.index, mode)
         }
         other => other,
     };
@@ -215,11 +219,11 @@ fn place_xdp_program(
         .map_err(|_| refused("the kernel gives no link that could outlive this process".to_owned()))
 }
 
-fn place_tcx(object: &mut Ebpf, interface: &str) -> Result<FdLink, String> {
-    let program = tc_program(object).map_err(|error| chain(&error))?;
+fn place_tcx(object: &mut Ebpf, interface: &Interface) -> Result<FdLink, String> {
+    let program = tc_program(object, interface.device).map_err(|error| chain(&error))?;
     let first = TcAttachOptions::TcxOrder(LinkOrder::first());
     let id = program
-        .attach_with_options(interface, TcAttachType::Ingress, first)
+        .attach_with_options(&interface.name, TcAttachType::Ingress, first)
         .map_err(|error| format!("{}; TCX needs Linux 6.6", chain(&error)))?;
     let link = program.take_link(id).map_err(|error| chain(&error))?;
     FdLink::try_from(link)
@@ -233,8 +237,12 @@ fn xdp_program<'a>(object: &'a mut Ebpf, name: &'static str) -> Result<&'a mut X
     Ok(program)
 }
 
-fn tc_program(object: &mut Ebpf) -> Result<&mut SchedClassifier, ProgramError> {
-    let program = object.program_mut("gate_tc_l2").ok_or(ProgramError::NotLoaded)?;
+fn tc_program(object: &mut Ebpf, device: Device) -> Result<&mut SchedClassifier, ProgramError> {
+    let name = match device {
+        Device::Ethernet => "gate_tc_l2",
+        Device::Bare => "gate_tc_l3",
+    };
+    let program = object.program_mut(name).ok_or(ProgramError::NotLoaded)?;
     let program: &mut SchedClassifier = program.try_into()?;
     loaded(program.load())?;
     Ok(program)

@@ -7,7 +7,7 @@ use super::{
     attach::{Attached, attach, chain},
     compile::GatePolicy,
     error::GateError,
-    interfaces::{Changes, index_of, local_addresses},
+    interfaces::{Changes, Interface, local_addresses},
     maps::{Attachments, Maps},
     object, off,
     pins::{LinkName, Pins},
@@ -24,7 +24,7 @@ use nix::{
     },
 };
 use sallyport_config::model::{Config, Gate, GateAttach, GateMode};
-use sallyport_ebpf::{ATTACHMENTS_MAX, Reason};
+use sallyport_ebpf::{ATTACHMENTS_MAX, Outcome, Reason};
 use std::{
     collections::BTreeMap,
     fs, io,
@@ -180,15 +180,15 @@ impl Daemon {
     }
 
     fn reconcile_one(&mut self, name: LinkName) {
-        let index = index_of(&name.interface);
-        match (self.interfaces.get(&name.interface), index) {
+        let now = Interface::look_up(&name.interface);
+        match (self.interfaces.get(&name.interface), &now) {
             (Some(Place::Off), _) => return,
-            (Some(Place::Attached(there)), Some(index)) if there.index == index => return,
+            (Some(Place::Attached(there)), Some(now)) if there.index == now.index => return,
             _ => {}
         }
-        let place = match index {
+        let place = match now {
             None => Place::Not("the interface is not there; it is filtered as soon as it appears".to_owned()),
-            Some(index) => match attach(&self.pins, &name, index, self.gate.attach) {
+            Some(interface) => match attach(&self.pins, &name, &interface, self.gate.attach) {
                 Ok(attached) => Place::Attached(attached),
                 Err(reason) => Place::Not(reason),
             },
@@ -241,14 +241,16 @@ impl Daemon {
     pub(super) fn status(&mut self) -> Result<Status, GateError> {
         let mut interfaces = Vec::new();
         for (name, attachment) in &self.attachments {
-            let counts = Maps::of(&mut self.object).counters(*attachment)?;
-            let of = |drops: bool| {
-                let reasons = Reason::ALL
-                    .into_iter()
-                    .filter(move |reason| reason.drops() == drops);
-                reasons
-                    .filter_map(|reason| Some((reason.code().to_owned(), *counts.get(reason.code())?)))
-                    .collect()
+            let mut maps = Maps::of(&mut self.object);
+            let (enforced, observed) = (
+                maps.counters(*attachment, Outcome::Enforced)?,
+                maps.counters(*attachment, Outcome::Observed)?,
+            );
+            let of = |counts: &[(Reason, u64)], which: fn(&Reason) -> bool| {
+                let chosen = counts.iter().filter(|(reason, _)| which(reason));
+                chosen
+                    .map(|(reason, count)| (reason.code().to_owned(), *count))
+                    .collect::<BTreeMap<_, _>>()
             };
             let (actual, reason) = match self.interfaces.get(name) {
                 Some(Place::Attached(attached)) => (attached.hook.word(), attached.reason.clone()),
@@ -270,8 +272,9 @@ impl Daemon {
                     .get(name)
                     .map(|ports| ports.keys().copied().collect())
                     .unwrap_or_default(),
-                passed: of(false),
-                dropped: of(true),
+                passed: of(&enforced, |reason| !reason.drops()),
+                dropped: of(&enforced, |reason| reason.drops()),
+                observed: of(&observed, |reason| reason.drops()),
             });
         }
         Ok(Status {

@@ -62,9 +62,45 @@ impl Changes {
     }
 }
 
-/// The interface's index, `None` where it is not there.
-pub(super) fn index_of(interface: &str) -> Option<u32> {
-    if_nametoindex(interface).ok()
+/// What a device puts before the IP header.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Device {
+    /// An Ethernet header.
+    Ethernet,
+    /// Nothing: TUN, WireGuard, PPP and other tunnels.
+    Bare,
+}
+
+/// An interface as it is now.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Interface {
+    /// Its name.
+    pub(super) name: String,
+    /// Its index.
+    pub(super) index: u32,
+    /// What it is.
+    pub(super) device: Device,
+}
+
+/// `ARPHRD_ETHER` and `ARPHRD_LOOPBACK` of `linux/if_arp.h`.
+const ETHERNET_TYPES: [u16; 2] = [1, 772];
+
+impl Interface {
+    /// Looks an interface up, `None` where it is not there.
+    pub(super) fn look_up(name: &str) -> Option<Self> {
+        let index = if_nametoindex(name).ok()?;
+        let of_this = getifaddrs().ok()?.filter(|entry| entry.interface_name == name);
+        let hardware = of_this
+            .filter_map(|entry| Some(entry.address?.as_link_addr()?.hatype()))
+            .next();
+        let ethernet = hardware.is_none_or(|kind| ETHERNET_TYPES.contains(&kind));
+        let device = if ethernet { Device::Ethernet } else { Device::Bare };
+        Some(Self {
+            name: name.to_owned(),
+            index,
+            device,
+        })
+    }
 }
 
 /// All addresses of this host in this namespace.

@@ -11,8 +11,8 @@ use aya::{
 use sallyport_config::model;
 use sallyport_ebpf::{
     ALLOWED_ENTRIES, ATTACHMENTS_MAX, Allowed, CFG_DEADLINE, CFG_WORD, ConfigWord, Destination, Fragments,
-    GATED_PORTS_MAX, Mode, POLICIES_MAX, Reason, SourceValue, allowed_entry, counter_entry, policy_entry,
-    port_index, with_port_index,
+    GATED_PORTS_MAX, Mode, Outcome, POLICIES_MAX, PolicyEntry, Reason, SourceValue, allowed_entry,
+    counter_entry, policy_entry, port_index, with_port_index,
 };
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -64,7 +64,7 @@ impl<'a> Maps<'a> {
         let slot = 1 - now.slot();
         self.fill_sources(slot, policy)?;
         self.fill_ports(slot, policy)?;
-        self.fill_policies(slot, policy, attachments)?;
+        self.fill_policies(slot, policy, attachments, destination(gate))?;
         self.fill_allowed(slot, policy)?;
         let mode = match gate.mode {
             model::GateMode::Enforce => Mode::Enforce,
@@ -75,18 +75,7 @@ impl<'a> Maps<'a> {
             model::LaterFragments::Pass => Fragments::Pass,
             model::LaterFragments::Strict => Fragments::Strict,
         };
-        let destination = match gate.destinations {
-            // `local` is exact on every host, also one that forwards or bridges for others.
-            model::Destinations::Auto | model::Destinations::Local => Destination::Local,
-            model::Destinations::Any => Destination::Any,
-        };
-        let word = ConfigWord::new(
-            slot,
-            mode,
-            fragments,
-            destination,
-            now.generation().wrapping_add(1),
-        );
+        let word = ConfigWord::new(slot, mode, fragments, now.generation().wrapping_add(1));
         let mut map: Array<_, u64> = self.array_mut("CFG")?;
         map.set(CFG_DEADLINE, 0, 0).map_err(GateError::map("CFG"))?;
         map.set(CFG_WORD, word.0, 0).map_err(GateError::map("CFG"))?;
@@ -111,18 +100,21 @@ impl<'a> Maps<'a> {
         Ok(())
     }
 
-    /// Packets of one attachment, by reason.
+    /// Packets of one attachment, by reason, that met `outcome`.
     ///
     /// # Errors
     /// Where the map cannot be read.
-    pub(super) fn counters(&mut self, attachment: u32) -> Result<BTreeMap<&'static str, u64>, GateError> {
+    pub(super) fn counters(
+        &mut self,
+        attachment: u32,
+        outcome: Outcome,
+    ) -> Result<Vec<(Reason, u64)>, GateError> {
         let map = self.object.map("COUNTERS").ok_or(GateError::Object("COUNTERS"))?;
         let map: PerCpuArray<_, u64> = PerCpuArray::try_from(map).map_err(GateError::map("COUNTERS"))?;
         let count = |reason: Reason| {
-            let values = map
-                .get(&counter_entry(attachment, reason), 0)
-                .map_err(GateError::map("COUNTERS"))?;
-            Ok((reason.code(), values.iter().sum()))
+            let index = counter_entry(attachment, reason, outcome);
+            let values = map.get(&index, 0).map_err(GateError::map("COUNTERS"))?;
+            Ok((reason, values.iter().sum()))
         };
         Reason::ALL.into_iter().map(count).collect()
     }
@@ -181,15 +173,19 @@ impl<'a> Maps<'a> {
         slot: u32,
         policy: &GatePolicy,
         attachments: &Attachments,
+        destination: Destination,
     ) -> Result<(), GateError> {
-        let mut wanted: BTreeMap<u32, u32> = BTreeMap::new();
+        let mut wanted: BTreeMap<u32, PolicyEntry> = BTreeMap::new();
         for (interface, ports) in &policy.interfaces {
             let Some(attachment) = attachments.get(interface) else {
                 continue;
             };
             for (port, id) in ports {
                 if let Some(index) = policy.ports.iter().zip(1..).find(|(gated, _)| *gated == port) {
-                    wanted.insert(policy_entry(slot, *attachment, index.1), *id);
+                    wanted.insert(
+                        policy_entry(slot, *attachment, index.1),
+                        PolicyEntry::new(*id, destination),
+                    );
                 }
             }
         }
@@ -197,8 +193,11 @@ impl<'a> Maps<'a> {
         for attachment in 0..ATTACHMENTS_MAX {
             for port in 0..GATED_PORTS_MAX {
                 let index = policy_entry(slot, attachment, port);
-                let id = wanted.get(&index).copied().unwrap_or(0);
-                map.set(index, id, 0).map_err(GateError::map("POLICY"))?;
+                let entry = wanted
+                    .get(&index)
+                    .copied()
+                    .unwrap_or(PolicyEntry::new(0, destination));
+                map.set(index, entry.0, 0).map_err(GateError::map("POLICY"))?;
             }
         }
         Ok(())
@@ -233,6 +232,14 @@ impl<'a> Maps<'a> {
 }
 
 const ALLOWED_WORDS: usize = sallyport_ebpf::ALLOWED_WORDS;
+
+/// `local` is exact on every host, also one that forwards or bridges for others, so `auto` is that.
+fn destination(gate: &model::Gate) -> Destination {
+    match gate.destinations {
+        model::Destinations::Auto | model::Destinations::Local => Destination::Local,
+        model::Destinations::Any => Destination::Any,
+    }
+}
 
 /// A fresh trie; the one that counts is never edited.
 fn trie<K: aya::Pod>(

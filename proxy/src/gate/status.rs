@@ -37,6 +37,8 @@ pub struct InterfaceStatus {
     pub passed: BTreeMap<String, u64>,
     /// Packets that were dropped, by reason.
     pub dropped: BTreeMap<String, u64>,
+    /// Packets that would have been dropped and passed, by reason.
+    pub observed: BTreeMap<String, u64>,
 }
 
 impl Status {
@@ -71,10 +73,11 @@ impl fmt::Display for Status {
                 ports,
                 passed,
                 dropped,
+                observed,
             } = interface;
             writeln!(f, "  {name}  {actual} (wanted {wanted}): {reason}")?;
             writeln!(f, "    ports {ports:?}")?;
-            for (word, counts) in [("passed", passed), ("dropped", dropped)] {
+            for (word, counts) in [("passed", passed), ("dropped", dropped), ("observed", observed)] {
                 let shown: Vec<String> = counts
                     .iter()
                     .filter(|(_, count)| **count > 0)
