@@ -87,13 +87,10 @@ pub fn check(path: &Path) -> Result<Loaded, Vec<Diagnostic>> {
     Ok(loaded)
 }
 
-/// The admin socket of the gateway that a configuration file is of; the default one where the file does not
-/// say, or is not valid now.
+/// The admin socket of the gateway that a configuration file is of, also where the file is not valid now.
 pub fn admin_socket(path: &Path) -> PathBuf {
-    load(path).map_or_else(
-        |_| PathBuf::from(DEFAULT_ADMIN_SOCKET),
-        |loaded| loaded.config.admin.socket,
-    )
+    let text = std::fs::read_to_string(path).unwrap_or_default();
+    sallyport_config::admin_socket(&text).unwrap_or_else(|| PathBuf::from(DEFAULT_ADMIN_SOCKET))
 }
 
 /// Runs the proxy until it is told to end.
