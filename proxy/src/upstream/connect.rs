@@ -117,10 +117,7 @@ async fn http1(transport: Transport) -> Result<Ready, UpstreamFault> {
         .handshake::<_, RequestBody>(TokioIo::new(transport))
         .await;
     let (sender, connection) = made.map_err(UpstreamFault::Exchange)?;
-    Ok(Ready::Http1(super::pool::Http1 {
-        sender,
-        connection: Box::pin(connection),
-    }))
+    Ok(Ready::Http1(super::pool::Http1::new(sender, connection)))
 }
 
 async fn http2(transport: Transport) -> Result<Ready, UpstreamFault> {

@@ -27,7 +27,7 @@ use std::{
     pin::pin,
     rc::Rc,
     sync::Arc,
-    task::Poll,
+    task::{Context, Poll, Waker},
 };
 
 /// An exchange that failed.
@@ -145,42 +145,22 @@ fn for_http2(request: &mut Request<RequestBody>, server: &Server) {
 
 /// Drives the connection and waits for the answer in one task.
 async fn over_http1(
-    kept: Http1,
+    mut kept: Http1,
     request: &mut Request<RequestBody>,
-) -> Result<(Response<Incoming>, Option<Http1>), Failed> {
-    let Http1 {
-        mut sender,
-        connection,
-    } = kept;
-    let mut connection = Some(connection);
+) -> Result<(Response<Incoming>, Http1), Failed> {
     // A connection that the server has closed says so here, before the request is spent on it.
-    poll_fn(|cx| {
-        if connection
-            .as_mut()
-            .is_some_and(|alive| alive.as_mut().poll(cx).is_ready())
-        {
-            connection = None;
-        }
-        Poll::Ready(())
-    })
-    .await;
-    let mut answer = pin!(sender.try_send_request(take(request)));
+    poll_fn(|cx| Poll::Ready(kept.drive(cx))).await;
+    let mut answer = pin!(kept.send(take(request)));
+    // Only the connection settles the answer, and it is driven first: a waker of the answer's own would wake
+    // this task for what it already knows.
+    let mut settled_here = Context::from_waker(Waker::noop());
     let outcome = poll_fn(|cx| {
-        if connection
-            .as_mut()
-            .is_some_and(|alive| alive.as_mut().poll(cx).is_ready())
-        {
-            // Dropping it settles the answer.
-            connection = None;
-        }
-        answer.as_mut().poll(cx)
+        kept.drive(cx);
+        answer.as_mut().poll(&mut settled_here)
     })
     .await;
     match outcome {
-        Ok(response) => Ok((
-            response,
-            connection.map(|connection| Http1 { sender, connection }),
-        )),
+        Ok(response) => Ok((response, kept)),
         Err(mut error) => {
             let unsent = error.take_message();
             Err(Failed {

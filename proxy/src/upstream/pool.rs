@@ -1,22 +1,65 @@
 //! Kept connections: by server, last used first, bounded in number and age.
 
-use super::{Server, connect::Connector};
+use super::{Server, connect::Connector, quiet::Quiet};
 use crate::{
     http::body::RequestBody,
     io::{Instant, Transport},
 };
-use hyper::client::conn::{http1, http2};
+use hyper::{
+    Request, Response,
+    body::Incoming,
+    client::conn::{TrySendError, http1, http2},
+};
 use hyper_util::rt::TokioIo;
-use std::{cell::RefCell, collections::HashMap, pin::Pin, sync::Arc};
+use std::{cell::RefCell, collections::HashMap, future::Future, pin::Pin, sync::Arc, task::Context};
 
 pub(super) type Sender1 = http1::SendRequest<RequestBody>;
 pub(super) type Connection1 = http1::Connection<TokioIo<Transport>, RequestBody>;
 pub(super) type Sender2 = http2::SendRequest<RequestBody>;
 
-/// An HTTP/1.1 connection with nothing under way.
+/// An HTTP/1.1 connection.
 pub(super) struct Http1 {
-    pub(super) sender: Sender1,
-    pub(super) connection: Pin<Box<Connection1>>,
+    sender: Sender1,
+    connection: Option<Pin<Box<Connection1>>>,
+    quiet: Quiet,
+}
+
+impl Http1 {
+    pub(super) fn new(sender: Sender1, connection: Connection1) -> Self {
+        Self {
+            sender,
+            connection: Some(Box::pin(connection)),
+            quiet: Quiet::new(),
+        }
+    }
+
+    /// Drives the connection; one that has ended is let go, which settles whatever waits for it.
+    pub(super) fn drive(&mut self, cx: &Context<'_>) {
+        let Some(connection) = &mut self.connection else {
+            return;
+        };
+        if self.quiet.poll(cx, |cx| connection.as_mut().poll(cx)).is_ready() {
+            self.connection = None;
+        }
+    }
+
+    /// Hands the connection a request; the answer settles while it is driven.
+    pub(super) fn send(
+        &mut self,
+        request: Request<RequestBody>,
+    ) -> impl Future<Output = Result<Response<Incoming>, TrySendError<Request<RequestBody>>>> + use<> {
+        self.quiet.muted(|| self.sender.try_send_request(request))
+    }
+
+    /// Does something whose wake-ups are for the caller, who drives the connection next.
+    pub(super) fn muted<T>(&self, act: impl FnOnce() -> T) -> T {
+        self.quiet.muted(act)
+    }
+
+    /// Whether another request can be sent.
+    pub(super) fn is_reusable(&self) -> bool {
+        self.connection.is_some() && self.sender.is_ready()
+    }
 }
 
 /// A connection that a request can be sent on.
