@@ -43,6 +43,14 @@ pub fn parse(sources: &[Source]) -> Result<model::Config, Vec<diagnostic::Diagno
         .ok_or_else(Vec::new)
 }
 
+/// The admin socket that a file names, read as far as it can be: a gateway must be reachable also while its
+/// file is not valid. `None` where the file names none.
+pub fn admin_socket(text: &str) -> Option<std::path::PathBuf> {
+    let (table, _) = toml::de::DeTable::parse_recoverable(text);
+    let admin = table.get_ref().get("admin")?.get_ref().as_table()?;
+    admin.get("socket")?.get_ref().as_str().map(Into::into)
+}
+
 /// Reads and links. After a syntax error only what stands in single values is checked: what seems to be
 /// missing may just not have been read.
 fn read(report: &Report<'_>, sources: &[Source]) -> Option<model::Config> {

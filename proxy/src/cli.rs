@@ -109,10 +109,17 @@ fn parse(arguments: impl Iterator<Item = OsString>) -> Result<Invocation, String
     while let Some(argument) = rest.next() {
         let text = argument.to_string_lossy().into_owned();
         let (option, joined) = match text.split_once('=') {
-            Some((option, value)) if option.starts_with("--") => (option.to_owned(), Some(OsString::from(value))),
+            Some((option, value)) if option.starts_with("--") => {
+                (option.to_owned(), Some(OsString::from(value)))
+            }
             _ => (text, None),
         };
-        let mut value = || joined.clone().or_else(|| rest.next()).ok_or(format!("`{option}` needs a value"));
+        let mut value = || {
+            joined
+                .clone()
+                .or_else(|| rest.next())
+                .ok_or(format!("`{option}` needs a value"))
+        };
         match option.as_str() {
             "--config" => invocation.config = value()?.into(),
             "--format" => invocation.format = format_of(&value()?.to_string_lossy())?,
@@ -153,7 +160,9 @@ fn format_of(word: &str) -> Result<Format, String> {
     match word {
         "text" => Ok(Format::Text),
         "json" => Ok(Format::Json),
-        other => Err(format!("`--format {other}` is unknown, expected `text` or `json`")),
+        other => Err(format!(
+            "`--format {other}` is unknown, expected `text` or `json`"
+        )),
     }
 }
 
@@ -187,7 +196,9 @@ fn check(invocation: &Invocation) -> u8 {
         }
         (Ok(loaded), Format::Json) => {
             let warnings: Vec<_> = loaded.config.warnings.iter().map(as_json).collect();
-            say_json(&serde_json::json!({ "version": 1, "valid": true, "diagnostics": [], "warnings": warnings }))
+            say_json(
+                &serde_json::json!({ "version": 1, "valid": true, "diagnostics": [], "warnings": warnings }),
+            )
         }
         (Err(problems), Format::Text) => {
             say_problems(&problems);
@@ -195,7 +206,9 @@ fn check(invocation: &Invocation) -> u8 {
         }
         (Err(problems), Format::Json) => {
             let problems: Vec<_> = problems.iter().map(as_json).collect();
-            say_json(&serde_json::json!({ "version": 1, "valid": false, "diagnostics": problems, "warnings": [] }));
+            say_json(
+                &serde_json::json!({ "version": 1, "valid": false, "diagnostics": problems, "warnings": [] }),
+            );
             CONFIG
         }
     }
@@ -212,7 +225,10 @@ fn as_json(problem: &Diagnostic) -> serde_json::Value {
 
 /// The admin socket is the configuration's; a configuration that is broken now still tells its place in
 /// most cases, and the default is tried otherwise.
-fn with_admin(path: &Path, ask: impl FnOnce(&Path) -> Result<serde_json::Value, control::AskError>) -> Result<serde_json::Value, u8> {
+fn with_admin(
+    path: &Path,
+    ask: impl FnOnce(&Path) -> Result<serde_json::Value, control::AskError>,
+) -> Result<serde_json::Value, u8> {
     let socket = control::admin_socket(path);
     ask(&socket).map_err(|error| {
         say_failure(&error);
@@ -241,7 +257,10 @@ fn reload(invocation: &Invocation) -> u8 {
     match with_admin(&invocation.config, control::ask_reload) {
         Err(code) => code,
         Ok(answer) => {
-            let generation = answer.get("generation").and_then(serde_json::Value::as_u64).unwrap_or_default();
+            let generation = answer
+                .get("generation")
+                .and_then(serde_json::Value::as_u64)
+                .unwrap_or_default();
             say(&format!("reloaded, generation {generation}\n"))
         }
     }
@@ -318,12 +337,21 @@ mod tests {
     #[test]
     fn commands_and_options_stand_in_any_order() {
         let run = parsed("run").expect("a command");
-        assert_eq!((run.command, run.config), (Command::Run, PathBuf::from(DEFAULT_CONFIG)));
+        assert_eq!(
+            (run.command, run.config),
+            (Command::Run, PathBuf::from(DEFAULT_CONFIG))
+        );
         let status = parsed("--config=/a.toml gate --format json status").expect("a command");
-        assert_eq!((status.command, status.format), (Command::GateStatus, Format::Json));
+        assert_eq!(
+            (status.command, status.format),
+            (Command::GateStatus, Format::Json)
+        );
         assert_eq!(status.config, PathBuf::from("/a.toml"));
         let off = parsed("gate off --interface eth0 --offline").expect("a command");
-        assert_eq!((off.interface.as_deref(), off.reach), (Some("eth0"), gate::Reach::Pins));
+        assert_eq!(
+            (off.interface.as_deref(), off.reach),
+            (Some("eth0"), gate::Reach::Pins)
+        );
         assert_eq!(parsed("--version").map(|i| i.command), Ok(Command::Version));
     }
 

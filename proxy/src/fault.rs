@@ -32,13 +32,29 @@ impl Fault {
     pub fn answer(self) -> (StatusCode, &'static str, Count) {
         match self {
             Self::BadRequest => (StatusCode::BAD_REQUEST, "bad request\n", Count::BadRequest),
-            Self::RequestTimeout => (StatusCode::REQUEST_TIMEOUT, "request timeout\n", Count::RequestTimeout),
-            Self::Misdirected => (StatusCode::MISDIRECTED_REQUEST, "misdirected request\n", Count::Misdirected),
+            Self::RequestTimeout => (
+                StatusCode::REQUEST_TIMEOUT,
+                "request timeout\n",
+                Count::RequestTimeout,
+            ),
+            Self::Misdirected => (
+                StatusCode::MISDIRECTED_REQUEST,
+                "misdirected request\n",
+                Count::Misdirected,
+            ),
             Self::NotProven => (StatusCode::FORBIDDEN, "forbidden\n", Count::NotProven),
             Self::NotFound => (StatusCode::NOT_FOUND, "not found\n", Count::NoRouter),
             Self::UpstreamFailed => (StatusCode::BAD_GATEWAY, "bad gateway\n", Count::UpstreamFailed),
-            Self::NoServer => (StatusCode::SERVICE_UNAVAILABLE, "service unavailable\n", Count::NoServer),
-            Self::UpstreamSilent => (StatusCode::GATEWAY_TIMEOUT, "gateway timeout\n", Count::UpstreamSilent),
+            Self::NoServer => (
+                StatusCode::SERVICE_UNAVAILABLE,
+                "service unavailable\n",
+                Count::NoServer,
+            ),
+            Self::UpstreamSilent => (
+                StatusCode::GATEWAY_TIMEOUT,
+                "gateway timeout\n",
+                Count::UpstreamSilent,
+            ),
         }
     }
 

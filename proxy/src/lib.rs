@@ -10,13 +10,13 @@ pub mod gate;
 
 // The stages, in the order of a connection's way.
 pub mod accept;
-pub mod preamble;
-pub mod tls;
-pub mod http;
-pub mod route;
 pub mod balance;
-pub mod upstream;
+pub mod http;
+pub mod preamble;
+pub mod route;
+pub mod tls;
 pub mod uplink;
+pub mod upstream;
 
 // Assembly.
 pub mod cli;

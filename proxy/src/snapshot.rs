@@ -17,8 +17,8 @@ use sallyport_config::{
     diagnostic::Diagnostic,
     effective::covers_a_family,
     model::{
-        Config, EntryPoint, EntryPointKind, GateMode, Limits, Reach, Router, Scheme, ServerUrl, ServersTransport,
-        ServiceRef, Timeouts,
+        Config, EntryPoint, EntryPointKind, GateMode, Limits, Reach, Router, Scheme, ServerUrl,
+        ServersTransport, ServiceRef, Timeouts,
     },
 };
 use std::{
@@ -162,16 +162,27 @@ pub fn compile(
         problems.dedup();
         return Err(problems);
     }
-    let routes: BTreeMap<&str, RouteId> =
-        config.routers.keys().zip(0..).map(|(name, id)| (name.as_str(), RouteId(id))).collect();
+    let routes: BTreeMap<&str, RouteId> = config
+        .routers
+        .keys()
+        .zip(0..)
+        .map(|(name, id)| (name.as_str(), RouteId(id)))
+        .collect();
     let entries = config.entry_points.iter().map(|(name, entry)| {
-        (name.clone(), Arc::new(compile_entry(config, name, entry, lists, &policies, &routes)))
+        (
+            name.clone(),
+            Arc::new(compile_entry(config, name, entry, lists, &policies, &routes)),
+        )
     });
     Ok(Snapshot {
         connections_max: usize::try_from(config.proxy.max_connections).unwrap_or(usize::MAX),
         entries: entries.collect(),
         routes: Arc::new(
-            config.routers.iter().map(|(name, router)| route(config, name, router, &policies)).collect(),
+            config
+                .routers
+                .iter()
+                .map(|(name, router)| route(config, name, router, &policies))
+                .collect(),
         ),
         services: services(config, &transports),
         children: children(config, &transports),
@@ -182,7 +193,12 @@ pub fn compile(
 /// An allowlist that is the only proof of a parent must keep somebody out, its files included.
 fn check_sources(config: &Config, lists: &Allowlists, problems: &mut Vec<Diagnostic>) {
     for (name, entry) in &config.entry_points {
-        let EntryPointKind::Uplink { allow_unauthenticated: false } = entry.kind else { continue };
+        let EntryPointKind::Uplink {
+            allow_unauthenticated: false,
+        } = entry.kind
+        else {
+            continue;
+        };
         let Some(gate) = &entry.gate else { continue };
         let allowed: Vec<IpNet> = prefixes(&gate.allow, lists).into_iter().copied().collect();
         if !config.certificate_is_proof(entry) && covers_a_family(&allowed) {
@@ -204,14 +220,23 @@ fn tls_policies(config: &Config, files: &Files, kept: &Kept, problems: &mut Vec<
     };
     let provider = base_provider();
     let default = match &config.tls.default_certificate {
-        Some(pair) => files.certified_key(pair, &provider).map_err(|problem| problems.push(problem)),
+        Some(pair) => files
+            .certified_key(pair, &provider)
+            .map_err(|problem| problems.push(problem)),
         None => default_key(&config.proxy.state_dir, &provider).map_err(|error| {
             let at = secured.address_at.clone();
-            let cause = std::error::Error::source(&error).map(|cause| format!(": {cause}")).unwrap_or_default();
-            problems.push(Diagnostic { at, message: format!("{error}{cause}; entry points with tls cannot start") });
+            let cause = std::error::Error::source(&error)
+                .map(|cause| format!(": {cause}"))
+                .unwrap_or_default();
+            problems.push(Diagnostic {
+                at,
+                message: format!("{error}{cause}; entry points with tls cannot start"),
+            });
         }),
     };
-    let Ok(default) = default else { return Policies::new() };
+    let Ok(default) = default else {
+        return Policies::new();
+    };
     let certificates = match Certificates::load(&config.tls, files, &provider, Arc::new(default)) {
         Ok(certificates) => Arc::new(certificates),
         Err(mut found) => {
@@ -270,8 +295,11 @@ fn compile_entry(
     policies: &Policies,
     routes: &BTreeMap<&str, RouteId>,
 ) -> Entry {
-    let first_bytes =
-        if entry.tls.is_some() { entry.timeouts.tls_handshake } else { entry.timeouts.read_header };
+    let first_bytes = if entry.tls.is_some() {
+        entry.timeouts.tls_handshake
+    } else {
+        entry.timeouts.read_header
+    };
     Entry {
         name: name.to_owned(),
         admission: entry.gate.as_ref().map(|gate| Admission {
@@ -288,7 +316,10 @@ fn compile_entry(
             header_deadline: entry.timeouts.proxy_header,
             first_bytes_deadline: first_bytes,
         }),
-        tls: entry.tls.as_ref().and_then(|tls| entry_policies(config, name, entry, &tls.options, policies)),
+        tls: entry
+            .tls
+            .as_ref()
+            .and_then(|tls| entry_policies(config, name, entry, &tls.options, policies)),
         forwarded_trusted: resolve(&entry.forwarded_trusted, lists),
         timeouts: entry.timeouts,
         limits: entry.limits,
@@ -317,7 +348,10 @@ fn entry_policies(
             }
         }
     }
-    Some(EntryPolicies { default: Arc::clone(policies.get(own)?), by_host })
+    Some(EntryPolicies {
+        default: Arc::clone(policies.get(own)?),
+        by_host,
+    })
 }
 
 fn reaches(router: &Router, entry: &str) -> bool {
@@ -329,9 +363,20 @@ fn clients_table(config: &Config, entry: &str, routes: &BTreeMap<&str, RouteId>)
 }
 
 fn table(config: &Config, routes: &BTreeMap<&str, RouteId>, wanted: impl Fn(&Router) -> bool) -> Table {
-    Table::new(config.routers.iter().filter(|(_, router)| wanted(router)).filter_map(|(name, router)| {
-        Some((*routes.get(name.as_str())?, &router.rule, router.priority, name.as_str()))
-    }))
+    Table::new(
+        config
+            .routers
+            .iter()
+            .filter(|(_, router)| wanted(router))
+            .filter_map(|(name, router)| {
+                Some((
+                    *routes.get(name.as_str())?,
+                    &router.rule,
+                    router.priority,
+                    name.as_str(),
+                ))
+            }),
+    )
 }
 
 fn parents(config: &Config, name: &str, entry: &EntryPoint, routes: &BTreeMap<&str, RouteId>) -> Parents {
@@ -341,7 +386,10 @@ fn parents(config: &Config, name: &str, entry: &EntryPoint, routes: &BTreeMap<&s
         (false, true) => Proof::Source,
         (false, false) => Proof::Nothing,
     };
-    let published = config.uplinks.iter().filter(|(_, uplink)| uplink.entry_points.iter().any(|at| at == name));
+    let published = config
+        .uplinks
+        .iter()
+        .filter(|(_, uplink)| uplink.entry_points.iter().any(|at| at == name));
     let uplinks = published.map(|(uplink_name, uplink)| {
         let of_uplink = |router: &Router| {
             matches!(&router.reach, Reach::Uplinks(names) if names.iter().any(|name| name == uplink_name))
@@ -350,17 +398,23 @@ fn parents(config: &Config, name: &str, entry: &EntryPoint, routes: &BTreeMap<&s
         let published = PublishedUplink { weight: uplink.weight, parents: uplink.parents.clone(), table };
         (uplink_name.clone(), published)
     });
-    Parents { proof, uplinks: uplinks.collect() }
+    Parents {
+        proof,
+        uplinks: uplinks.collect(),
+    }
 }
 
 fn route(config: &Config, name: &str, router: &Router, policies: &Policies) -> Route {
     let demanding = router.tls.as_ref().and_then(|options| policies.get(options));
     let inherited = || match &router.reach {
         Reach::Uplinks(_) => false,
-        Reach::EntryPoints(names) => names.iter().filter_map(|entry| config.entry_points.get(entry)).all(|entry| {
-            let policy = policies.get(config.effective_tls_options(router, entry));
-            entry.tls.is_some() && policy.is_some_and(|policy| policy.proves_client())
-        }),
+        Reach::EntryPoints(names) => names
+            .iter()
+            .filter_map(|entry| config.entry_points.get(entry))
+            .all(|entry| {
+                let policy = policies.get(config.effective_tls_options(router, entry));
+                entry.tls.is_some() && policy.is_some_and(|policy| policy.proves_client())
+            }),
     };
     Route {
         router: name.to_owned(),
@@ -369,12 +423,16 @@ fn route(config: &Config, name: &str, router: &Router, policies: &Policies) -> R
     }
 }
 
-fn services(config: &Config, transports: &HashMap<String, Arc<TransportOptions>>) -> HashMap<String, Arc<Service>> {
+fn services(
+    config: &Config,
+    transports: &HashMap<String, Arc<TransportOptions>>,
+) -> HashMap<String, Arc<Service>> {
     let compiled = config.services.iter().filter_map(|(name, service)| {
         let transport = transports.get(&service.servers_transport)?;
-        let servers = service.servers.iter().filter_map(|server| {
-            Some((Arc::new(compile_server(&server.url, transport)?), server.weight))
-        });
+        let servers = service
+            .servers
+            .iter()
+            .filter_map(|server| Some((Arc::new(compile_server(&server.url, transport)?), server.weight)));
         let service = Service {
             name: name.clone(),
             servers: servers.collect(),
@@ -387,7 +445,10 @@ fn services(config: &Config, transports: &HashMap<String, Arc<TransportOptions>>
     compiled.collect()
 }
 
-fn children(config: &Config, transports: &HashMap<String, Arc<TransportOptions>>) -> BTreeMap<String, Arc<Server>> {
+fn children(
+    config: &Config,
+    transports: &HashMap<String, Arc<TransportOptions>>,
+) -> BTreeMap<String, Arc<Server>> {
     let compiled = config.multicluster.children.iter().filter_map(|(name, child)| {
         let transport = transports.get(&child.servers_transport)?;
         Some((name.clone(), Arc::new(compile_server(&child.address, transport)?)))
@@ -397,22 +458,35 @@ fn children(config: &Config, transports: &HashMap<String, Arc<TransportOptions>>
 
 /// `None` only for a host that the configuration would have refused.
 fn compile_server(url: &ServerUrl, transport: &Arc<TransportOptions>) -> Option<Server> {
-    let host = if url.host.contains(':') { format!("[{}]", url.host) } else { url.host.clone() };
+    let host = if url.host.contains(':') {
+        format!("[{}]", url.host)
+    } else {
+        url.host.clone()
+    };
     let usual = match url.scheme {
         Scheme::Http | Scheme::H2c => 80,
         Scheme::Https => 443,
     };
-    let authority = if url.port == usual { host } else { format!("{host}:{}", url.port) };
-    Some(Server { url: url.clone(), authority: authority.parse().ok()?, transport: Arc::clone(transport) })
+    let authority = if url.port == usual {
+        host
+    } else {
+        format!("{host}:{}", url.port)
+    };
+    Some(Server {
+        url: url.clone(),
+        authority: authority.parse().ok()?,
+        transport: Arc::clone(transport),
+    })
 }
 
 impl Snapshot {
     /// The same configuration with what the children advertise now.
     pub fn with_discovered(&self, found: &[DiscoveredService]) -> Self {
         let services = found.iter().filter_map(|service| {
-            let members = service.members.iter().filter_map(|member| {
-                Some((Arc::clone(self.children.get(&member.child)?), member.weight))
-            });
+            let members = service
+                .members
+                .iter()
+                .filter_map(|member| Some((Arc::clone(self.children.get(&member.child)?), member.weight)));
             let compiled = Service {
                 name: format!("{}@multicluster", service.name),
                 servers: members.collect(),
@@ -451,7 +525,10 @@ pub struct Published {
 impl Published {
     /// Publishes the first one, generation 1.
     pub fn new(first: Snapshot) -> Self {
-        Self { generation: AtomicU64::new(1), current: Mutex::new(Arc::new(first)) }
+        Self {
+            generation: AtomicU64::new(1),
+            current: Mutex::new(Arc::new(first)),
+        }
     }
 
     /// The current generation; a reader that has it already need not lock.

@@ -111,7 +111,9 @@ pub struct Counters {
 
 impl Default for Counters {
     fn default() -> Self {
-        Self { values: [const { AtomicU64::new(0) }; COUNTS.len()] }
+        Self {
+            values: [const { AtomicU64::new(0) }; COUNTS.len()],
+        }
     }
 }
 
@@ -125,7 +127,9 @@ impl Counters {
 
     /// How often it happened.
     pub fn get(&self, count: Count) -> u64 {
-        self.values.get(count as usize).map_or(0, |value| value.load(Ordering::Relaxed))
+        self.values
+            .get(count as usize)
+            .map_or(0, |value| value.load(Ordering::Relaxed))
     }
 }
 

@@ -1,1 +1,22 @@
-//! Harness of the whole-program tests: namespaces, links, certificates, peers.
+//! Harness of the whole-program tests: namespaces, links, certificates, peers and the program under test.
+//!
+//! It drives the installed binary from outside, by its configuration file, command line and sockets. It must
+//! not know how the proxy or the gate are built inside.
+
+pub mod case;
+pub mod certs;
+pub mod curl;
+pub mod fragments;
+pub mod gate;
+pub mod gateway;
+pub mod h2load;
+pub mod haproxy;
+pub mod lab;
+pub mod lan;
+pub mod nginx;
+pub mod openssl;
+pub mod process;
+pub mod raw_client;
+pub mod raw_relay;
+pub mod raw_server;
+pub mod wait;

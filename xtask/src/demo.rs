@@ -26,7 +26,7 @@ pub(crate) enum Afterwards {
 pub(crate) fn run(afterwards: Afterwards) -> Result<()> {
     if !tasks::is_root() {
         bail!(
-            "the demo makes network namespaces and loads BPF programs, which needs root; run: sudo -E cargo xtask demo"
+            "the demo makes network namespaces and loads BPF programs, which needs root; run: sudo -E env \"PATH=$PATH\" cargo xtask demo"
         );
     }
     println!("[1/4] setup");

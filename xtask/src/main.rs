@@ -19,7 +19,7 @@ mod test;
 
 use std::process::ExitCode;
 
-use anyhow::{Result, bail};
+use anyhow::Result;
 
 const USAGE: &str = "\
 usage: cargo xtask VERB
@@ -74,10 +74,13 @@ fn dispatch(words: &[&str]) -> Result<ExitCode> {
         ("dist", options) => dist::run(&dist::Options::parse(options)?)?,
         ("bench", options) => bench::run(&bench::Options::parse(options)?)?,
         ("help" | "-h" | "--help", _) => print!("{USAGE}"),
-        _ => bail!(
-            "`{}` is not a verb with these arguments\n\n{USAGE}",
-            words.join(" ")
-        ),
+        _ => {
+            eprint!(
+                "xtask: `{}` is not a verb with these arguments\n\n{USAGE}",
+                words.join(" ")
+            );
+            return Ok(ExitCode::from(64));
+        }
     }
     Ok(ExitCode::SUCCESS)
 }

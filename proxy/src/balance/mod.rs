@@ -18,7 +18,11 @@ impl RoundRobin {
     pub fn new(weights: &[u32]) -> Self {
         let weights: Vec<i64> = weights.iter().map(|weight| i64::from(*weight)).collect();
         let total = weights.iter().sum();
-        Self { credits: RefCell::new(vec![0; weights.len()]), weights, total }
+        Self {
+            credits: RefCell::new(vec![0; weights.len()]),
+            weights,
+            total,
+        }
     }
 
     /// The next server's index, `None` where no server has weight.
@@ -30,7 +34,11 @@ impl RoundRobin {
         for (credit, weight) in credits.iter_mut().zip(&self.weights) {
             *credit += weight;
         }
-        let willing = credits.iter_mut().zip(&self.weights).enumerate().filter(|(_, (_, weight))| **weight > 0);
+        let willing = credits
+            .iter_mut()
+            .zip(&self.weights)
+            .enumerate()
+            .filter(|(_, (_, weight))| **weight > 0);
         // The first of equals: `max_by_key` would take the last.
         let (index, (credit, _)) = willing.rev().max_by_key(|(_, (credit, _))| **credit)?;
         *credit -= self.total;

@@ -57,7 +57,10 @@ impl Drop for Admin {
 /// Where its path cannot be used.
 pub(super) fn listen(state: &Rc<State>) -> Result<Admin, RunError> {
     let path = state.config().admin.socket;
-    let failed = |source| RunError::Admin { path: path.clone(), source };
+    let failed = |source| RunError::Admin {
+        path: path.clone(),
+        source,
+    };
     if let Some(directory) = path.parent() {
         fs::create_dir_all(directory).map_err(failed)?;
     }
@@ -71,7 +74,10 @@ pub(super) fn listen(state: &Rc<State>) -> Result<Admin, RunError> {
 /// Removes a socket that nobody listens on; one that answers belongs to a running gateway.
 fn remove_stale(path: &Path) -> io::Result<()> {
     match std::os::unix::net::UnixStream::connect(path) {
-        Ok(_) => Err(io::Error::new(io::ErrorKind::AddrInUse, "another gateway answers there")),
+        Ok(_) => Err(io::Error::new(
+            io::ErrorKind::AddrInUse,
+            "another gateway answers there",
+        )),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
         Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => fs::remove_file(path),
         Err(error) => Err(error),
@@ -81,7 +87,9 @@ fn remove_stale(path: &Path) -> io::Result<()> {
 async fn serve(state: Rc<State>, listener: UnixListener) {
     let places = Arc::new(Semaphore::new(CONNECTIONS_MAX));
     loop {
-        let Ok(place) = Arc::clone(&places).acquire_owned().await else { return };
+        let Ok(place) = Arc::clone(&places).acquire_owned().await else {
+            return;
+        };
         match listener.accept().await {
             Ok((stream, _)) => {
                 let state = Rc::clone(&state);
@@ -110,14 +118,22 @@ async fn answer(state: Rc<State>, request: Request<Incoming>) -> Result<Response
             Ok(generation) => json(StatusCode::OK, &serde_json::json!({ "generation": generation })),
             Err(problems) => {
                 let lines: Vec<String> = problems.iter().map(Diagnostic::to_string).collect();
-                json(StatusCode::UNPROCESSABLE_ENTITY, &serde_json::json!({ "diagnostics": lines }))
+                json(
+                    StatusCode::UNPROCESSABLE_ENTITY,
+                    &serde_json::json!({ "diagnostics": lines }),
+                )
             }
         },
-        _ => json(StatusCode::NOT_FOUND, &serde_json::json!({ "error": "not found" })),
+        _ => json(
+            StatusCode::NOT_FOUND,
+            &serde_json::json!({ "error": "not found" }),
+        ),
     };
     let mut response = Response::new(Text(Some(body)));
     *response.status_mut() = status;
-    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    response
+        .headers_mut()
+        .insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
     Ok(response)
 }
 
@@ -138,7 +154,10 @@ impl Body for Text {
     type Data = Bytes;
     type Error = Infallible;
 
-    fn poll_frame(mut self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        _: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
         Poll::Ready(self.0.take().map(|bytes| Ok(Frame::data(bytes))))
     }
 
@@ -193,20 +212,37 @@ pub fn reload(socket: &Path) -> Result<serde_json::Value, AskError> {
     if status == StatusCode::OK {
         return Ok(answer);
     }
-    let lines = answer.get("diagnostics").and_then(serde_json::Value::as_array).cloned().unwrap_or_default();
-    Err(AskError::Refused(lines.iter().filter_map(|line| line.as_str().map(str::to_owned)).collect()))
+    let lines = answer
+        .get("diagnostics")
+        .and_then(serde_json::Value::as_array)
+        .cloned()
+        .unwrap_or_default();
+    Err(AskError::Refused(
+        lines
+            .iter()
+            .filter_map(|line| line.as_str().map(str::to_owned))
+            .collect(),
+    ))
 }
 
 fn call(socket: &Path, method: Method, path: &'static str) -> Result<(StatusCode, Bytes), AskError> {
-    let failed = |source| AskError::Connect { path: socket.to_owned(), source };
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(failed)?;
+    let failed = |source| AskError::Connect {
+        path: socket.to_owned(),
+        source,
+    };
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(failed)?;
     runtime.block_on(async {
         let stream = UnixStream::connect(socket).await.map_err(failed)?;
         let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await?;
         let mut request = Request::new(Text(None));
         *request.method_mut() = method;
         *request.uri_mut() = hyper::Uri::from_static(path);
-        request.headers_mut().insert(HOST, HeaderValue::from_static("localhost"));
+        request
+            .headers_mut()
+            .insert(HOST, HeaderValue::from_static("localhost"));
         let exchange = async {
             let response = sender.send_request(request).await?;
             let status = response.status();
@@ -215,7 +251,9 @@ fn call(socket: &Path, method: Method, path: &'static str) -> Result<(StatusCode
             while let Some(frame) = std::future::poll_fn(|cx| Pin::new(&mut body).poll_frame(cx)).await {
                 bytes.extend_from_slice(&frame?.into_data().unwrap_or_default());
                 if bytes.len() > ANSWER_BYTES_MAX {
-                    return Err(AskError::Answer(format!("it is larger than {ANSWER_BYTES_MAX} bytes")));
+                    return Err(AskError::Answer(format!(
+                        "it is larger than {ANSWER_BYTES_MAX} bytes"
+                    )));
                 }
             }
             Ok((status, bytes.freeze()))

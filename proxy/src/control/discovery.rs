@@ -61,7 +61,9 @@ enum PollError {
     Timeout,
     #[error("{0}")]
     Upstream(String),
-    #[error("status {0}, expected 200; the child knows no proof of this parent, or the port is no uplink entry point")]
+    #[error(
+        "status {0}, expected 200; the child knows no proof of this parent, or the port is no uplink entry point"
+    )]
     Status(StatusCode),
     #[error("the answer is larger than {ADVERTISEMENT_BYTES_MAX} bytes")]
     TooLarge,
@@ -82,14 +84,18 @@ impl Poll {
         let mut etag = None;
         let mut last_failure = String::new();
         loop {
-            let outcome =
-                tokio::time::timeout(self.limit, self.ask(etag.as_ref())).await.unwrap_or(Err(PollError::Timeout));
+            let outcome = tokio::time::timeout(self.limit, self.ask(etag.as_ref()))
+                .await
+                .unwrap_or(Err(PollError::Timeout));
             let now = Instant::now();
             match outcome {
                 Ok(Answer::Unchanged) => state.directory.borrow_mut().unchanged(&self.child, now),
                 Ok(Answer::Changed(advertisement, fresh)) => {
                     etag = fresh;
-                    let refused = state.directory.borrow_mut().record(&self.child, advertisement, now);
+                    let refused = state
+                        .directory
+                        .borrow_mut()
+                        .record(&self.child, advertisement, now);
                     for refusal in refused {
                         tracing::warn!(child = self.child, %refusal, "an advertised uplink is refused");
                     }
@@ -163,7 +169,9 @@ fn same(
 ) -> bool {
     found.len() == known.len()
         && found.iter().all(|service| {
-            known.get(&service.name).is_some_and(|known| known.advertised.as_ref() == Some(service))
+            known
+                .get(&service.name)
+                .is_some_and(|known| known.advertised.as_ref() == Some(service))
         })
 }
 

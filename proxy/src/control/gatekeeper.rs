@@ -2,16 +2,49 @@
 //! that the interfaces are filtered. Losing the gate's socket later closes no open listener.
 
 use super::state::State;
-use crate::gate;
+use crate::gate::{ANSWER_BYTES_MAX, STATUS_REQUEST, Status};
 use sallyport_config::model::{Config, GateMode};
 use std::{
     collections::{BTreeMap, BTreeSet},
+    io,
+    path::Path,
     rc::Rc,
     time::Duration,
+};
+use tokio::{
+    io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader},
+    net::UnixStream,
 };
 
 /// How often the gate is asked while something waits for it.
 const ASK_EVERY: Duration = Duration::from_millis(250);
+
+/// How long the gate may take to answer.
+const ANSWER_LIMIT: Duration = Duration::from_secs(3);
+
+/// Asks the gate for its status.
+///
+/// # Errors
+/// Where it does not answer, or not in words that this version knows.
+pub(super) async fn fetch_status(socket: &Path) -> io::Result<Status> {
+    let asked = tokio::time::timeout(ANSWER_LIMIT, async {
+        let mut stream = UnixStream::connect(socket).await?;
+        stream.write_all(STATUS_REQUEST.as_bytes()).await?;
+        let mut line = String::new();
+        BufReader::new(stream.take(ANSWER_BYTES_MAX))
+            .read_line(&mut line)
+            .await?;
+        let mut answer: serde_json::Value = serde_json::from_str(&line)?;
+        let status = answer
+            .get_mut("status")
+            .map(serde_json::Value::take)
+            .unwrap_or_default();
+        Ok(serde_json::from_value(status)?)
+    });
+    asked
+        .await
+        .unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))
+}
 
 /// The entry points of `config` that need the gate, with what they wait for.
 pub(super) fn held(config: &Config) -> BTreeMap<String, String> {
@@ -20,7 +53,10 @@ pub(super) fn held(config: &Config) -> BTreeMap<String, String> {
     }
     let required = config.entry_points.iter().filter_map(|(name, entry)| {
         let gate = entry.gate.as_ref().filter(|gate| gate.required)?;
-        Some((name.clone(), format!("waits for the gate on {}", gate.interfaces.join(", "))))
+        Some((
+            name.clone(),
+            format!("waits for the gate on {}", gate.interfaces.join(", ")),
+        ))
     });
     required.collect()
 }
@@ -72,7 +108,7 @@ async fn still_waiting(state: &State, config: &Config) -> BTreeMap<String, Strin
     if waiting.is_empty() {
         return waiting;
     }
-    let attached: BTreeSet<String> = match gate::fetch_status(&config.gate.socket).await {
+    let attached: BTreeSet<String> = match fetch_status(&config.gate.socket).await {
         Ok(status) => status.attached().map(str::to_owned).collect(),
         Err(error) => {
             let socket = config.gate.socket.display();
@@ -83,7 +119,10 @@ async fn still_waiting(state: &State, config: &Config) -> BTreeMap<String, Strin
         }
     };
     waiting.retain(|name, why| {
-        let wanted = config.entry_points.get(name).and_then(|entry| entry.gate.as_ref());
+        let wanted = config
+            .entry_points
+            .get(name)
+            .and_then(|entry| entry.gate.as_ref());
         let missing: Vec<&str> = wanted
             .iter()
             .flat_map(|gate| &gate.interfaces)

@@ -63,22 +63,41 @@ impl Listening {
         workers: usize,
         held: impl Fn(&str) -> bool,
     ) -> Result<Vec<Prepared>, BindError> {
-        let missing = config.entry_points.iter().filter(|(name, entry)| {
-            self.open.get(*name) != Some(&entry.address) && !held(name)
-        });
+        let missing = config
+            .entry_points
+            .iter()
+            .filter(|(name, entry)| self.open.get(*name) != Some(&entry.address) && !held(name));
         missing
             .map(|(name, entry)| {
-                let sockets = (0..workers).map(|_| bind_all(name, entry.address)).collect::<Result<_, _>>()?;
-                Ok(Prepared { entry: name.clone(), address: entry.address, sockets })
+                let sockets = (0..workers)
+                    .map(|_| bind_all(name, entry.address))
+                    .collect::<Result<_, _>>()?;
+                Ok(Prepared {
+                    entry: name.clone(),
+                    address: entry.address,
+                    sockets,
+                })
             })
             .collect()
     }
 
     /// Hands prepared sockets to the workers.
     pub(super) async fn commit(&mut self, prepared: Vec<Prepared>, workers: &[Worker]) {
-        for Prepared { entry, address, sockets } in prepared {
+        for Prepared {
+            entry,
+            address,
+            sockets,
+        } in prepared
+        {
             for (worker, sockets) in workers.iter().zip(sockets) {
-                if worker.tell(Message::Listen { entry: entry.clone(), sockets }).await.is_err() {
+                if worker
+                    .tell(Message::Listen {
+                        entry: entry.clone(),
+                        sockets,
+                    })
+                    .await
+                    .is_err()
+                {
                     tracing::error!(worker = worker.id, "a worker has ended");
                 }
             }
@@ -89,8 +108,12 @@ impl Listening {
 
     /// Closes what `config` does not want any more.
     pub(super) async fn retire(&mut self, config: &Config, workers: &[Worker]) {
-        let unwanted: Vec<String> =
-            self.open.keys().filter(|name| !config.entry_points.contains_key(*name)).cloned().collect();
+        let unwanted: Vec<String> = self
+            .open
+            .keys()
+            .filter(|name| !config.entry_points.contains_key(*name))
+            .cloned()
+            .collect();
         for entry in unwanted {
             for worker in workers {
                 // A worker that has ended listens no more.
@@ -113,7 +136,11 @@ pub(super) fn display(address: ListenAddress) -> String {
 /// One socket a family, so that IPv4 works where IPv6 is off and addresses are never mapped.
 fn bind_all(entry: &str, address: ListenAddress) -> Result<Vec<TcpListener>, BindError> {
     let bind_one = |address: SocketAddr| {
-        bind(address, Families::Own).map_err(|source| BindError { entry: entry.to_owned(), address, source })
+        bind(address, Families::Own).map_err(|source| BindError {
+            entry: entry.to_owned(),
+            address,
+            source,
+        })
     };
     match address {
         ListenAddress::Exact(address) => Ok(vec![bind_one(address)?]),
@@ -122,7 +149,8 @@ fn bind_all(entry: &str, address: ListenAddress) -> Result<Vec<TcpListener>, Bin
             match bind_one((Ipv6Addr::UNSPECIFIED, port).into()) {
                 Ok(socket) => sockets.push(socket),
                 // A host without IPv6 has all of its addresses already.
-                Err(error) if error.source.raw_os_error() == Some(nix::errno::Errno::EAFNOSUPPORT as i32) => {}
+                Err(error) if error.source.raw_os_error() == Some(nix::errno::Errno::EAFNOSUPPORT as i32) => {
+                }
                 Err(error) => return Err(error),
             }
             Ok(sockets)

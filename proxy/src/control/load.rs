@@ -55,7 +55,10 @@ fn companions(base: &Path) -> io::Result<Vec<PathBuf>> {
 
 fn source(path: &Path) -> Result<Source, Diagnostic> {
     let text = fs::read_to_string(path).map_err(|error| unreadable(path, &error))?;
-    Ok(Source { name: path.display().to_string(), text })
+    Ok(Source {
+        name: path.display().to_string(),
+        text,
+    })
 }
 
 fn unreadable(path: &Path, error: &io::Error) -> Diagnostic {
@@ -63,5 +66,12 @@ fn unreadable(path: &Path, error: &io::Error) -> Diagnostic {
     let message = format!(
         "`{file}` cannot be read: {error}; there is no configuration; name one with `--config` or mend its permissions"
     );
-    Diagnostic { at: Location { file: file.into(), line: 1, column: 1 }, message }
+    Diagnostic {
+        at: Location {
+            file: file.into(),
+            line: 1,
+            column: 1,
+        },
+        message,
+    }
 }

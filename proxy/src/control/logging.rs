@@ -26,7 +26,10 @@ pub(super) fn check(log: &Log) -> Result<(), Vec<Diagnostic>> {
 /// Where `log.level` is not a filter, or the log was started already.
 pub fn start(log: &Log) -> Result<(), LogError> {
     let filter = filter(log).map_err(|problem| LogError(problem.to_string()))?;
-    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(stderr).with_target(false);
+    let builder = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(stderr)
+        .with_target(false);
     let started = match log.format {
         LogFormat::Text => builder.with_ansi(stderr().is_terminal()).try_init(),
         LogFormat::Json => builder.json().flatten_event(true).try_init(),

@@ -87,10 +87,10 @@ pub fn check(path: &Path) -> Result<Loaded, Vec<Diagnostic>> {
     Ok(loaded)
 }
 
-/// The admin socket of the gateway that a configuration file is of; the default one where the file does not
-/// say, or is not valid now.
+/// The admin socket of the gateway that a configuration file is of, also where the file is not valid now.
 pub fn admin_socket(path: &Path) -> PathBuf {
-    load(path).map_or_else(|_| PathBuf::from(DEFAULT_ADMIN_SOCKET), |loaded| loaded.config.admin.socket)
+    let text = std::fs::read_to_string(path).unwrap_or_default();
+    sallyport_config::admin_socket(&text).unwrap_or_else(|| PathBuf::from(DEFAULT_ADMIN_SOCKET))
 }
 
 /// Runs the proxy until it is told to end.
@@ -106,10 +106,15 @@ pub fn run(path: &Path) -> Result<(), RunError> {
         Workers::Auto => thread::available_parallelism().map_or(1, usize::from),
     };
     let kept = Kept::default();
-    let snapshot = compile(&loaded.config, &loaded.base, &loaded.lists, workers, &kept).map_err(RunError::Invalid)?;
+    let snapshot =
+        compile(&loaded.config, &loaded.base, &loaded.lists, workers, &kept).map_err(RunError::Invalid)?;
     let published = Arc::new(Published::new(snapshot));
     announce(&loaded, &driver, workers);
-    let started = worker::Shared { driver: driver.kind, published, connections: Arc::default() };
+    let started = worker::Shared {
+        driver: driver.kind,
+        published,
+        connections: Arc::default(),
+    };
     let workers = (0..workers)
         .map(|id| Worker::start(id, &started).map_err(|source| RunError::Worker { id, source }))
         .collect::<Result<Vec<_>, _>>()?;
@@ -126,7 +131,9 @@ fn announce(loaded: &Loaded, driver: &Choice, workers: usize) {
         "sallyport starts"
     );
     if nix::unistd::Uid::effective().is_root() {
-        tracing::warn!("running as root; the packaged unit runs as `sallyport` with CAP_NET_BIND_SERVICE alone");
+        tracing::warn!(
+            "running as root; the packaged unit runs as `sallyport` with CAP_NET_BIND_SERVICE alone"
+        );
     }
     for warning in &loaded.config.warnings {
         tracing::warn!("{warning}");
@@ -178,7 +185,10 @@ async fn drain(state: &State) {
     }
     let left = state.connections();
     if left > 0 {
-        tracing::warn!(connections = left, "closing connections that did not finish in `proxy.drain`");
+        tracing::warn!(
+            connections = left,
+            "closing connections that did not finish in `proxy.drain`"
+        );
         state.tell_all(|| Message::Close).await;
         tokio::time::sleep(DRAIN_STEP).await;
     }

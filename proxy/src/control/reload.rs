@@ -23,7 +23,10 @@ pub(super) async fn reload(state: &Rc<State>) -> Result<u64, Vec<Diagnostic>> {
             for problem in &problems {
                 tracing::error!("{problem}");
             }
-            tracing::error!(problems = problems.len(), "configuration refused; the old one goes on");
+            tracing::error!(
+                problems = problems.len(),
+                "configuration refused; the old one goes on"
+            );
             state.record(problems.clone());
             Err(problems)
         }
@@ -33,13 +36,27 @@ pub(super) async fn reload(state: &Rc<State>) -> Result<u64, Vec<Diagnostic>> {
 async fn attempt(state: &Rc<State>) -> Result<(), Vec<Diagnostic>> {
     let loaded = load(&state.path)?;
     fixed(state, &loaded.config)?;
-    let snapshot = compile(&loaded.config, &loaded.base, &loaded.lists, state.workers.len(), &state.kept)?;
+    let snapshot = compile(
+        &loaded.config,
+        &loaded.base,
+        &loaded.lists,
+        state.workers.len(),
+        &state.kept,
+    )?;
     let held = gatekeeper::held_now(state, &loaded.config);
     let prepared = state.prepare_for(&loaded.config, &held).map_err(|error| {
-        let cause = std::error::Error::source(&error).map(|cause| format!(": {cause}")).unwrap_or_default();
-        vec![Diagnostic { at: file(state), message: format!("{error}{cause}") }]
+        let cause = std::error::Error::source(&error)
+            .map(|cause| format!(": {cause}"))
+            .unwrap_or_default();
+        vec![Diagnostic {
+            at: file(state),
+            message: format!("{error}{cause}"),
+        }]
     })?;
-    state.directory.borrow_mut().configure(&loaded.config.multicluster);
+    state
+        .directory
+        .borrow_mut()
+        .configure(&loaded.config.multicluster);
     state.published().publish(snapshot);
     state.adopt(loaded);
     state.commit(prepared).await;
@@ -54,19 +71,28 @@ fn fixed(state: &State, next: &Config) -> Result<(), Vec<Diagnostic>> {
     let pairs = [
         ("proxy.workers", now.config.proxy.workers == next.proxy.workers),
         ("proxy.io", now.config.proxy.io == next.proxy.io),
-        ("proxy.state_dir", now.config.proxy.state_dir == next.proxy.state_dir),
+        (
+            "proxy.state_dir",
+            now.config.proxy.state_dir == next.proxy.state_dir,
+        ),
         ("admin.socket", now.config.admin.socket == next.admin.socket),
         ("log.level", now.config.log.level.value == next.log.level.value),
         ("log.format", now.config.log.format == next.log.format),
     ];
     let changed = pairs.iter().filter(|(_, same)| !same).map(|(key, _)| Diagnostic {
         at: file(state),
-        message: format!("`{key}` changed, which a reload cannot apply; the old configuration goes on; restart needed"),
+        message: format!(
+            "`{key}` changed, which a reload cannot apply; the old configuration goes on; restart needed"
+        ),
     });
     let changed: Vec<Diagnostic> = changed.collect();
     if changed.is_empty() { Ok(()) } else { Err(changed) }
 }
 
 fn file(state: &State) -> Location {
-    Location { file: state.path.display().to_string().into(), line: 1, column: 1 }
+    Location {
+        file: state.path.display().to_string().into(),
+        line: 1,
+        column: 1,
+    }
 }

@@ -82,7 +82,10 @@ impl State {
             loaded: RefCell::new(Rc::new(loaded)),
             listening: Mutex::default(),
             open: RefCell::default(),
-            attempt: RefCell::new(Attempt { at: now, problems: Vec::new() }),
+            attempt: RefCell::new(Attempt {
+                at: now,
+                problems: Vec::new(),
+            }),
             gate: RefCell::default(),
             generation: Cell::new(1),
         }
@@ -117,7 +120,10 @@ impl State {
 
     /// Remembers the outcome of reading a configuration.
     pub(super) fn record(&self, problems: Vec<Diagnostic>) {
-        *self.attempt.borrow_mut() = Attempt { at: SystemTime::now(), problems };
+        *self.attempt.borrow_mut() = Attempt {
+            at: SystemTime::now(),
+            problems,
+        };
     }
 
     /// The last outcome.

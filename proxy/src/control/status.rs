@@ -1,6 +1,6 @@
 //! `status`: what runs, why it runs so, and what is wrong. A stable document with a version.
 
-use super::{listening::display, state::State};
+use super::{gatekeeper::fetch_status, listening::display, state::State};
 use crate::{
     gate,
     snapshot::{Proof, Side, Snapshot},
@@ -154,7 +154,10 @@ pub(super) async fn status(state: &State) -> Status {
     let (_, snapshot) = state.published().read();
     let mut workers = Vec::with_capacity(state.workers.len());
     for worker in &state.workers {
-        workers.push(WorkerStatus { id: worker.id, report: worker.report().await.ok() });
+        workers.push(WorkerStatus {
+            id: worker.id,
+            report: worker.report().await.ok(),
+        });
     }
     let lines = |list: &[Diagnostic]| list.iter().map(Diagnostic::to_string).collect();
     Status {
@@ -162,11 +165,18 @@ pub(super) async fn status(state: &State) -> Status {
         sallyport: env!("CARGO_PKG_VERSION"),
         pid: std::process::id(),
         started: seconds(state.started),
-        io: Io { driver: state.driver.kind.to_string(), reason: state.driver.reason.clone() },
+        io: Io {
+            driver: state.driver.kind.to_string(),
+            reason: state.driver.reason.clone(),
+        },
         workers,
         configuration: Configuration {
             file: state.path.display().to_string(),
-            state: if attempt.problems.is_empty() { "valid" } else { "invalid" },
+            state: if attempt.problems.is_empty() {
+                "valid"
+            } else {
+                "invalid"
+            },
             generation: state.generation(),
             read: seconds(attempt.at),
             diagnostics: lines(&attempt.problems),
@@ -196,7 +206,11 @@ fn entry_points(state: &State, config: &Config, snapshot: &Snapshot) -> Vec<Entr
         address: display(entry.address),
         tls: entry.tls.as_ref().map(|tls| tls.options.clone()),
         listening: state.is_open(name),
-        waits: if state.is_open(name) { None } else { state.waits(name) },
+        waits: if state.is_open(name) {
+            None
+        } else {
+            state.waits(name)
+        },
         proof: match snapshot.entries.get(name).map(|entry| &entry.side) {
             Some(Side::Parents(parents)) => Some(match parents.proof {
                 Proof::Certificate => "client certificate",
@@ -210,13 +224,19 @@ fn entry_points(state: &State, config: &Config, snapshot: &Snapshot) -> Vec<Entr
 }
 
 async fn gate_status(config: &Config) -> GateStatus {
-    let used = config.entry_points.values().filter_map(|entry| entry.gate.as_ref());
+    let used = config
+        .entry_points
+        .values()
+        .filter_map(|entry| entry.gate.as_ref());
     if used.clone().all(|gate| gate.interfaces.is_empty()) {
         return GateStatus::Unused { state: "unused" };
     }
-    match gate::fetch_status(&config.gate.socket).await {
+    match fetch_status(&config.gate.socket).await {
         Ok(status) => GateStatus::Answered(Box::new(status)),
-        Err(error) => GateStatus::Unreachable { state: "unreachable", reason: error.to_string() },
+        Err(error) => GateStatus::Unreachable {
+            state: "unreachable",
+            reason: error.to_string(),
+        },
     }
 }
 
@@ -236,7 +256,11 @@ fn routers(config: &Config, snapshot: &Snapshot) -> Vec<RouterStatus> {
                 ServiceRef::Local(name) => name.clone(),
                 ServiceRef::Multicluster(name) => format!("{name}@multicluster"),
             },
-            status: if snapshot.service(&router.service).is_some() { "enabled" } else { "waits for a child" },
+            status: if snapshot.service(&router.service).is_some() {
+                "enabled"
+            } else {
+                "waits for a child"
+            },
         }
     };
     config.routers.iter().map(describe).collect()

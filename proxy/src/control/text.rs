@@ -18,11 +18,25 @@ pub fn status_text(document: &Value) -> String {
         word("/configuration/generation")
     );
     for list in ["/configuration/diagnostics", "/configuration/warnings"] {
-        for line in document.pointer(list).and_then(Value::as_array).into_iter().flatten() {
+        for line in document
+            .pointer(list)
+            .and_then(Value::as_array)
+            .into_iter()
+            .flatten()
+        {
             let _ = writeln!(text, "  {}", plain(line));
         }
     }
-    for section in ["workers", "entry_points", "gate", "routers", "services", "uplinks", "children", "counters"] {
+    for section in [
+        "workers",
+        "entry_points",
+        "gate",
+        "routers",
+        "services",
+        "uplinks",
+        "children",
+        "counters",
+    ] {
         let _ = writeln!(text, "\n{}:", section.replace('_', " "));
         match document.get(section) {
             Some(Value::Array(items)) => items.iter().for_each(|item| line(&mut text, item)),
@@ -41,9 +55,17 @@ pub fn status_text(document: &Value) -> String {
 /// One item: its name, then its fields.
 fn line(text: &mut String, item: &Value) {
     let Some(fields) = item.as_object() else { return };
-    let name = fields.get("name").or_else(|| fields.get("id")).map(plain).unwrap_or_default();
-    let rest = fields.iter().filter(|(key, value)| !matches!(key.as_str(), "name" | "id") && !is_nothing(value));
-    let rest: Vec<String> = rest.map(|(key, value)| format!("{key}={}", plain(value))).collect();
+    let name = fields
+        .get("name")
+        .or_else(|| fields.get("id"))
+        .map(plain)
+        .unwrap_or_default();
+    let rest = fields
+        .iter()
+        .filter(|(key, value)| !matches!(key.as_str(), "name" | "id") && !is_nothing(value));
+    let rest: Vec<String> = rest
+        .map(|(key, value)| format!("{key}={}", plain(value)))
+        .collect();
     let _ = writeln!(text, "  {name}  {}", rest.join(" "));
 }
 

@@ -47,7 +47,11 @@ pub fn load_allowlists(config: &Config, base: &Path) -> Result<Allowlists, Vec<D
         }
         lists.insert(name.clone(), prefixes);
     }
-    if problems.is_empty() { Ok(Allowlists { lists }) } else { Err(problems) }
+    if problems.is_empty() {
+        Ok(Allowlists { lists })
+    } else {
+        Err(problems)
+    }
 }
 
 fn read_file(file: &Located<PathBuf>, base: &Path) -> Result<Vec<IpNet>, Vec<Diagnostic>> {
@@ -55,11 +59,18 @@ fn read_file(file: &Located<PathBuf>, base: &Path) -> Result<Vec<IpNet>, Vec<Dia
     let shown = path.display();
     let refuse = |found: String| {
         let message = format!("`{shown}` {found}; the allowlist is refused; check path, owner and size");
-        vec![Diagnostic { at: file.at.clone(), message }]
+        vec![Diagnostic {
+            at: file.at.clone(),
+            message,
+        }]
     };
-    let size = fs::metadata(&path).map_err(|error| refuse(format!("cannot be read: {error}")))?.len();
+    let size = fs::metadata(&path)
+        .map_err(|error| refuse(format!("cannot be read: {error}")))?
+        .len();
     if size > FILE_BYTES_MAX {
-        return Err(refuse(format!("has {size} bytes, expected at most {FILE_BYTES_MAX}")));
+        return Err(refuse(format!(
+            "has {size} bytes, expected at most {FILE_BYTES_MAX}"
+        )));
     }
     let text = fs::read_to_string(&path).map_err(|error| refuse(format!("cannot be read: {error}")))?;
     parse_list(&path.display().to_string(), &text)
@@ -80,20 +91,36 @@ pub fn parse_list(name: &str, text: &str) -> Result<Vec<IpNet>, Vec<Diagnostic>>
         match parse_prefix(entry) {
             Ok(prefix) => prefixes.push(prefix),
             Err(expected) => problems.push(Diagnostic {
-                at: Location { file: name.into(), line: number, column: 1 },
-                message: format!("`{entry}` is no prefix, expected {expected}; the allowlist is refused; mend the line"),
+                at: Location {
+                    file: name.into(),
+                    line: number,
+                    column: 1,
+                },
+                message: format!(
+                    "`{entry}` is no prefix, expected {expected}; the allowlist is refused; mend the line"
+                ),
             }),
         }
     }
-    if problems.is_empty() { Ok(prefixes) } else { Err(problems) }
+    if problems.is_empty() {
+        Ok(prefixes)
+    } else {
+        Err(problems)
+    }
 }
 
 fn parse_prefix(text: &str) -> Result<IpNet, String> {
     if let Ok(address) = text.parse::<IpAddr>() {
         return Ok(IpNet::from(address));
     }
-    let prefix: IpNet = text.parse().map_err(|_| "an address or a prefix such as `192.0.2.0/24`".to_owned())?;
-    if prefix.addr() == prefix.network() { Ok(prefix) } else { Err(format!("`{}`", prefix.trunc())) }
+    let prefix: IpNet = text
+        .parse()
+        .map_err(|_| "an address or a prefix such as `192.0.2.0/24`".to_owned())?;
+    if prefix.addr() == prefix.network() {
+        Ok(prefix)
+    } else {
+        Err(format!("`{}`", prefix.trunc()))
+    }
 }
 
 /// A set of source addresses: merged, sorted ranges of each family.
@@ -146,7 +173,10 @@ fn merge<T: Copy + Ord>(mut ranges: Vec<(T, T)>) -> Vec<(T, T)> {
 
 fn within<T: Copy + Ord>(ranges: &[(T, T)], address: T) -> bool {
     let after = ranges.partition_point(|(first, _)| *first <= address);
-    after.checked_sub(1).and_then(|index| ranges.get(index)).is_some_and(|(_, last)| address <= *last)
+    after
+        .checked_sub(1)
+        .and_then(|index| ranges.get(index))
+        .is_some_and(|(_, last)| address <= *last)
 }
 
 /// The set that a list of references means.
@@ -169,7 +199,10 @@ mod tests {
     use proptest::prelude::{any, prop_assert_eq, proptest};
 
     fn set(prefixes: &[&str]) -> SourceSet {
-        let parsed: Vec<IpNet> = prefixes.iter().map(|text| text.parse().expect("a prefix")).collect();
+        let parsed: Vec<IpNet> = prefixes
+            .iter()
+            .map(|text| text.parse().expect("a prefix"))
+            .collect();
         SourceSet::from_prefixes(&parsed)
     }
 
@@ -188,7 +221,11 @@ mod tests {
             ("::ffff:10.1.2.3", true),
             ("::ffff:10.2.2.3", false),
         ] {
-            assert_eq!(set.contains(address.parse().expect("an address")), inside, "{address}");
+            assert_eq!(
+                set.contains(address.parse().expect("an address")),
+                inside,
+                "{address}"
+            );
         }
         assert!(!SourceSet::default().contains("127.0.0.1".parse().expect("an address")));
     }
@@ -198,7 +235,10 @@ mod tests {
         let good = parse_list("l", "10.0.0.0/8\n# nobody\n\n 2001:db8::1 # one\n").expect("valid");
         assert_eq!(good.len(), 2);
         let bad = parse_list("l", "10.0.0.1/8\nx\n10.0.0.0/8\n").expect_err("invalid");
-        assert_eq!(bad.iter().map(|problem| problem.at.line).collect::<Vec<_>>(), [1, 2]);
+        assert_eq!(
+            bad.iter().map(|problem| problem.at.line).collect::<Vec<_>>(),
+            [1, 2]
+        );
         assert!(bad[0].message.contains("`10.0.0.0/8`"));
     }
 

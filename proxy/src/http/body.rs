@@ -54,14 +54,22 @@ impl RequestBody {
         if incoming.is_end_stream() {
             return Self::Empty;
         }
-        Self::Streamed(Box::new(Streamed { incoming, started, limit, received: 0, sleep: None }))
+        Self::Streamed(Box::new(Streamed {
+            incoming,
+            started,
+            limit,
+            received: 0,
+            sleep: None,
+        }))
     }
 }
 
 impl Streamed {
     /// Judges the client's pace while nothing comes.
     fn poll_deadline(&mut self, cx: &mut Context<'_>) -> Poll<BodyFault> {
-        let Some(limit) = self.limit else { return Poll::Pending };
+        let Some(limit) = self.limit else {
+            return Poll::Pending;
+        };
         let deadline = self.started + limit;
         loop {
             let sleep = self.sleep.get_or_insert_with(|| Box::pin(sleep_until(deadline)));
@@ -83,11 +91,15 @@ impl Body for RequestBody {
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BodyFault>>> {
-        let Self::Streamed(body) = &mut *self else { return Poll::Ready(None) };
+        let Self::Streamed(body) = &mut *self else {
+            return Poll::Ready(None);
+        };
         match Pin::new(&mut body.incoming).poll_frame(cx) {
             Poll::Ready(Some(Ok(frame))) => {
                 let count = frame.data_ref().map_or(0, Bytes::len);
-                body.received = body.received.saturating_add(u64::try_from(count).unwrap_or(u64::MAX));
+                body.received = body
+                    .received
+                    .saturating_add(u64::try_from(count).unwrap_or(u64::MAX));
                 Poll::Ready(Some(Ok(frame)))
             }
             Poll::Ready(Some(Err(error))) => Poll::Ready(Some(Err(BodyFault::Client(error)))),

@@ -78,8 +78,15 @@ pub(super) fn is_forwarding(name: &[u8]) -> bool {
 
 fn is_hop_by_hop(name: &HeaderName) -> bool {
     // RFC 9110 section 7.6.1, and `Expect`, which this gateway has answered itself.
-    const STANDARD: [HeaderName; 7] =
-        [CONNECTION, EXPECT, PROXY_AUTHENTICATE, PROXY_AUTHORIZATION, TE, TRANSFER_ENCODING, UPGRADE];
+    const STANDARD: [HeaderName; 7] = [
+        CONNECTION,
+        EXPECT,
+        PROXY_AUTHENTICATE,
+        PROXY_AUTHORIZATION,
+        TE,
+        TRANSFER_ENCODING,
+        UPGRADE,
+    ];
     STANDARD.contains(name) || matches!(name.as_str(), "keep-alive" | "proxy-connection")
 }
 
@@ -122,14 +129,20 @@ fn strip(headers: &mut HeaderMap) {
         .filter_map(|name| HeaderName::try_from(name.trim()).ok())
         .filter(may_be_named)
         .collect();
-    let fixed: Vec<HeaderName> = headers.keys().filter(|name| is_hop_by_hop(name)).cloned().collect();
+    let fixed: Vec<HeaderName> = headers
+        .keys()
+        .filter(|name| is_hop_by_hop(name))
+        .cloned()
+        .collect();
     for name in named.iter().chain(&fixed) {
         headers.remove(name);
     }
 }
 
 fn lists(value: &HeaderValue, word: &str) -> bool {
-    value.to_str().is_ok_and(|list| list.split(',').any(|item| item.trim().eq_ignore_ascii_case(word)))
+    value
+        .to_str()
+        .is_ok_and(|list| list.split(',').any(|item| item.trim().eq_ignore_ascii_case(word)))
 }
 
 /// Removes every spelling of `Hub-Uplink`.
@@ -142,7 +155,10 @@ pub fn strip_uplink(headers: &mut HeaderMap) {
 /// # Errors
 /// Where it names two, or nothing that is a name.
 pub fn take_uplink(headers: &mut HeaderMap) -> Result<Option<HeaderValue>, AmbiguousUplink> {
-    let spellings = headers.iter().filter(|(name, _)| same_name(name.as_str().as_bytes(), b"hub-uplink")).count();
+    let spellings = headers
+        .iter()
+        .filter(|(name, _)| same_name(name.as_str().as_bytes(), b"hub-uplink"))
+        .count();
     let named = headers.get(HUB_UPLINK).cloned();
     strip_uplink(headers);
     match (named, spellings) {
@@ -158,8 +174,11 @@ pub fn take_uplink(headers: &mut HeaderMap) -> Result<Option<HeaderValue>, Ambig
 pub struct AmbiguousUplink;
 
 pub(super) fn remove_where(headers: &mut HeaderMap, which: impl Fn(&[u8]) -> bool) {
-    let chosen: Vec<HeaderName> =
-        headers.keys().filter(|name| which(name.as_str().as_bytes())).cloned().collect();
+    let chosen: Vec<HeaderName> = headers
+        .keys()
+        .filter(|name| which(name.as_str().as_bytes()))
+        .cloned()
+        .collect();
     for name in chosen {
         headers.remove(name);
     }
@@ -171,7 +190,10 @@ mod tests {
 
     fn headers(pairs: &[(&str, &str)]) -> HeaderMap {
         let pair = |(name, value): &(&str, &str)| {
-            (HeaderName::try_from(*name).expect("a name"), HeaderValue::from_str(value).expect("a value"))
+            (
+                HeaderName::try_from(*name).expect("a name"),
+                HeaderValue::from_str(value).expect("a value"),
+            )
         };
         pairs.iter().map(pair).collect()
     }
@@ -206,7 +228,10 @@ mod tests {
     #[test]
     fn connection_cannot_name_away_what_others_rely_on() {
         let mut request = headers(&[
-            ("connection", "x-forwarded-for, host, content-length, hub-uplink, authorization, x_real_ip"),
+            (
+                "connection",
+                "x-forwarded-for, host, content-length, hub-uplink, authorization, x_real_ip",
+            ),
             ("x-forwarded-for", "1.2.3.4"),
             ("host", "a"),
             ("content-length", "3"),
@@ -216,13 +241,25 @@ mod tests {
         ]);
         let found = scan(&request);
         strip_request(&mut request, found);
-        let kept = ["authorization", "content-length", "host", "hub-uplink", "x-forwarded-for", "x_real_ip"];
+        let kept = [
+            "authorization",
+            "content-length",
+            "host",
+            "hub-uplink",
+            "x-forwarded-for",
+            "x_real_ip",
+        ];
         assert_eq!(names(&request), kept);
     }
 
     #[test]
     fn a_plain_request_is_left_alone() {
-        let request = headers(&[("host", "a"), ("user-agent", "x"), ("accept", "*/*"), ("cookie", "a=b")]);
+        let request = headers(&[
+            ("host", "a"),
+            ("user-agent", "x"),
+            ("accept", "*/*"),
+            ("cookie", "a=b"),
+        ]);
         assert_eq!(scan(&request), Found::default());
     }
 
@@ -232,7 +269,9 @@ mod tests {
             let mut request = headers(pairs);
             assert_eq!(scan(&request).uplink(), !pairs.is_empty(), "{pairs:?}");
             let taken = take_uplink(&mut request);
-            let taken = taken.as_ref().map(|name| name.as_ref().and_then(|name| name.to_str().ok()));
+            let taken = taken
+                .as_ref()
+                .map(|name| name.as_ref().and_then(|name| name.to_str().ok()));
             assert_eq!(taken.map_err(|error| *error), expected, "{pairs:?}");
             assert!(request.is_empty(), "{pairs:?}");
         };

@@ -48,17 +48,26 @@ pub enum TargetError {
 pub fn of(parts: &Parts) -> Result<Target<'_>, TargetError> {
     let (path, query) = (parts.uri.path(), parts.uri.query());
     if path == "*" && parts.method == Method::OPTIONS {
-        return Ok(Target { path: Cow::Borrowed(path), query });
+        return Ok(Target {
+            path: Cow::Borrowed(path),
+            query,
+        });
     }
     if !path.starts_with('/') || parts.method == Method::CONNECT {
         return Err(TargetError::NotAPath);
     }
     let refused = |byte: &u8| !byte.is_ascii_graphic() || *byte == b'\\';
-    let in_query = query.unwrap_or_default().bytes().find(|byte| !byte.is_ascii_graphic());
+    let in_query = query
+        .unwrap_or_default()
+        .bytes()
+        .find(|byte| !byte.is_ascii_graphic());
     if let Some(byte) = path.bytes().find(refused).or(in_query) {
         return Err(TargetError::Character(byte));
     }
-    Ok(Target { path: canonical(path)?, query })
+    Ok(Target {
+        path: canonical(path)?,
+        query,
+    })
 }
 
 fn canonical(path: &str) -> Result<Cow<'_, str>, TargetError> {
@@ -165,7 +174,12 @@ mod tests {
     #[test]
     fn only_paths_and_the_asterisk_of_options_are_targets() {
         let check = |method: Method, uri: &str, accepted: bool| {
-            let (parts, ()) = http::Request::builder().method(&method).uri(uri).body(()).expect("a request").into_parts();
+            let (parts, ()) = http::Request::builder()
+                .method(&method)
+                .uri(uri)
+                .body(())
+                .expect("a request")
+                .into_parts();
             assert_eq!(of(&parts).is_ok(), accepted, "{method} {uri}");
         };
         check(Method::GET, "/a?b=%zz", true);

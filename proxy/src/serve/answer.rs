@@ -53,7 +53,12 @@ impl UnderWay {
     /// Marks the start; the end is when this is dropped.
     pub(super) fn new(connection: &Rc<Connection>) -> (Self, Instant) {
         let started = connection.clock.request_started(Instant::now());
-        (Self { connection: Rc::clone(connection) }, started)
+        (
+            Self {
+                connection: Rc::clone(connection),
+            },
+            started,
+        )
     }
 }
 
@@ -67,11 +72,19 @@ impl ResponseBody {
     /// A server's body; `limit` is the deadline of the whole response.
     pub(super) fn upstream(body: UpstreamBody, under_way: UnderWay, limit: Option<Duration>) -> Self {
         let deadline = limit.map(|limit| Box::pin(sleep_until(Instant::now() + limit)));
-        Self { source: Source::Upstream(body), _under_way: under_way, deadline }
+        Self {
+            source: Source::Upstream(body),
+            _under_way: under_way,
+            deadline,
+        }
     }
 
     fn own(body: Bytes, under_way: UnderWay) -> Self {
-        Self { source: Source::Own(Some(body)), _under_way: under_way, deadline: None }
+        Self {
+            source: Source::Own(Some(body)),
+            _under_way: under_way,
+            deadline: None,
+        }
     }
 }
 
@@ -81,13 +94,20 @@ pub(super) fn fault(fault: Fault, under_way: UnderWay) -> Response<ResponseBody>
     under_way.connection.context.counters.add(count);
     let mut response = text_response(status, Bytes::from_static(text.as_bytes()), under_way);
     if fault.ends_connection() {
-        response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+        response
+            .headers_mut()
+            .insert(CONNECTION, HeaderValue::from_static("close"));
     }
     response
 }
 
 /// An answer of ours with headers.
-pub(super) fn own(status: StatusCode, headers: HeaderMap, body: Bytes, under_way: UnderWay) -> Response<ResponseBody> {
+pub(super) fn own(
+    status: StatusCode,
+    headers: HeaderMap,
+    body: Bytes,
+    under_way: UnderWay,
+) -> Response<ResponseBody> {
     let mut response = Response::new(ResponseBody::own(body, under_way));
     *response.status_mut() = status;
     *response.headers_mut() = headers;
@@ -96,7 +116,10 @@ pub(super) fn own(status: StatusCode, headers: HeaderMap, body: Bytes, under_way
 
 fn text_response(status: StatusCode, body: Bytes, under_way: UnderWay) -> Response<ResponseBody> {
     let mut headers = HeaderMap::with_capacity(4);
-    headers.insert(CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
+    headers.insert(
+        CONTENT_TYPE,
+        HeaderValue::from_static("text/plain; charset=utf-8"),
+    );
     own(status, headers, body, under_way)
 }
 
@@ -123,9 +146,10 @@ impl Body for ResponseBody {
             Source::Upstream(body) => Pin::new(body).poll_frame(cx),
         };
         match (frame, &mut this.deadline) {
-            (Poll::Pending, Some(deadline)) => {
-                deadline.as_mut().poll(cx).map(|()| Some(Err(ResponseFault::Timeout)))
-            }
+            (Poll::Pending, Some(deadline)) => deadline
+                .as_mut()
+                .poll(cx)
+                .map(|()| Some(Err(ResponseFault::Timeout))),
             (Poll::Ready(Some(Err(error))), _) => Poll::Ready(Some(Err(ResponseFault::Upstream(error)))),
             (Poll::Ready(frame), _) => Poll::Ready(frame.map(|frame| frame.map_err(ResponseFault::Upstream))),
             (Poll::Pending, None) => Poll::Pending,

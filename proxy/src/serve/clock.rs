@@ -28,15 +28,18 @@ pub(super) enum Passed {
 impl Clock {
     /// A connection opened at `now`: its first header is due.
     pub(super) fn new(now: Instant, protocol: Protocol) -> Self {
-        Self { protocol, header_since: Cell::new(Some(now)), idle_since: Cell::new(now), under_way: Cell::new(0) }
+        Self {
+            protocol,
+            header_since: Cell::new(Some(now)),
+            idle_since: Cell::new(now),
+            under_way: Cell::new(0),
+        }
     }
 
     /// Bytes came; on HTTP/1.1 they start a header where nothing is under way. On HTTP/2 they may be frames
     /// about the connection, which is idle all the same.
     pub(super) fn bytes_came(&self) {
-        if self.protocol == Protocol::Http11
-            && self.under_way.get() == 0
-            && self.header_since.get().is_none()
+        if self.protocol == Protocol::Http11 && self.under_way.get() == 0 && self.header_since.get().is_none()
         {
             self.header_since.set(Some(Instant::now()));
         }
@@ -63,7 +66,9 @@ impl Clock {
         }
         match self.header_since.get() {
             Some(since) => limits.read_header.map(|limit| (since + limit, Passed::Header)),
-            None => limits.idle.map(|limit| (self.idle_since.get() + limit, Passed::Idle)),
+            None => limits
+                .idle
+                .map(|limit| (self.idle_since.get() + limit, Passed::Idle)),
         }
     }
 }
@@ -85,7 +90,10 @@ mod tests {
         };
         let opened = Instant::now();
         let clock = Clock::new(opened, Protocol::Http11);
-        assert_eq!(clock.deadline(&limits), Some((opened + Duration::from_secs(10), Passed::Header)));
+        assert_eq!(
+            clock.deadline(&limits),
+            Some((opened + Duration::from_secs(10), Passed::Header))
+        );
         assert_eq!(clock.request_started(opened), opened);
         clock.bytes_came();
         assert_eq!(clock.deadline(&limits), None);
@@ -93,6 +101,12 @@ mod tests {
         assert!(matches!(clock.deadline(&limits), Some((_, Passed::Idle))));
         clock.bytes_came();
         assert!(matches!(clock.deadline(&limits), Some((_, Passed::Header))));
-        assert_eq!(clock.deadline(&Timeouts { read_header: None, ..limits }), None);
+        assert_eq!(
+            clock.deadline(&Timeouts {
+                read_header: None,
+                ..limits
+            }),
+            None
+        );
     }
 }

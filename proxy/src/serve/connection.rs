@@ -2,12 +2,7 @@
 
 use super::{clock::Clock, context::Context, live::Handle};
 use crate::{
-    accept::PeerAddress,
-    http::forwarded,
-    io::Transport,
-    preamble::ClientAddress,
-    snapshot::Entry,
-    tls::Facts,
+    accept::PeerAddress, http::forwarded, io::Transport, preamble::ClientAddress, snapshot::Entry, tls::Facts,
 };
 use std::{
     io::{self, IoSlice},
@@ -47,7 +42,10 @@ pub(super) struct Watched {
 impl Watched {
     /// Watches `transport`.
     pub(super) fn new(transport: Transport, connection: &Rc<Connection>) -> Self {
-        Self { transport, connection: Rc::clone(connection) }
+        Self {
+            transport,
+            connection: Rc::clone(connection),
+        }
     }
 
     /// The transport again.

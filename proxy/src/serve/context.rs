@@ -47,7 +47,14 @@ impl Context {
     pub fn new(published: Arc<Published>, counters: Arc<Counters>, connections: Arc<AtomicUsize>) -> Self {
         let view = RefCell::new(Rc::new(View::new(&published)));
         let (pool, live) = (Rc::default(), Rc::default());
-        Self { counters, pool, live, connections, published, view }
+        Self {
+            counters,
+            pool,
+            live,
+            connections,
+            published,
+            view,
+        }
     }
 
     /// The current view; a new one where a newer snapshot was published.
@@ -65,18 +72,28 @@ impl View {
         let all = snapshot.services.values().chain(snapshot.discovered.values());
         let turns = all.map(|service| {
             let weights: Vec<u32> = service.servers.iter().map(|(_, weight)| *weight).collect();
-            let turn = Turn { service: Arc::clone(service), order: RoundRobin::new(&weights) };
+            let turn = Turn {
+                service: Arc::clone(service),
+                order: RoundRobin::new(&weights),
+            };
             (service.name.clone(), turn)
         });
         let turns = turns.collect();
-        Self { snapshot, generation, turns }
+        Self {
+            snapshot,
+            generation,
+            turns,
+        }
     }
 
     /// The server whose turn it is.
     pub fn next_server(&self, service: &Service) -> Option<Arc<Server>> {
         let turn = self.turns.get(&service.name)?;
         let index = turn.order.next()?;
-        turn.service.servers.get(index).map(|(server, _)| Arc::clone(server))
+        turn.service
+            .servers
+            .get(index)
+            .map(|(server, _)| Arc::clone(server))
     }
 
     /// The entry point as it is now, for a connection that came in by `known`.

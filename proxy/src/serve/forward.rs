@@ -47,7 +47,9 @@ pub(super) struct Rewritten(Option<PathAndQuery>);
 
 impl From<Target<'_>> for Rewritten {
     fn from(target: Target<'_>) -> Self {
-        let Cow::Owned(path) = target.path else { return Self(None) };
+        let Cow::Owned(path) = target.path else {
+            return Self(None);
+        };
         let whole = match target.query {
             Some(query) => format!("{path}?{query}"),
             None => path,
@@ -99,10 +101,23 @@ fn request(
     if parts.version == Version::HTTP_2 {
         join_cookies(headers);
     }
-    let asked = outgoing.authority.0.unwrap_or_else(|| HeaderValue::from_static(""));
-    forwarded::rewrite(headers, outgoing.found, outgoing.trust, &connection.forwarded, &asked);
+    let asked = outgoing
+        .authority
+        .0
+        .unwrap_or_else(|| HeaderValue::from_static(""));
+    forwarded::rewrite(
+        headers,
+        outgoing.found,
+        outgoing.trust,
+        &connection.forwarded,
+        &asked,
+    );
     let own = || HeaderValue::from_str(server.authority.as_str()).ok();
-    let host = if service.pass_host_header && !asked.is_empty() { Some(asked) } else { own() };
+    let host = if service.pass_host_header && !asked.is_empty() {
+        Some(asked)
+    } else {
+        own()
+    };
     if let Some(host) = host {
         headers.insert(HOST, host);
     }
@@ -123,7 +138,11 @@ fn join_cookies(headers: &mut HeaderMap) {
     if headers.get_all(COOKIE).iter().nth(1).is_none() {
         return;
     }
-    let crumbs: Vec<&[u8]> = headers.get_all(COOKIE).iter().map(HeaderValue::as_bytes).collect();
+    let crumbs: Vec<&[u8]> = headers
+        .get_all(COOKIE)
+        .iter()
+        .map(HeaderValue::as_bytes)
+        .collect();
     if let Ok(joined) = HeaderValue::from_bytes(&crumbs.join(&b"; "[..])) {
         headers.insert(COOKIE, joined);
     }
@@ -132,7 +151,9 @@ fn join_cookies(headers: &mut HeaderMap) {
 /// Logs why there is no answer, for the operator, and says what the client is told.
 fn explain(connection: &Connection, route: &Route, server: &Arc<Server>, error: &UpstreamFault) -> Fault {
     let fault = match error {
-        UpstreamFault::DialTimeout | UpstreamFault::Silent | UpstreamFault::TlsTimeout => Fault::UpstreamSilent,
+        UpstreamFault::DialTimeout | UpstreamFault::Silent | UpstreamFault::TlsTimeout => {
+            Fault::UpstreamSilent
+        }
         UpstreamFault::BodyTimeout => Fault::RequestTimeout,
         UpstreamFault::Body(_) => Fault::BadRequest,
         UpstreamFault::Unresolved { .. }
@@ -141,7 +162,11 @@ fn explain(connection: &Connection, route: &Route, server: &Arc<Server>, error: 
         | UpstreamFault::Name(_)
         | UpstreamFault::Exchange(_) => Fault::UpstreamFailed,
     };
-    let (router, entry, cause) = (route.router.as_str(), connection.entry.name.as_str(), causes(error));
+    let (router, entry, cause) = (
+        route.router.as_str(),
+        connection.entry.name.as_str(),
+        causes(error),
+    );
     let (client, server) = (connection.client.0, server.url.to_string());
     match fault {
         Fault::BadRequest | Fault::RequestTimeout => {

@@ -77,7 +77,10 @@ impl Live {
             waker: RefCell::new(None),
         });
         self.connections.borrow_mut().insert(id, Rc::clone(&handle));
-        Registered { live: Rc::clone(self), handle }
+        Registered {
+            live: Rc::clone(self),
+            handle,
+        }
     }
 
     /// How many there are.
@@ -99,8 +102,13 @@ impl Live {
     /// Tells the connections that `which` chooses.
     pub fn tell(&self, order: Order, which: impl Fn(&Handle) -> bool) {
         // A woken connection runs later, never from here; the copy keeps the table free meanwhile.
-        let chosen: Vec<Rc<Handle>> =
-            self.connections.borrow().values().filter(|handle| which(handle)).map(Rc::clone).collect();
+        let chosen: Vec<Rc<Handle>> = self
+            .connections
+            .borrow()
+            .values()
+            .filter(|handle| which(handle))
+            .map(Rc::clone)
+            .collect();
         for handle in chosen {
             handle.tell(order);
         }

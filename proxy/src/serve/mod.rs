@@ -37,15 +37,30 @@ pub async fn connection(context: Rc<Context>, entry: Arc<Entry>, socket: TcpStre
         return;
     }
     let registered = context.live.add(peer, &entry.name);
-    let Ok(mut stream) = Stream::new(socket) else { return };
-    let Some(client) = client_of(&context, &entry, &mut stream).await else { return };
+    let Ok(mut stream) = Stream::new(socket) else {
+        return;
+    };
+    let Some(client) = client_of(&context, &entry, &mut stream).await else {
+        return;
+    };
     registered.handle.client.set(Some(client));
     let local = stream.local();
-    let Some((transport, protocol, tls)) = secure(&context, &entry, stream, client).await else { return };
+    let Some((transport, protocol, tls)) = secure(&context, &entry, stream, client).await else {
+        return;
+    };
     let handle = Rc::clone(&registered.handle);
     let clock = Clock::new(Instant::now(), protocol);
     let forwarded = told(client, local, protocol_name(tls.as_ref()));
-    let connection = Rc::new(Connection { context, entry, peer, client, tls, forwarded, clock, handle });
+    let connection = Rc::new(Connection {
+        context,
+        entry,
+        peer,
+        client,
+        tls,
+        forwarded,
+        clock,
+        handle,
+    });
     protocol::serve(transport, protocol, connection).await;
 }
 
@@ -55,7 +70,8 @@ fn protocol_name(tls: Option<&Facts>) -> &'static str {
 
 /// What servers are told of a connection, written once for all of its requests.
 fn told(client: ClientAddress, local: SocketAddr, proto: &'static str) -> forwarded::Facts {
-    let text = |text: String| HeaderValue::try_from(text).unwrap_or_else(|_| HeaderValue::from_static("unknown"));
+    let text =
+        |text: String| HeaderValue::try_from(text).unwrap_or_else(|_| HeaderValue::from_static("unknown"));
     forwarded::Facts {
         client: text(client.0.ip().to_canonical().to_string()),
         proto: HeaderValue::from_static(proto),
@@ -65,7 +81,11 @@ fn told(client: ClientAddress, local: SocketAddr, proto: &'static str) -> forwar
 
 /// accept: the allowlist, by the socket's peer.
 fn admitted(context: &Context, entry: &Entry, peer: PeerAddress) -> bool {
-    match entry.admission.as_ref().map_or(Verdict::Admitted, |admission| admission.judge(peer)) {
+    match entry
+        .admission
+        .as_ref()
+        .map_or(Verdict::Admitted, |admission| admission.judge(peer))
+    {
         Verdict::Admitted => true,
         Verdict::Observed => {
             context.counters.add(Count::SourceObserved);
@@ -81,7 +101,9 @@ fn admitted(context: &Context, entry: &Entry, peer: PeerAddress) -> bool {
 
 /// preamble: the PROXY header, where one may come.
 async fn client_of(context: &Context, entry: &Entry, stream: &mut Stream) -> Option<ClientAddress> {
-    let Some(policy) = &entry.preamble else { return Some(ClientAddress(stream.peer())) };
+    let Some(policy) = &entry.preamble else {
+        return Some(ClientAddress(stream.peer()));
+    };
     let fault = match preamble::read(stream, policy).await {
         Ok(client) => return Some(client),
         Err(fault) => fault,
@@ -115,7 +137,11 @@ async fn secure(
         Ok(Ok(secured)) => {
             context.counters.add(Count::TlsAccepted);
             let protocol = secured.facts.protocol;
-            Some((Transport::Server(Box::new(secured.stream)), protocol, Some(secured.facts)))
+            Some((
+                Transport::Server(Box::new(secured.stream)),
+                protocol,
+                Some(secured.facts),
+            ))
         }
         Ok(Err(fault)) => {
             context.counters.add(Count::TlsFailed);

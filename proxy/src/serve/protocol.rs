@@ -93,7 +93,6 @@ async fn serve_http1(transport: Transport, connection: Rc<Connection>) {
         .max_headers(limits.headers_max)
         .max_header_size(limits.header_bytes_max)
         .max_buf_size(limits.header_bytes_max.max(HTTP1_BUFFER_MIN))
-        .pipeline_flush(true)
         .serve_connection(io, Requests(Rc::clone(&connection)));
     let mut watch = Watch::new(&connection);
     let ending = poll_fn(|cx| {
@@ -188,7 +187,9 @@ fn report(ending: &Ending, connection: &Connection) -> Broken {
             Broken::No
         }
         Ending::Http(Err(error)) => {
-            let cause = std::error::Error::source(error).map(ToString::to_string).unwrap_or_default();
+            let cause = std::error::Error::source(error)
+                .map(ToString::to_string)
+                .unwrap_or_default();
             tracing::debug!(%peer, entry, %error, cause, "connection broke");
             Broken::Yes
         }
@@ -211,7 +212,11 @@ struct Watch {
 
 impl Watch {
     fn new(connection: &Rc<Connection>) -> Self {
-        Self { connection: Rc::clone(connection), sleep: None, draining: Order::Serve }
+        Self {
+            connection: Rc::clone(connection),
+            sleep: None,
+            draining: Order::Serve,
+        }
     }
 
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Event> {
@@ -231,7 +236,9 @@ impl Watch {
     /// that a request costs no timer operation.
     fn poll_deadline(&mut self, cx: &mut Context<'_>) -> Poll<Event> {
         let limits = &self.connection.entry.timeouts;
-        let Some((deadline, passed)) = self.connection.clock.deadline(limits) else { return Poll::Pending };
+        let Some((deadline, passed)) = self.connection.clock.deadline(limits) else {
+            return Poll::Pending;
+        };
         let sleep = self.sleep.get_or_insert_with(|| Box::pin(sleep_until(deadline)));
         if sleep.deadline() > deadline {
             sleep.as_mut().reset(deadline);

@@ -81,8 +81,15 @@ async fn walk(
     let id = find(table, &parts, &authority, &target, client).ok_or(Fault::NotFound)?;
     let route = route_of(&view, id)?;
     check_proof(route, connection)?;
-    let outgoing = forward::Outgoing { authority: authority.into(), target: target.into(), found, trust };
-    forward::forward(connection, &view, route, parts, body, outgoing).await.map(Outcome::Upstream)
+    let outgoing = forward::Outgoing {
+        authority: authority.into(),
+        target: target.into(),
+        found,
+        trust,
+    };
+    forward::forward(connection, &view, route, parts, body, outgoing)
+        .await
+        .map(Outcome::Upstream)
 }
 
 /// Where a request may be routed, or what answers it here.
@@ -126,7 +133,11 @@ fn check_policy(entry: &Entry, connection: &Connection, authority: &Authority<'_
     match (&entry.tls, &connection.tls, &entry.side) {
         (Some(policies), Some(facts), Side::Clients(_)) => {
             let demanded = policies.of(Some(&authority.host)).id;
-            if demanded == facts.policy { Ok(()) } else { Err(Fault::Misdirected) }
+            if demanded == facts.policy {
+                Ok(())
+            } else {
+                Err(Fault::Misdirected)
+            }
         }
         // A reload may have changed the entry point's policy under a live parent.
         (Some(policies), Some(facts), Side::Parents(_)) if policies.default.id != facts.policy => {
@@ -138,8 +149,17 @@ fn check_policy(entry: &Entry, connection: &Connection, authority: &Authority<'_
 }
 
 fn check_proof(route: &Route, connection: &Connection) -> Result<(), Fault> {
-    let proven = || connection.tls.as_ref().is_some_and(|facts| facts.client.is_some());
-    if route.demands_client && !proven() { Err(Fault::NotProven) } else { Ok(()) }
+    let proven = || {
+        connection
+            .tls
+            .as_ref()
+            .is_some_and(|facts| facts.client.is_some())
+    };
+    if route.demands_client && !proven() {
+        Err(Fault::NotProven)
+    } else {
+        Ok(())
+    }
 }
 
 /// The client for `ClientIP`: who connected, or on an uplink whom the proven parent names.
@@ -168,5 +188,8 @@ fn find(
 }
 
 fn route_of(view: &View, id: RouteId) -> Result<&Route, Fault> {
-    usize::try_from(id.0).ok().and_then(|index| view.snapshot.routes.get(index)).ok_or(Fault::NotFound)
+    usize::try_from(id.0)
+        .ok()
+        .and_then(|index| view.snapshot.routes.get(index))
+        .ok_or(Fault::NotFound)
 }

@@ -8,10 +8,7 @@ use super::{
 };
 use crate::{
     fault::Fault,
-    http::{
-        fields,
-        forwarded::PeerTrust,
-    },
+    http::{fields, forwarded::PeerTrust},
     snapshot::{Parents, Proof, PublishedUplink},
     telemetry::Count,
     uplink::wire::{Advertised, Advertisement},
@@ -44,19 +41,31 @@ pub(super) fn reach<'a>(
     }
     let Some(named) = named.map_err(|_| Fault::BadRequest)? else {
         let discovery = parts.method == Method::GET && parts.uri.path() == DISCOVERY_PATH;
-        return if discovery { advertise(parents, connection, &parts.headers).map(Reached::Own) } else { Err(Fault::NotFound) };
+        return if discovery {
+            advertise(parents, connection, &parts.headers).map(Reached::Own)
+        } else {
+            Err(Fault::NotFound)
+        };
     };
     let name = named.to_str().map_err(|_| Fault::NotFound)?;
-    let uplink = parents.uplinks.get(name).filter(|uplink| is_for(uplink, parents.proof, connection));
+    let uplink = parents
+        .uplinks
+        .get(name)
+        .filter(|uplink| is_for(uplink, parents.proof, connection));
     // A proven parent has told the truth about its clients, until there is a protected header for it.
-    uplink.map(|uplink| Reached::Route(&uplink.table, PeerTrust::Trusted)).ok_or(Fault::NotFound)
+    uplink
+        .map(|uplink| Reached::Route(&uplink.table, PeerTrust::Trusted))
+        .ok_or(Fault::NotFound)
 }
 
 /// Whether the peer is some parent. The source was judged at accept: a connection is here only because the
 /// allowlist let it in.
 fn is_proven(proof: Proof, connection: &Connection) -> bool {
     match proof {
-        Proof::Certificate => connection.tls.as_ref().is_some_and(|facts| facts.client.is_some()),
+        Proof::Certificate => connection
+            .tls
+            .as_ref()
+            .is_some_and(|facts| facts.client.is_some()),
         Proof::Source | Proof::Nothing => true,
     }
 }
@@ -71,13 +80,18 @@ fn is_for(uplink: &PublishedUplink, proof: Proof, connection: &Connection) -> bo
 }
 
 fn advertise(parents: &Parents, connection: &Connection, asked: &HeaderMap) -> Result<Outcome, Fault> {
-    let offered = parents.uplinks.iter().filter(|(_, uplink)| is_for(uplink, parents.proof, connection));
+    let offered = parents
+        .uplinks
+        .iter()
+        .filter(|(_, uplink)| is_for(uplink, parents.proof, connection));
     let offered = offered.map(|(name, uplink)| Advertised {
         name: name.clone(),
         weight: uplink.weight,
         health_check: None,
     });
-    let (body, tag) = Advertisement::new(offered.collect()).encode().map_err(|_| Fault::NotFound)?;
+    let (body, tag) = Advertisement::new(offered.collect())
+        .encode()
+        .map_err(|_| Fault::NotFound)?;
     let mut headers = HeaderMap::with_capacity(4);
     let known = asked.get_all(IF_NONE_MATCH).iter().any(|tags| lists(tags, &tag));
     headers.insert(ETAG, tag);
@@ -91,6 +105,10 @@ fn advertise(parents: &Parents, connection: &Connection, asked: &HeaderMap) -> R
 
 /// Whether `If-None-Match` lists the tag; weak comparison (RFC 9110 section 13.1.2).
 fn lists(tags: &HeaderValue, tag: &HeaderValue) -> bool {
-    let (Ok(tags), Ok(tag)) = (tags.to_str(), tag.to_str()) else { return false };
-    tags.split(',').map(str::trim).any(|item| item == "*" || item.strip_prefix("W/").unwrap_or(item) == tag)
+    let (Ok(tags), Ok(tag)) = (tags.to_str(), tag.to_str()) else {
+        return false;
+    };
+    tags.split(',')
+        .map(str::trim)
+        .any(|item| item == "*" || item.strip_prefix("W/").unwrap_or(item) == tag)
 }

@@ -88,7 +88,14 @@ impl Policy {
             server.ticketer = ticketer;
         }
         let (name, sni_strict) = (name.to_owned(), options.sni_strict);
-        Ok(Self { name, id, sni_strict, server: Arc::new(server), clients, certificates: Arc::clone(certificates) })
+        Ok(Self {
+            name,
+            id,
+            sni_strict,
+            server: Arc::new(server),
+            clients,
+            certificates: Arc::clone(certificates),
+        })
     }
 
     /// Whether every connection under this policy has shown a verified client certificate.
@@ -144,18 +151,27 @@ impl Known {
         contents: Vec<Vec<u8>>,
     ) -> (PolicyId, Option<Arc<dyn ProducesTickets>>) {
         let mut policies = self.policies.lock().unwrap_or_else(PoisonError::into_inner);
-        let same =
-            |known: &&KnownPolicy| known.name == name && known.options == *options && known.contents == contents;
+        let same = |known: &&KnownPolicy| {
+            known.name == name && known.options == *options && known.contents == contents
+        };
         if let Some(known) = policies.iter().find(same) {
             return (known.id, Some(Arc::clone(&known.ticketer)));
         }
         let id = PolicyId(self.next.fetch_add(1, Ordering::Relaxed));
-        let Ok(ticketer) = Ticketer::new() else { return (id, None) };
+        let Ok(ticketer) = Ticketer::new() else {
+            return (id, None);
+        };
         if policies.len() == KNOWN_POLICIES_MAX {
             policies.remove(0);
         }
         let (name, options) = (name.to_owned(), options.clone());
-        policies.push(KnownPolicy { name, options, contents, id, ticketer: Arc::clone(&ticketer) });
+        policies.push(KnownPolicy {
+            name,
+            options,
+            contents,
+            id,
+            ticketer: Arc::clone(&ticketer),
+        });
         (id, Some(ticketer))
     }
 }

@@ -88,7 +88,10 @@ impl Advertisement {
     /// What these uplinks are on the wire, sorted by name.
     pub fn new(mut uplinks: Vec<Advertised>) -> Self {
         uplinks.sort_by(|a, b| a.name.cmp(&b.name));
-        Self { version: VERSION, uplinks }
+        Self {
+            version: VERSION,
+            uplinks,
+        }
     }
 
     /// The body and its strong entity tag: the same bytes give the same tag on every gateway.
@@ -133,7 +136,10 @@ pub fn decode(bytes: &[u8]) -> Result<Advertisement, WireError> {
             return Err(WireError::Name(name.chars().take(NAME_LENGTH_MAX).collect()));
         }
         if uplink.weight > WEIGHT_MAX {
-            return Err(WireError::Weight { name: name.clone(), weight: uplink.weight });
+            return Err(WireError::Weight {
+                name: name.clone(),
+                weight: uplink.weight,
+            });
         }
         if !seen.insert(name) {
             return Err(WireError::Twice(name.clone()));
@@ -155,7 +161,9 @@ pub fn is_subdomain(name: &str) -> bool {
         bytes.len() <= LABEL_LENGTH_MAX
             && edge(bytes.first())
             && edge(bytes.last())
-            && bytes.iter().all(|byte| matches!(byte, b'a'..=b'z' | b'0'..=b'9' | b'-'))
+            && bytes
+                .iter()
+                .all(|byte| matches!(byte, b'a'..=b'z' | b'0'..=b'9' | b'-'))
     };
     name.len() <= NAME_LENGTH_MAX && name.split('.').all(label)
 }
@@ -166,7 +174,11 @@ mod tests {
     use proptest::prelude::{any, prop_assert, prop_assert_eq, proptest};
 
     fn offered(name: &str, weight: u32) -> Advertised {
-        Advertised { name: name.to_owned(), weight, health_check: None }
+        Advertised {
+            name: name.to_owned(),
+            weight,
+            health_check: None,
+        }
     }
 
     #[test]
@@ -176,22 +188,35 @@ mod tests {
         let (body, tag) = a.encode().expect("encodes");
         assert_eq!((body.clone(), tag), b.encode().expect("encodes"));
         assert_eq!(decode(&body).expect("decodes"), a);
-        let expected = r#"{"version":1,"uplinks":[{"name":"billing","weight":1},{"name":"orders","weight":10}]}"#;
+        let expected =
+            r#"{"version":1,"uplinks":[{"name":"billing","weight":1},{"name":"orders","weight":10}]}"#;
         assert_eq!(&body[..], expected.as_bytes());
     }
 
     #[test]
     fn the_tag_changes_with_the_contents() {
-        let tag = |weight| Advertisement::new(vec![offered("a", weight)]).encode().expect("encodes").1;
+        let tag = |weight| {
+            Advertisement::new(vec![offered("a", weight)])
+                .encode()
+                .expect("encodes")
+                .1
+        };
         assert_ne!(tag(1), tag(2));
     }
 
     #[test]
     fn unknown_fields_are_ignored_and_everything_else_unknown_is_refused() {
-        let check = |text: &str, accepted: bool| assert_eq!(decode(text.as_bytes()).is_ok(), accepted, "{text}");
+        let check =
+            |text: &str, accepted: bool| assert_eq!(decode(text.as_bytes()).is_ok(), accepted, "{text}");
         check(r#"{"version":1,"uplinks":[]}"#, true);
-        check(r#"{"version":1,"more":{},"uplinks":[{"name":"a.b-c","more":1}]}"#, true);
-        check(r#"{"version":1,"uplinks":[{"name":"a","health_check":{"path":"/healthz","x":1}}]}"#, true);
+        check(
+            r#"{"version":1,"more":{},"uplinks":[{"name":"a.b-c","more":1}]}"#,
+            true,
+        );
+        check(
+            r#"{"version":1,"uplinks":[{"name":"a","health_check":{"path":"/healthz","x":1}}]}"#,
+            true,
+        );
         check(r#"{"version":2,"uplinks":[]}"#, false);
         check(r#"{"version":2,"other":[]}"#, false);
         check(r#"{"uplinks":[]}"#, false);
@@ -218,7 +243,10 @@ mod tests {
             decode(&text)
         };
         assert!(padded(ADVERTISEMENT_BYTES_MAX).is_ok());
-        assert!(matches!(padded(ADVERTISEMENT_BYTES_MAX + 1), Err(WireError::TooLarge(_))));
+        assert!(matches!(
+            padded(ADVERTISEMENT_BYTES_MAX + 1),
+            Err(WireError::TooLarge(_))
+        ));
         assert!(is_subdomain(&"a".repeat(63)) && !is_subdomain(&"a".repeat(64)));
     }
 

@@ -29,8 +29,18 @@ pub struct Http1Body {
 }
 
 impl Http1Body {
-    pub(super) fn new(incoming: Incoming, connection: Option<Http1>, pool: Rc<Pool>, server: Arc<Server>) -> Self {
-        Self { incoming, connection, pool, server }
+    pub(super) fn new(
+        incoming: Incoming,
+        connection: Option<Http1>,
+        pool: Rc<Pool>,
+        server: Arc<Server>,
+    ) -> Self {
+        Self {
+            incoming,
+            connection,
+            pool,
+            server,
+        }
     }
 
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
@@ -49,7 +59,11 @@ impl Http1Body {
     }
 
     fn drive(&mut self, cx: &mut Context<'_>) {
-        if self.connection.as_mut().is_some_and(|alive| alive.connection.as_mut().poll(cx).is_ready()) {
+        if self
+            .connection
+            .as_mut()
+            .is_some_and(|alive| alive.connection.as_mut().poll(cx).is_ready())
+        {
             self.connection = None;
         }
     }

@@ -47,15 +47,26 @@ impl Connector {
 
     async fn secure(&self, server: &Server, stream: Stream) -> Result<Ready, UpstreamFault> {
         let host = &server.url.host;
-        let name = server.transport.tls.name_for(host).ok_or_else(|| UpstreamFault::Name(host.clone()))?;
+        let name = server
+            .transport
+            .tls
+            .name_for(host)
+            .ok_or_else(|| UpstreamFault::Name(host.clone()))?;
         let config = self.tls_config(&server.transport);
-        let secured = io::timeout(server.transport.tls_handshake, tls::connect(stream, &config, name))
-            .await
-            .map_err(|_| UpstreamFault::TlsTimeout)?
-            .map_err(UpstreamFault::Tls)?;
+        let secured = io::timeout(
+            server.transport.tls_handshake,
+            tls::connect(stream, &config, name),
+        )
+        .await
+        .map_err(|_| UpstreamFault::TlsTimeout)?
+        .map_err(UpstreamFault::Tls)?;
         let h2 = secured.get_ref().1.alpn_protocol() == Some(b"h2");
         let transport = Transport::Client(Box::new(secured));
-        if h2 { http2(transport).await } else { http1(transport).await }
+        if h2 {
+            http2(transport).await
+        } else {
+            http1(transport).await
+        }
     }
 
     fn tls_config(&self, transport: &Arc<super::TransportOptions>) -> Arc<ClientConfig> {
@@ -78,7 +89,10 @@ impl Connector {
         {
             return Ok(Arc::clone(addresses));
         }
-        let unresolved = |source| UpstreamFault::Unresolved { host: key.0.clone(), source };
+        let unresolved = |source| UpstreamFault::Unresolved {
+            host: key.0.clone(),
+            source,
+        };
         let found = io::timeout(server.transport.dial, io::resolve(&key.0, key.1))
             .await
             .map_err(|_| UpstreamFault::DialTimeout)?
@@ -96,9 +110,14 @@ impl Connector {
 }
 
 async fn http1(transport: Transport) -> Result<Ready, UpstreamFault> {
-    let made = http1::Builder::new().handshake::<_, RequestBody>(TokioIo::new(transport)).await;
+    let made = http1::Builder::new()
+        .handshake::<_, RequestBody>(TokioIo::new(transport))
+        .await;
     let (sender, connection) = made.map_err(UpstreamFault::Exchange)?;
-    Ok(Ready::Http1(super::pool::Http1 { sender, connection: Box::pin(connection) }))
+    Ok(Ready::Http1(super::pool::Http1 {
+        sender,
+        connection: Box::pin(connection),
+    }))
 }
 
 async fn http2(transport: Transport) -> Result<Ready, UpstreamFault> {

@@ -55,7 +55,10 @@ impl Pool {
                     counters.add(Count::UpstreamReused);
                     return Ok(response);
                 }
-                Err(Failed { fault: UpstreamFault::Silent, .. }) => return Err(UpstreamFault::Silent),
+                Err(Failed {
+                    fault: UpstreamFault::Silent,
+                    ..
+                }) => return Err(UpstreamFault::Silent),
                 Err(Failed { fault, unsent }) => match unsent.or(spare) {
                     Some(again) => request = again,
                     None => return Err(fault),
@@ -67,7 +70,9 @@ impl Pool {
         if let Ready::Http2(sender) = &fresh {
             self.share(server, sender);
         }
-        self.exchange(server, fresh, request).await.map_err(|failed| failed.fault)
+        self.exchange(server, fresh, request)
+            .await
+            .map_err(|failed| failed.fault)
     }
 
     async fn exchange(
@@ -77,19 +82,25 @@ impl Pool {
         mut request: Request<RequestBody>,
     ) -> Result<Response<UpstreamBody>, Failed> {
         let limit = server.transport.response_header;
-        let silent = |_| Failed { fault: UpstreamFault::Silent, unsent: None };
+        let silent = |_| Failed {
+            fault: UpstreamFault::Silent,
+            unsent: None,
+        };
         match ready {
             Ready::Http1(connection) => {
                 for_http1(&mut request);
-                let (response, connection) =
-                    io::timeout(limit, over_http1(connection, request)).await.map_err(silent)??;
+                let (response, connection) = io::timeout(limit, over_http1(connection, request))
+                    .await
+                    .map_err(silent)??;
                 let (parts, incoming) = response.into_parts();
                 let body = Http1Body::new(incoming, connection, Rc::clone(self), Arc::clone(server));
                 Ok(Response::from_parts(parts, UpstreamBody::Http1(body)))
             }
             Ready::Http2(sender) => {
                 for_http2(&mut request, server);
-                let response = io::timeout(limit, over_http2(sender, request)).await.map_err(silent)??;
+                let response = io::timeout(limit, over_http2(sender, request))
+                    .await
+                    .map_err(silent)??;
                 Ok(response.map(UpstreamBody::Http2))
             }
         }
@@ -99,7 +110,9 @@ impl Pool {
 /// Origin form and a `Host` field, also where HTTP/2 was tried first.
 fn for_http1(request: &mut Request<RequestBody>) {
     *request.version_mut() = Version::HTTP_11;
-    let Some(authority) = request.uri().authority() else { return };
+    let Some(authority) = request.uri().authority() else {
+        return;
+    };
     let host = HeaderValue::from_str(authority.as_str());
     let target = request.uri().path_and_query().cloned();
     if let (Ok(host), Some(target)) = (host, target) {
@@ -113,7 +126,11 @@ fn for_http2(request: &mut Request<RequestBody>, server: &Server) {
     *request.version_mut() = Version::HTTP_2;
     let host = request.headers_mut().remove(HOST);
     let named = host.and_then(|host| Authority::try_from(host.as_bytes()).ok());
-    let scheme = if server.url.scheme == ServerScheme::Https { Scheme::HTTPS } else { Scheme::HTTP };
+    let scheme = if server.url.scheme == ServerScheme::Https {
+        Scheme::HTTPS
+    } else {
+        Scheme::HTTP
+    };
     let mut target = uri::Parts::default();
     target.scheme = Some(scheme);
     target.authority = Some(named.unwrap_or_else(|| server.authority.clone()));
@@ -128,11 +145,17 @@ async fn over_http1(
     kept: Http1,
     request: Request<RequestBody>,
 ) -> Result<(Response<Incoming>, Option<Http1>), Failed> {
-    let Http1 { mut sender, connection } = kept;
+    let Http1 {
+        mut sender,
+        connection,
+    } = kept;
     let mut connection = Some(connection);
     // A connection that the server has closed says so here, before the request is spent on it.
     poll_fn(|cx| {
-        if connection.as_mut().is_some_and(|alive| alive.as_mut().poll(cx).is_ready()) {
+        if connection
+            .as_mut()
+            .is_some_and(|alive| alive.as_mut().poll(cx).is_ready())
+        {
             connection = None;
         }
         Poll::Ready(())
@@ -140,7 +163,10 @@ async fn over_http1(
     .await;
     let mut answer = pin!(sender.try_send_request(request));
     let outcome = poll_fn(|cx| {
-        if connection.as_mut().is_some_and(|alive| alive.as_mut().poll(cx).is_ready()) {
+        if connection
+            .as_mut()
+            .is_some_and(|alive| alive.as_mut().poll(cx).is_ready())
+        {
             // Dropping it settles the answer.
             connection = None;
         }
@@ -148,18 +174,30 @@ async fn over_http1(
     })
     .await;
     match outcome {
-        Ok(response) => Ok((response, connection.map(|connection| Http1 { sender, connection }))),
+        Ok(response) => Ok((
+            response,
+            connection.map(|connection| Http1 { sender, connection }),
+        )),
         Err(mut error) => {
             let unsent = error.take_message();
-            Err(Failed { fault: fault(error.into_error()), unsent })
+            Err(Failed {
+                fault: fault(error.into_error()),
+                unsent,
+            })
         }
     }
 }
 
-async fn over_http2(mut sender: Sender2, request: Request<RequestBody>) -> Result<Response<Incoming>, Failed> {
+async fn over_http2(
+    mut sender: Sender2,
+    request: Request<RequestBody>,
+) -> Result<Response<Incoming>, Failed> {
     sender.try_send_request(request).await.map_err(|mut error| {
         let unsent = error.take_message();
-        Failed { fault: fault(error.into_error()), unsent }
+        Failed {
+            fault: fault(error.into_error()),
+            unsent,
+        }
     })
 }
 

@@ -7,12 +7,7 @@ use crate::{
 };
 use hyper::client::conn::{http1, http2};
 use hyper_util::rt::TokioIo;
-use std::{
-    cell::RefCell,
-    collections::HashMap,
-    pin::Pin,
-    sync::Arc,
-};
+use std::{cell::RefCell, collections::HashMap, pin::Pin, sync::Arc};
 
 pub(super) type Sender1 = http1::SendRequest<RequestBody>;
 pub(super) type Connection1 = http1::Connection<TokioIo<Transport>, RequestBody>;
@@ -85,7 +80,8 @@ impl Pool {
             let limit = idle.server.transport.idle;
             let fresh = |used: &Instant| limit.is_none_or(|limit| *used + limit > now);
             idle.http1.retain(|(_, used)| fresh(used));
-            idle.http2.take_if(|(sender, used)| sender.is_closed() || !fresh(used));
+            idle.http2
+                .take_if(|(sender, used)| sender.is_closed() || !fresh(used));
             let wanted = Arc::strong_count(&idle.server) > 1;
             wanted && !(idle.http1.is_empty() && idle.http2.is_none())
         });

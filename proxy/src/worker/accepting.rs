@@ -18,7 +18,9 @@ use tokio::sync::watch;
 const PAUSE: Duration = Duration::from_millis(20);
 
 /// Stops the accept loops that it came from when it is dropped.
-pub(super) struct Stop(#[expect(dead_code, reason = "its drop is what the loops wait for")] watch::Sender<()>);
+pub(super) struct Stop(
+    #[expect(dead_code, reason = "its drop is what the loops wait for")] watch::Sender<()>,
+);
 
 /// Starts an accept loop for each socket of an entry point.
 pub(super) fn start(context: &Rc<Context>, entry: &str, sockets: Vec<TcpListener>) -> Stop {
@@ -26,7 +28,12 @@ pub(super) fn start(context: &Rc<Context>, entry: &str, sockets: Vec<TcpListener
     for socket in sockets {
         match Listener::new(socket) {
             Ok(listener) => {
-                drop(io::spawn(run(Rc::clone(context), entry.to_owned(), listener, stopped.clone())));
+                drop(io::spawn(run(
+                    Rc::clone(context),
+                    entry.to_owned(),
+                    listener,
+                    stopped.clone(),
+                )));
             }
             Err(error) => tracing::error!(entry, %error, "a listening socket cannot be used"),
         }
@@ -72,7 +79,9 @@ async fn wait_for_room(context: &Context) {
 
 fn admit(context: &Rc<Context>, entry: &str, socket: TcpStream, peer: SocketAddr) {
     context.counters.add(Count::Accepted);
-    let Some(entry) = context.view().snapshot.entries.get(entry).cloned() else { return };
+    let Some(entry) = context.view().snapshot.entries.get(entry).cloned() else {
+        return;
+    };
     let counted = Counted::new(Rc::clone(context));
     let context = Rc::clone(context);
     drop(io::spawn(async move {

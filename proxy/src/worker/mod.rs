@@ -91,21 +91,29 @@ impl Worker {
         let (mailbox, messages) = mpsc::channel(MAILBOX_MAX);
         let (started, start) = std::sync::mpsc::channel();
         let (shared, own_counters) = (shared.clone(), Arc::clone(&counters));
-        thread::Builder::new().name(format!("worker-{id}")).spawn(move || {
-            pin(id);
-            let failed = started.clone();
-            let outcome = io::run(shared.driver, async move {
-                // The starter waits for exactly this word.
-                let _ = started.send(Ok(()));
-                let context = Context::new(shared.published, own_counters, shared.connections);
-                work(Rc::new(context), messages).await;
-            });
-            if let Err(error) = outcome {
-                let _ = failed.send(Err(error));
-            }
-        })?;
-        start.recv().unwrap_or_else(|_| Err(std::io::ErrorKind::BrokenPipe.into()))?;
-        Ok(Self { id, counters, mailbox })
+        thread::Builder::new()
+            .name(format!("worker-{id}"))
+            .spawn(move || {
+                pin(id);
+                let failed = started.clone();
+                let outcome = io::run(shared.driver, async move {
+                    // The starter waits for exactly this word.
+                    let _ = started.send(Ok(()));
+                    let context = Context::new(shared.published, own_counters, shared.connections);
+                    work(Rc::new(context), messages).await;
+                });
+                if let Err(error) = outcome {
+                    let _ = failed.send(Err(error));
+                }
+            })?;
+        start
+            .recv()
+            .unwrap_or_else(|_| Err(std::io::ErrorKind::BrokenPipe.into()))?;
+        Ok(Self {
+            id,
+            counters,
+            mailbox,
+        })
     }
 
     /// Tells the worker something; an error means that it has ended.
@@ -136,7 +144,9 @@ pub struct Ended;
 fn pin(id: usize) {
     let this = Pid::from_raw(0);
     let Ok(mask) = sched_getaffinity(this) else { return };
-    let allowed: Vec<usize> = (0..CpuSet::count()).filter(|cpu| mask.is_set(*cpu).unwrap_or(false)).collect();
+    let allowed: Vec<usize> = (0..CpuSet::count())
+        .filter(|cpu| mask.is_set(*cpu).unwrap_or(false))
+        .collect();
     let mut own = CpuSet::new();
     if let Some(cpu) = allowed.get(id % allowed.len().max(1))
         && own.set(*cpu).is_ok()
@@ -161,8 +171,10 @@ async fn work(context: Rc<Context>, mut messages: mpsc::Receiver<Message>) {
             }
             Message::Close => context.live.tell_all(Order::Close),
             Message::Report(to) => {
-                let report =
-                    Report { connections: context.live.len(), idle_upstream: context.pool.idle_count() };
+                let report = Report {
+                    connections: context.live.len(),
+                    idle_upstream: context.pool.idle_count(),
+                };
                 // Whoever asked may have given up.
                 let _ = to.send(report);
             }

@@ -49,8 +49,8 @@ impl Options {
                 other => bail!("`{other}` is no option of `bench`; expected --requests N or --rounds N"),
             }
         }
-        if options.requests < 100 || options.rounds < 1 {
-            bail!("at least 100 requests and 1 round are needed for a median");
+        if options.requests < 1000 || options.rounds < 1 {
+            bail!("at least 1000 requests (the warm-up sends a tenth) and 1 round are needed");
         }
         Ok(options)
     }

@@ -1,0 +1,107 @@
+//! Why the gate cannot do what it was told: each names the object, the cause and the remedy.
+
+use std::{io, path::PathBuf};
+
+/// `sysexits.h`: a service it needs is not there.
+const UNAVAILABLE: u8 = 69;
+/// `sysexits.h`: not permitted.
+const NOT_PERMITTED: u8 = 77;
+const FAILED: u8 = 1;
+const CONFIG: u8 = 78;
+
+/// The gate's errors.
+#[derive(Debug, thiserror::Error)]
+pub enum GateError {
+    /// A capability is missing.
+    #[error(
+        "the gate needs the capability {0}, which this process has not; run it as root or by its systemd unit"
+    )]
+    Capability(&'static str),
+    /// Only root may.
+    #[error("`gate off` is for root; run it as root")]
+    NotRoot,
+    /// bpffs is not there.
+    #[error("`{}` is on no bpf file system, so nothing could outlive this process; mount it: `mount -t bpf bpf /sys/fs/bpf`, or set `gate.pin_dir`", path.display())]
+    NoBpffs {
+        /// `gate.pin_dir`.
+        path: PathBuf,
+    },
+    /// The pin directory cannot be used.
+    #[error("cannot use `{}`", path.display())]
+    Pins {
+        /// Which file or directory.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// The network namespace cannot be told.
+    #[error("cannot tell this process's network namespace: is /proc mounted?")]
+    Namespace(#[source] io::Error),
+    /// The policy does not fit the programs.
+    #[error("the policy does not fit the gate: {0}")]
+    Policy(String),
+    /// The programs cannot be loaded.
+    #[error("the kernel refused the gate's programs; Linux 5.18 or newer with BPF and BTF is needed")]
+    Load(#[source] Box<aya::EbpfError>),
+    /// A map or program of the object is not what this version expects.
+    #[error("`{0}` is missing in the gate's object; install the package again")]
+    Object(&'static str),
+    /// A map refused an update.
+    #[error("the kernel refused an update of the map `{name}`")]
+    Map {
+        /// Which.
+        name: &'static str,
+        /// Why.
+        source: Box<aya::maps::MapError>,
+    },
+    /// The gate's socket cannot be opened.
+    #[error("cannot listen on the gate's socket `{}`; create its directory or set `gate.socket`", path.display())]
+    Socket {
+        /// Its path.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// Nobody answers on the gate's socket.
+    #[error("the gate does not answer on `{}`; start `sallyport gate run`", path.display())]
+    NoDaemon {
+        /// Its path.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// The gate's answer is not understood.
+    #[error("the gate's answer is not understood: {0}")]
+    Answer(String),
+    /// The gate refused.
+    #[error("the gate refused: {0}")]
+    Refused(String),
+    /// The kernel's events cannot be had.
+    #[error("cannot watch the network interfaces")]
+    Watch(#[source] io::Error),
+}
+
+impl GateError {
+    /// The exit code of a command that ended with this.
+    pub fn exit_code(&self) -> u8 {
+        match self {
+            Self::Capability(_) | Self::NotRoot => NOT_PERMITTED,
+            Self::NoBpffs { .. } | Self::NoDaemon { .. } | Self::Load(_) => UNAVAILABLE,
+            Self::Policy(_) => CONFIG,
+            Self::Pins { source, .. } | Self::Socket { source, .. }
+                if source.kind() == io::ErrorKind::PermissionDenied =>
+            {
+                NOT_PERMITTED
+            }
+            _ => FAILED,
+        }
+    }
+
+    /// Wraps an error of a map.
+    pub(super) fn map(name: &'static str) -> impl Fn(aya::maps::MapError) -> Self {
+        move |source| Self::Map {
+            name,
+            source: Box::new(source),
+        }
+    }
+}

@@ -1,0 +1,49 @@
+//! Taking the filter away: the one thing that does, and it works without a running gate.
+
+use super::{client::ask, error::GateError, pins::Pins};
+use nix::unistd::Uid;
+use sallyport_config::model::Config;
+
+/// How `gate off` goes about it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reach {
+    /// Through the running gate, which then leaves the interfaces alone.
+    Daemon,
+    /// On the pins alone.
+    Pins,
+}
+
+/// Takes the filter off one interface, or off all of them.
+///
+/// # Errors
+/// Where this is not root's, or the running gate cannot be told.
+pub fn off(config: &Config, interface: Option<&str>, reach: Reach) -> Result<(), GateError> {
+    if !Uid::effective().is_root() {
+        return Err(GateError::NotRoot);
+    }
+    match reach {
+        Reach::Pins => take_away(&Pins::locate(&config.gate.pin_dir)?, interface),
+        Reach::Daemon => {
+            let request = interface.map_or_else(|| "off\n".to_owned(), |name| format!("off {name}\n"));
+            match ask(&config.gate.socket, &request) {
+                // A gate that is not there cannot put the filter back.
+                Err(GateError::NoDaemon { .. }) => take_away(&Pins::locate(&config.gate.pin_dir)?, interface),
+                other => other.map(drop),
+            }
+        }
+    }
+}
+
+/// Removes pins: a link without one goes with the last process that holds it open.
+pub(super) fn take_away(pins: &Pins, interface: Option<&str>) -> Result<(), GateError> {
+    for link in pins.links()? {
+        if interface.is_none_or(|name| name == link.interface) {
+            pins.remove_link(&link)?;
+        }
+    }
+    if pins.links()?.is_empty() {
+        pins.remove_all()
+    } else {
+        Ok(())
+    }
+}

@@ -1,0 +1,227 @@
+//! Certificates by rcgen: authorities, leaves for servers and clients, lists of revoked ones; each file 0600.
+//!
+//! Nothing here verifies; that is for the program under test and its peers.
+
+use anyhow::{Context, Result};
+use rcgen::{
+    BasicConstraints, CertificateParams, CertificateRevocationListParams, DnType, ExtendedKeyUsagePurpose,
+    IsCa, Issuer, KeyIdMethod, KeyPair, KeyUsagePurpose, RevokedCertParams, SanType, SerialNumber,
+    date_time_ymd,
+};
+use std::io::Write;
+use std::net::IpAddr;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
+
+/// A certificate authority that signs with a key in memory.
+#[derive(Debug)]
+pub struct Authority {
+    dir: PathBuf,
+    name: String,
+    issuer: Issuer<'static, KeyPair>,
+    ca_file: PathBuf,
+    serial: AtomicU64,
+}
+
+/// What a leaf may be used for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Role {
+    /// TLS servers.
+    Server,
+    /// TLS clients.
+    Client,
+}
+
+/// When a leaf is valid.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Validity {
+    /// Now.
+    Current,
+    /// Until some years ago.
+    Expired,
+}
+
+/// A leaf on disk.
+#[derive(Clone, Debug)]
+pub struct Identity {
+    /// PEM certificate.
+    pub cert: PathBuf,
+    /// PEM key.
+    pub key: PathBuf,
+    /// Both in one file, as haproxy wants them.
+    pub both: PathBuf,
+    serial: u64,
+}
+
+impl Identity {
+    /// `{ cert_file = …, key_file = … }`.
+    #[must_use]
+    pub fn toml(&self) -> String {
+        format!(
+            "{{ cert_file = \"{}\", key_file = \"{}\" }}",
+            self.cert.display(),
+            self.key.display()
+        )
+    }
+}
+
+impl Authority {
+    /// A new authority called `name`, its certificate written under `dir`.
+    ///
+    /// # Errors
+    /// Where generating or writing fails.
+    pub fn new(dir: &Path, name: &str) -> Result<Authority> {
+        let mut params = CertificateParams::new(Vec::new())?;
+        params.distinguished_name.push(DnType::CommonName, name);
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        params.key_usages = vec![
+            KeyUsagePurpose::KeyCertSign,
+            KeyUsagePurpose::CrlSign,
+            KeyUsagePurpose::DigitalSignature,
+        ];
+        let key = KeyPair::generate()?;
+        let certificate = params.self_signed(&key)?;
+        let ca_file = dir.join(format!("{name}.ca.pem"));
+        write_private(&ca_file, &certificate.pem())?;
+        let issuer = Issuer::new(params, key);
+        Ok(Authority {
+            dir: dir.to_owned(),
+            name: name.to_owned(),
+            issuer,
+            ca_file,
+            serial: AtomicU64::new(1000),
+        })
+    }
+
+    /// Its own certificate, PEM.
+    #[must_use]
+    pub fn ca_file(&self) -> &Path {
+        &self.ca_file
+    }
+
+    /// A leaf valid now; a name is a DNS name, an address or a URI.
+    ///
+    /// # Errors
+    /// Where a name is none of these, or writing fails.
+    pub fn issue(&self, role: Role, names: &[&str]) -> Result<Identity> {
+        self.issue_with(role, Validity::Current, names)
+    }
+
+    /// A leaf whose validity is chosen.
+    ///
+    /// # Errors
+    /// As [`Authority::issue`].
+    pub fn issue_with(&self, role: Role, validity: Validity, names: &[&str]) -> Result<Identity> {
+        let serial = self.serial.fetch_add(1, Ordering::Relaxed);
+        let params = leaf(role, validity, names, serial)?;
+        let key = KeyPair::generate()?;
+        let certificate = params.signed_by(&key, &self.issuer)?;
+        save(
+            &self.dir,
+            &format!("{}-{serial}", self.name),
+            &certificate.pem(),
+            &key,
+            serial,
+        )
+    }
+
+    /// A list that revokes `identities`, signed now.
+    ///
+    /// # Errors
+    /// Where signing or writing fails.
+    pub fn revoke(&self, identities: &[&Identity]) -> Result<PathBuf> {
+        let number = self.serial.fetch_add(1, Ordering::Relaxed);
+        let revoked_certs = identities
+            .iter()
+            .map(|identity| RevokedCertParams {
+                serial_number: SerialNumber::from(identity.serial),
+                revocation_time: date_time_ymd(2024, 1, 1),
+                reason_code: None,
+                invalidity_date: None,
+            })
+            .collect();
+        let params = CertificateRevocationListParams {
+            this_update: date_time_ymd(2024, 1, 1),
+            next_update: date_time_ymd(2090, 1, 1),
+            crl_number: SerialNumber::from(number),
+            issuing_distribution_point: None,
+            revoked_certs,
+            key_identifier_method: KeyIdMethod::Sha256,
+        };
+        let path = self.dir.join(format!("{}-{number}.crl.pem", self.name));
+        write_private(&path, &params.signed_by(&self.issuer)?.pem()?)?;
+        Ok(path)
+    }
+}
+
+/// A leaf that signed itself.
+///
+/// # Errors
+/// As [`Authority::issue`].
+pub fn self_signed(dir: &Path, role: Role, names: &[&str]) -> Result<Identity> {
+    static SERIAL: AtomicU64 = AtomicU64::new(1);
+    let serial = SERIAL.fetch_add(1, Ordering::Relaxed);
+    let key = KeyPair::generate()?;
+    let certificate = leaf(role, Validity::Current, names, serial)?.self_signed(&key)?;
+    save(dir, &format!("self-{serial}"), &certificate.pem(), &key, serial)
+}
+
+fn leaf(role: Role, validity: Validity, names: &[&str], serial: u64) -> Result<CertificateParams> {
+    let mut params = CertificateParams::new(Vec::new())?;
+    params
+        .distinguished_name
+        .push(DnType::CommonName, names.first().copied().unwrap_or("nobody"));
+    for name in names {
+        params.subject_alt_names.push(alternative(name)?);
+    }
+    params.serial_number = Some(SerialNumber::from(serial));
+    params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
+    params.extended_key_usages = vec![match role {
+        Role::Server => ExtendedKeyUsagePurpose::ServerAuth,
+        Role::Client => ExtendedKeyUsagePurpose::ClientAuth,
+    }];
+    params.use_authority_key_identifier_extension = true;
+    params.not_before = date_time_ymd(2020, 1, 1);
+    params.not_after = match validity {
+        Validity::Current => date_time_ymd(2090, 1, 1),
+        Validity::Expired => date_time_ymd(2021, 1, 1),
+    };
+    Ok(params)
+}
+
+fn alternative(name: &str) -> Result<SanType> {
+    if let Ok(address) = name.parse::<IpAddr>() {
+        return Ok(SanType::IpAddress(address));
+    }
+    Ok(if name.contains("://") {
+        SanType::URI(name.try_into()?)
+    } else {
+        SanType::DnsName(name.try_into()?)
+    })
+}
+
+fn save(dir: &Path, stem: &str, certificate: &str, key: &KeyPair, serial: u64) -> Result<Identity> {
+    let path = |ending: &str| dir.join(format!("{stem}.{ending}"));
+    let identity = Identity {
+        cert: path("pem"),
+        key: path("key"),
+        both: path("both.pem"),
+        serial,
+    };
+    let key = key.serialize_pem();
+    write_private(&identity.cert, certificate)?;
+    write_private(&identity.key, &key)?;
+    write_private(&identity.both, &format!("{certificate}{key}"))?;
+    Ok(identity)
+}
+
+fn write_private(path: &Path, text: &str) -> Result<()> {
+    let mut file = std::fs::OpenOptions::new()
+        .write(true)
+        .create_new(true)
+        .mode(0o600)
+        .open(path)
+        .with_context(|| format!("cannot write `{}`", path.display()))?;
+    Ok(file.write_all(text.as_bytes())?)
+}

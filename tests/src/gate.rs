@@ -1,0 +1,118 @@
+//! The program under test as a gate: `sallyport gate run`, its status, and what a shut-out host sends.
+
+use crate::gateway::{Setup, binary};
+use crate::lab::Ns;
+use crate::process::{Proc, Spawn};
+use crate::wait;
+use anyhow::{Context, Result, anyhow, ensure};
+use serde_json::Value;
+use std::os::unix::net::UnixStream;
+use std::time::Duration;
+
+/// A running gate process.
+#[derive(Debug)]
+pub struct Gate {
+    /// The process.
+    pub proc: Proc,
+    setup: Setup,
+}
+
+impl Gate {
+    /// Starts it on a written configuration and waits until its socket answers, which is after the first
+    /// attach pass.
+    ///
+    /// # Errors
+    /// Where it does not come up.
+    pub fn start(setup: &Setup) -> Result<Gate> {
+        let spawn = Spawn::new("gate", binary()?)
+            .arg("gate")
+            .arg("run")
+            .arg("--config")
+            .arg(setup.file());
+        let mut proc = setup.ns().spawn(spawn)?;
+        wait::until(Duration::from_secs(20), "the gate's socket", || {
+            proc.must_run()?;
+            Ok(UnixStream::connect(setup.gate_socket()).ok())
+        })?;
+        Ok(Gate {
+            proc,
+            setup: setup.clone(),
+        })
+    }
+
+    /// `sallyport gate status --format json`.
+    ///
+    /// # Errors
+    /// Where the command fails or prints no JSON.
+    pub fn status(&self) -> Result<Value> {
+        let output = self.setup.command(&["gate", "status", "--format", "json"])?;
+        ensure!(
+            output.status.success(),
+            "gate status: {}",
+            String::from_utf8_lossy(&output.stderr)
+        );
+        serde_json::from_slice(&output.stdout).context("gate status printed no JSON")
+    }
+
+    /// What is attached to the interface, as the status calls it (`interfaces[].actual`).
+    ///
+    /// # Errors
+    /// Where the interface is not in the status.
+    pub fn attached(&self, interface: &str) -> Result<String> {
+        let status = self.status()?;
+        let listed = status
+            .get("interfaces")
+            .and_then(Value::as_array)
+            .cloned()
+            .unwrap_or_default();
+        let entry = listed
+            .iter()
+            .find(|entry| entry.get("name").and_then(Value::as_str) == Some(interface));
+        let actual = entry.and_then(|entry| entry.get("actual"));
+        let actual = actual.ok_or_else(|| anyhow!("`{interface}` is not in the gate's status: {status}"))?;
+        Ok(actual.as_str().map_or_else(|| actual.to_string(), str::to_owned))
+    }
+
+    /// Packets dropped so far.
+    ///
+    /// # Errors
+    /// Where the status has no such counter.
+    pub fn dropped(&self) -> Result<u64> {
+        let status = self.status()?;
+        drops(&status).ok_or_else(|| anyhow!("no drop counters in the gate's status: {status}"))
+    }
+}
+
+/// The sum of the numbers whose own key begins with `drop`, or that stand in a table whose key does.
+fn drops(status: &Value) -> Option<u64> {
+    let mut total = None;
+    let mut open = vec![(status, false)];
+    while let Some((value, counted)) = open.pop() {
+        match value {
+            Value::Object(map) => {
+                let inner = |key: &String| counted || key.starts_with("drop");
+                open.extend(map.iter().map(|(key, value)| (value, inner(key))));
+            }
+            Value::Array(list) => open.extend(list.iter().map(|value| (value, counted))),
+            Value::Number(number) if counted => {
+                total = Some(total.unwrap_or(0) + number.as_u64().unwrap_or(0));
+            }
+            Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => {}
+        }
+    }
+    total
+}
+
+/// TCP connection requests (`SYN`) that hosts in `ns` have sent so far, repeats included.
+///
+/// # Errors
+/// Where `/proc/net/snmp` cannot be read.
+pub fn connection_requests(ns: &Ns) -> Result<u64> {
+    let text = ns.proc_net("snmp")?;
+    let mut lines = text.lines().filter(|line| line.starts_with("Tcp:"));
+    let names = lines.next().context("no TCP line in snmp")?;
+    let values = lines.next().context("no TCP values in snmp")?;
+    let pairs = names.split_whitespace().zip(values.split_whitespace());
+    let wanted = pairs.filter(|(name, _)| matches!(*name, "ActiveOpens" | "RetransSegs"));
+    wanted.map(|(_, value)| Ok(value.parse::<u64>()?)).sum()
+}
