@@ -16,6 +16,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, Once, PoisonError, Weak};
+use std::time::Duration;
 
 /// Start of the name of every namespace and directory made here; the process id follows.
 const PREFIX: &str = "sp";
@@ -175,6 +176,8 @@ impl Shared {
             kill_group(group);
         }
         reap();
+        drop(state);
+        await_end(group);
     }
 
     /// A fresh path in the scratch directory.
@@ -357,6 +360,16 @@ fn sweep(name: &str) -> Result<()> {
 fn kill_group(group: i32) {
     // Already gone is what is wanted.
     let _gone = killpg(Pid::from_raw(group), Signal::SIGKILL);
+}
+
+/// Waits until no process of a killed group is left: a worker that dies a moment after its master still
+/// holds its listening sockets meanwhile.
+fn await_end(group: i32) {
+    let gone = || killpg(Pid::from_raw(group), None).is_err();
+    let waited = crate::wait::until(Duration::from_secs(5), "the end of a process group", || {
+        Ok(gone().then_some(()))
+    });
+    report(waited);
 }
 
 fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {

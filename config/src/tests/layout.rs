@@ -256,8 +256,14 @@ address = "127.0.0.1:9090"
 #[test]
 fn the_admin_socket_is_told_also_where_the_rest_is_not_valid() {
     let socket = |text: &str| crate::admin_socket(text).map(|path| path.display().to_string());
-    assert_eq!(socket("[admin]\nsocket = \"/a.sock\"\n[nonsense]\nx = 1\n").as_deref(), Some("/a.sock"));
-    assert_eq!(socket("[admin]\nsocket = \"/a.sock\"\nbroken = \n").as_deref(), Some("/a.sock"));
+    assert_eq!(
+        socket("[admin]\nsocket = \"/a.sock\"\n[nonsense]\nx = 1\n").as_deref(),
+        Some("/a.sock")
+    );
+    assert_eq!(
+        socket("[admin]\nsocket = \"/a.sock\"\nbroken = \n").as_deref(),
+        Some("/a.sock")
+    );
     assert_eq!(socket("[proxy]\nworkers = 1\n"), None);
     assert_eq!(socket("]["), None);
 }

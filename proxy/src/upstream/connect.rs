@@ -19,10 +19,13 @@ const NAMES_MAX: usize = 4096;
 /// Receive window of an HTTP/2 stream and, four times, of a connection: enough for 1 Gbit/s at 8 ms.
 const H2_WINDOW: u32 = 1 << 20;
 
+/// Until when addresses are believed, and what they are.
+type Resolved = (Instant, Arc<[SocketAddr]>);
+
 /// Makes connections; a worker's own.
 #[derive(Default)]
 pub struct Connector {
-    addresses: RefCell<HashMap<(String, u16), (Instant, Arc<[SocketAddr]>)>>,
+    addresses: RefCell<HashMap<(String, u16), Resolved>>,
     /// By transport; the worker's own session caches are in them.
     tls: RefCell<Vec<(Arc<super::TransportOptions>, Arc<ClientConfig>)>>,
 }
