@@ -163,9 +163,11 @@ impl Kernel {
     /// `None` where the kernel refuses to test with so short a packet.
     pub(crate) fn run(&self, name: &str, packet: &[u8]) -> Option<(Verdict, Option<(Reason, Outcome)>)> {
         let before = self.counters();
-        let mut options = TestRunOptions::default();
-        options.data_in = Some(packet);
-        options.repeat = 1;
+        let options = TestRunOptions {
+            data_in: Some(packet),
+            repeat: 1,
+            ..TestRunOptions::default()
+        };
         let result = match self.bpf.program(name).expect("the program") {
             Program::Xdp(program) => program.test_run(options),
             Program::SchedClassifier(program) => program.test_run(options),
