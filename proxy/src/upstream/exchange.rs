@@ -49,8 +49,8 @@ impl Pool {
         counters: &Counters,
     ) -> Result<Response<UpstreamBody>, UpstreamFault> {
         while let Some(kept) = self.take(server) {
-            let spare = copy(&request);
-            match self.exchange(server, kept, request).await {
+            let mut spare = copy(&request);
+            match self.exchange(server, kept, &mut request).await {
                 Ok(response) => {
                     counters.add(Count::UpstreamReused);
                     return Ok(response);
@@ -59,27 +59,30 @@ impl Pool {
                     fault: UpstreamFault::Silent,
                     ..
                 }) => return Err(UpstreamFault::Silent),
-                Err(Failed { fault, unsent }) => match unsent.or(spare) {
+                Err(Failed { fault, unsent }) => match unsent.or(spare.take()) {
                     Some(again) => request = again,
                     None => return Err(fault),
                 },
             }
         }
-        let fresh = self.connector.connect(server).await?;
+        // Boxed: connecting is rare, and every request would carry the room for it.
+        let fresh = Box::pin(self.connector.connect(server)).await?;
         counters.add(Count::UpstreamOpened);
         if let Ready::Http2(sender) = &fresh {
             self.share(server, sender);
         }
-        self.exchange(server, fresh, request)
+        self.exchange(server, fresh, &mut request)
             .await
             .map_err(|failed| failed.fault)
     }
 
+    /// Takes the request out of its place only to hand it over: what an `async fn` is given by value, it
+    /// carries around in every state.
     async fn exchange(
         self: &Rc<Self>,
         server: &Arc<Server>,
         ready: Ready,
-        mut request: Request<RequestBody>,
+        request: &mut Request<RequestBody>,
     ) -> Result<Response<UpstreamBody>, Failed> {
         let limit = server.transport.response_header;
         let silent = |_| Failed {
@@ -88,7 +91,7 @@ impl Pool {
         };
         match ready {
             Ready::Http1(connection) => {
-                for_http1(&mut request);
+                for_http1(request);
                 let (response, connection) = io::timeout(limit, over_http1(connection, request))
                     .await
                     .map_err(silent)??;
@@ -97,7 +100,7 @@ impl Pool {
                 Ok(Response::from_parts(parts, UpstreamBody::Http1(body)))
             }
             Ready::Http2(sender) => {
-                for_http2(&mut request, server);
+                for_http2(request, server);
                 let response = io::timeout(limit, over_http2(sender, request))
                     .await
                     .map_err(silent)??;
@@ -143,7 +146,7 @@ fn for_http2(request: &mut Request<RequestBody>, server: &Server) {
 /// Drives the connection and waits for the answer in one task.
 async fn over_http1(
     kept: Http1,
-    request: Request<RequestBody>,
+    request: &mut Request<RequestBody>,
 ) -> Result<(Response<Incoming>, Option<Http1>), Failed> {
     let Http1 {
         mut sender,
@@ -161,7 +164,7 @@ async fn over_http1(
         Poll::Ready(())
     })
     .await;
-    let mut answer = pin!(sender.try_send_request(request));
+    let mut answer = pin!(sender.try_send_request(take(request)));
     let outcome = poll_fn(|cx| {
         if connection
             .as_mut()
@@ -190,15 +193,20 @@ async fn over_http1(
 
 async fn over_http2(
     mut sender: Sender2,
-    request: Request<RequestBody>,
+    request: &mut Request<RequestBody>,
 ) -> Result<Response<Incoming>, Failed> {
-    sender.try_send_request(request).await.map_err(|mut error| {
+    sender.try_send_request(take(request)).await.map_err(|mut error| {
         let unsent = error.take_message();
         Failed {
             fault: fault(error.into_error()),
             unsent,
         }
     })
+}
+
+/// The request; an empty one stays in its place.
+fn take(request: &mut Request<RequestBody>) -> Request<RequestBody> {
+    std::mem::replace(request, Request::new(RequestBody::Empty))
 }
 
 /// Tells the client's faults from the server's.
