@@ -189,73 +189,28 @@ fn ipv4_fragments_follow_the_table() {
     let Some(kernel) = kernel() else { return };
     const MORE: u16 = 0x2000;
     for (source, reason) in [(ALLOWED, Reason::Allowed), (REFUSED, Reason::Source)] {
-        let first = V4 {
-            fragment: MORE,
-            ..V4::from(source)
-        };
-        check(&kernel, "first", &v4(&[], &first.packet(&tcp(GATED))), reason);
-        check(
-            &kernel,
-            "first, cut",
-            &v4(&[], &first.packet(&tcp(GATED)[..16])),
-            Reason::TinyFragment,
-        );
-        check(
-            &kernel,
-            "first, no port",
-            &v4(&[], &first.packet(&tcp(GATED)[..2])),
-            Reason::TinyFragment,
-        );
-        check(
-            &kernel,
-            "first, free port",
-            &v4(&[], &first.packet(&tcp(80)[..8])),
-            Reason::NotGated,
-        );
-        let second = V4 {
-            fragment: 1 | MORE,
-            ..V4::from(source)
-        };
-        check(
-            &kernel,
-            "eight bytes in",
-            &v4(&[], &second.packet(&tcp(GATED))),
-            Reason::TinyFragment,
-        );
-        for offset in [2, 3, 0x1fff] {
-            let later = V4 {
-                fragment: offset,
+        let (gated, free) = (tcp(GATED), tcp(80));
+        let rows: [(&str, u16, u8, &[u8], Reason); 10] = [
+            ("first", MORE, 6, &gated, reason),
+            ("first, cut", MORE, 6, &gated[..16], Reason::TinyFragment),
+            ("first, no port", MORE, 6, &gated[..2], Reason::TinyFragment),
+            ("first, free port", MORE, 6, &free[..8], Reason::NotGated),
+            ("eight bytes in", 1 | MORE, 6, &gated, Reason::TinyFragment),
+            ("later", 2, 6, &gated, Reason::LaterFragment),
+            ("later, more", 3 | MORE, 6, &gated, Reason::LaterFragment),
+            ("last possible", 0x1fff, 6, &gated, Reason::LaterFragment),
+            ("of UDP", 1, 17, &gated, Reason::NotTcp),
+            // Don't Fragment and the reserved bit say nothing about fragments.
+            ("DF and reserved", 0xc000, 6, &gated, reason),
+        ];
+        for (what, fragment, protocol, payload, expected) in rows {
+            let header = V4 {
+                fragment,
+                protocol,
                 ..V4::from(source)
             };
-            check(
-                &kernel,
-                "later",
-                &v4(&[], &later.packet(&tcp(GATED))),
-                Reason::LaterFragment,
-            );
+            check(&kernel, what, &v4(&[], &header.packet(payload)), expected);
         }
-        let udp = V4 {
-            fragment: 1,
-            protocol: 17,
-            ..V4::from(source)
-        };
-        check(
-            &kernel,
-            "of UDP",
-            &v4(&[], &udp.packet(&tcp(GATED))),
-            Reason::NotTcp,
-        );
-        // Don't Fragment and the reserved bit say nothing about fragments.
-        let whole = V4 {
-            fragment: 0xc000,
-            ..V4::from(source)
-        };
-        check(
-            &kernel,
-            "DF and reserved",
-            &v4(&[], &whole.packet(&tcp(GATED))),
-            reason,
-        );
     }
 }
 
