@@ -1,8 +1,9 @@
 //! A TCP socket on the ring: one receive and one send in flight at most, each owning its buffer and a
 //! share of the descriptor until the kernel is done with it.
 //!
-//! A write goes straight to the socket's buffer where that has room, which is the rule; the ring sends what
-//! does not fit. Such bytes are copied and awaited only past [`WRITE_HIGH_WATER`]. Dropping the socket never loses bytes that were accepted: a send in flight gets
+//! A write is complete for the caller once its bytes are copied; the send is queued in the same turn and
+//! awaited only past [`WRITE_HIGH_WATER`], so that the answer's send and the next receive enter the kernel
+//! together. Dropping the socket never loses bytes that were accepted: a send in flight gets
 //! [`LAST_SEND_GRACE`], then the socket is shut down, which completes whatever the kernel still holds.
 
 #![allow(
@@ -12,10 +13,7 @@
 
 use super::buffer::{self, LARGE, SMALL};
 use io_uring::{cqueue, opcode, squeue, types};
-use nix::{
-    errno::Errno,
-    sys::socket::{MsgFlags, Shutdown, sendmsg, shutdown},
-};
+use nix::sys::socket::{Shutdown, shutdown};
 use std::{
     future::Future,
     io::{self, IoSlice},
@@ -64,25 +62,6 @@ struct Outgoing {
 }
 
 impl Outgoing {
-    /// Sends without the ring where nothing waits before it; `None` where the socket's buffer is full.
-    ///
-    /// Most answers fit the buffer. The ring would copy them into a buffer of ours, and its completion would
-    /// wake this thread for nothing: with one connection at a time that is two system calls more a send.
-    fn send_now(&mut self, parts: &[IoSlice<'_>]) -> Option<io::Result<usize>> {
-        if self.send.is_some() || !self.queued.is_empty() {
-            return None;
-        }
-        let flags = MsgFlags::MSG_DONTWAIT | MsgFlags::MSG_NOSIGNAL;
-        match sendmsg::<()>(self.fd.as_raw_fd(), parts, &[], flags, None) {
-            Ok(count) => Some(Ok(count)),
-            Err(Errno::EAGAIN | Errno::EINTR) => None,
-            Err(errno) => {
-                self.failed = Some(errno as i32);
-                Some(Err(errno.into()))
-            }
-        }
-    }
-
     fn accept(&mut self, parts: &[IoSlice<'_>]) -> usize {
         let room = WRITE_HIGH_WATER.saturating_sub(self.queued.len()).max(1);
         if self.queued.capacity() == 0 {
@@ -258,9 +237,6 @@ impl Socket {
             let _ = self.outgoing.poll_step(cx)?;
         }
         self.outgoing.state()?;
-        if let Some(sent) = self.outgoing.send_now(parts) {
-            return Poll::Ready(sent);
-        }
         let accepted = self.outgoing.accept(parts);
         self.outgoing.start();
         Poll::Ready(Ok(accepted))
