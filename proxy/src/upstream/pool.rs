@@ -97,17 +97,16 @@ impl Pool {
         idle.http1.pop().map(|(connection, _)| Ready::Http1(connection))
     }
 
-    /// Keeps an HTTP/1.1 connection whose exchange is over; beyond the server's share the oldest goes.
+    /// Keeps an HTTP/1.1 connection whose exchange is over. More than the server's share may be kept until the
+    /// next [`Pool::reap`]: in a burst, closing what is needed a moment later would cost more than anything else.
     pub(super) fn keep(&self, server: &Arc<Server>, connection: Http1) {
         if server.transport.idle_max == 0 {
             return;
         }
         let mut servers = self.servers.borrow_mut();
-        let idle = entry(&mut servers, server);
-        if idle.http1.len() >= server.transport.idle_max {
-            idle.http1.remove(0);
-        }
-        idle.http1.push((connection, Instant::now()));
+        entry(&mut servers, server)
+            .http1
+            .push((connection, Instant::now()));
     }
 
     /// Shares an HTTP/2 connection with the requests to come.
@@ -116,13 +115,16 @@ impl Pool {
         entry(&mut servers, server).http2 = Some((sender.clone(), Instant::now()));
     }
 
-    /// Closes what has been idle for too long and what belongs to servers of an older configuration.
+    /// Closes what has been idle for too long, what is beyond a server's share (the oldest first), and what
+    /// belongs to servers of an older configuration.
     pub fn reap(&self) {
         let now = Instant::now();
         self.servers.borrow_mut().retain(|_, idle| {
             let limit = idle.server.transport.idle;
             let fresh = |used: &Instant| limit.is_none_or(|limit| *used + limit > now);
             idle.http1.retain(|(_, used)| fresh(used));
+            let surplus = idle.http1.len().saturating_sub(idle.server.transport.idle_max);
+            drop(idle.http1.drain(..surplus));
             idle.http2
                 .take_if(|(sender, used)| sender.is_closed() || !fresh(used));
             let wanted = Arc::strong_count(&idle.server) > 1;
