@@ -31,8 +31,8 @@ const TCP_PORTS: u32 = 4;
 const TCP_HEADER_MIN: u32 = 20;
 const IPV6_HEADER: u32 = 40;
 const EXTENSIONS_MAX: u32 = 8;
-/// Eight extension headers are shorter than this; the verifier must see the bound.
-const EXTENSIONS_MASK: u32 = 0x7fff;
+/// Tags and eight extension headers are shorter than this; the verifier must see the bound.
+const POSITION_MASK: u32 = 0x7fff;
 
 /// What happens to the packet.
 pub(crate) enum Action {
@@ -116,6 +116,12 @@ fn count(reason: Reason, outcome: Outcome) {
     }
 }
 
+/// `at`, of which the verifier knows no more than that it is within [`POSITION_MASK`].
+#[inline(always)]
+fn any_position(at: u32, word: ConfigWord) -> u32 {
+    (at + word.zero()) & POSITION_MASK
+}
+
 #[inline(always)]
 fn is_tag(ethertype: u16) -> bool {
     matches!(ethertype, 0x8100 | 0x88a8)
@@ -138,6 +144,7 @@ fn ethernet<P: Packet>(packet: &P, word: ConfigWord) -> Reason {
         ethertype = u16::from_be_bytes([tag[2], tag[3]]);
         at += TAG;
     }
+    let at = any_position(at, word);
     match ethertype {
         IPV4 => ipv4(packet, at, word),
         IPV6 => ipv6(packet, at, word),
@@ -153,7 +160,8 @@ fn bare<P: Packet>(packet: &P, protocol: u16, word: ConfigWord) -> Reason {
     if matches!(protocol, MPLS | MPLS_MULTICAST) {
         return Reason::NotIp;
     }
-    let Some([first]) = packet.load::<1>(0) else {
+    // Two bytes: the verifier learns nothing from the comparison that asking for one becomes.
+    let Some([first, _]) = packet.load::<2>(0) else {
         return Reason::Malformed;
     };
     match first >> 4 {
@@ -230,7 +238,7 @@ fn ipv6<P: Packet>(packet: &P, at: u32, word: ConfigWord) -> Reason {
         if !is_extension(next) {
             break;
         }
-        let extension = packet.load::<8>(at + IPV6_HEADER + (offset & EXTENSIONS_MASK));
+        let extension = packet.load::<8>(at + IPV6_HEADER + (offset & POSITION_MASK));
         let Some(extension) = extension.filter(|_| offset + 8 <= payload) else {
             return unless_transit(&ends, word, hidden(part));
         };
@@ -253,10 +261,11 @@ fn ipv6<P: Packet>(packet: &P, at: u32, word: ConfigWord) -> Reason {
             AUTHENTICATION => offset += (units + 2) * 4,
             _ => offset += (units + 1) * 8,
         }
+        offset = any_position(offset, word);
         next = extension[0];
     }
     if next == TCP {
-        let at = at + IPV6_HEADER + (offset & EXTENSIONS_MASK);
+        let at = at + IPV6_HEADER + (offset & POSITION_MASK);
         return tcp(packet, at, payload.saturating_sub(offset), part, &ends, word);
     }
     if can_lead_to_tcp(next) {

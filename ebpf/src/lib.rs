@@ -60,6 +60,8 @@ const MODE_SHIFT: u32 = 1;
 const MODE_MASK: u64 = 0b11;
 const STRICT_FRAGMENTS: u64 = 1 << 3;
 const GENERATION_SHIFT: u32 = 32;
+const ZERO_SHIFT: u32 = 16;
+const ZERO_MASK: u64 = 0x7fff;
 
 /// What becomes of later fragments.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -114,6 +116,13 @@ impl ConfigWord {
     #[inline(always)]
     pub const fn strict_fragments(self) -> bool {
         self.0 & STRICT_FRAGMENTS != 0
+    }
+
+    /// Bits that are 0 in every word. The verifier does not know: a position that this is added to is any
+    /// position to it, so that it walks one path where it would walk one a combination of headers.
+    #[inline(always)]
+    pub const fn zero(self) -> u32 {
+        ((self.0 >> ZERO_SHIFT) & ZERO_MASK) as u32
     }
 
     /// How often the word was written.
@@ -309,6 +318,7 @@ mod tests {
                         (slot, mode, u32::MAX)
                     );
                     assert_eq!(word.strict_fragments(), fragments == Fragments::Strict);
+                    assert_eq!(word.zero(), 0);
                 }
             }
         }

@@ -262,11 +262,7 @@ fn client_certificates_are_demanded_and_verified(case: &Case) -> Result<()> {
         refused(&none, certificate_required(version), "no certificate")?;
         refused(&get(&stranger)?, &unknown, "another CA's client")?;
         refused(&get(&own)?, &unknown, "a self-signed client")?;
-        refused(
-            &get(&expired)?,
-            &[alert::CERTIFICATE_EXPIRED],
-            "an expired client",
-        )?;
+        refused(&get(&expired)?, &[alert::CERTIFICATE_EXPIRED], "an expired one")?;
         refused(&get(&revoked)?, &[alert::CERTIFICATE_REVOKED], "a revoked client")?;
         refused(&get(&bad_name)?, &unfit, "a client of another name")?;
         refused(&get(&wrong_use)?, &unfit, "a server's certificate")?;

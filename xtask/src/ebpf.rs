@@ -156,7 +156,26 @@ fn build(toolchain: Toolchain) -> Result<PathBuf> {
         .env_remove("RUSTC_WRAPPER")
         .env("CARGO_ENCODED_RUSTFLAGS", flags()?);
     tasks::run(&mut command)?;
-    Ok(target.join(TARGET).join("release").join(PROGRAM))
+    let built = target.join(TARGET).join("release").join(PROGRAM);
+    let object = built.with_extension("o");
+    // BTF, which maps of maps need, is made by now; DWARF would be nine tenths of the committed file.
+    tasks::run(
+        Command::new(objcopy()?)
+            .arg("--strip-debug")
+            .arg(&built)
+            .arg(&object),
+    )?;
+    Ok(object)
+}
+
+/// LLVM's `objcopy`: the one of GNU knows no BPF.
+fn objcopy() -> Result<PathBuf> {
+    let versioned =
+        ["22", "23", "21"].map(|major| PathBuf::from(format!("/usr/lib/llvm-{major}/bin/llvm-objcopy")));
+    let mut candidates = versioned.into_iter().chain(tasks::find_tool("llvm-objcopy"));
+    candidates
+        .find(|tool| tool.exists())
+        .context("`llvm-objcopy` is not there; `cargo xtask setup` installs it")
 }
 
 /// The profile of the programs: `bpf-linker` does the link-time optimisation and makes BTF from the debug

@@ -367,6 +367,10 @@ fn tls_options() {
         "2:52",
         &["DNS name"],
     );
+}
+
+#[test]
+fn a_certificate_without_its_other_half() {
     refused(
         "[[tls.certificates]]\ncert_file = \"a\"\n",
         &[("1:1", &["`tls.certificates[0]`", "`key_file` is missing"])],

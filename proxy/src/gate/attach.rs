@@ -1,182 +1,207 @@
-//! One interface's program: adopted where a pinned link is alive, else attached by the ladder native XDP →
-//! TCX, with the reason for every step down. Nobody else's program is ever replaced.
+//! One interface's program: taken over where a pinned link is alive, else attached by the ladder native XDP →
+//! TCX, with the reason for every step down. Nobody else's program is ever replaced, and a filter of ours goes
+//! only after the one that comes in its place is there.
+//!
+//! No link is held open: the pin alone keeps it, so that removing the pin takes the filter away.
 
 use super::{
     error::GateError,
     interfaces::{Device, Interface},
+    link::{Life, life},
     object,
-    pins::{LinkName, Pins},
+    pins::{Hook, LinkName, Pins},
 };
 use aya::{
     Ebpf,
     programs::{
         LinkOrder, ProgramError, SchedClassifier, TcAttachType, Xdp, XdpMode,
-        links::{FdLink, LinkType, PinnedLink},
+        links::{FdLink, PinnedLink},
         tc::{SchedClassifierLink, TcAttachOptions},
         xdp::XdpLink,
     },
 };
 use sallyport_config::model::GateAttach;
-use std::{error::Error, io};
-
-/// Where a program sits.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Hook {
-    /// Native XDP.
-    Xdp,
-    /// Generic XDP.
-    XdpGeneric,
-    /// TCX.
-    Tcx,
-}
-
-impl Hook {
-    /// The word in status.
-    pub(super) fn word(self) -> &'static str {
-        match self {
-            Self::Xdp => "xdp",
-            Self::XdpGeneric => "xdp-generic",
-            Self::Tcx => "tcx",
-        }
-    }
-}
+use std::{error::Error, io, path::Path};
 
 /// A program on an interface.
 pub(super) struct Attached {
-    /// Where it sits.
-    pub(super) hook: Hook,
+    /// Its pin.
+    pub(super) name: LinkName,
     /// Why it sits there.
     pub(super) reason: String,
     /// The interface's index when it was attached.
     pub(super) index: u32,
-    /// Keeps the link of this process open; the pin keeps it attached without.
-    _link: FdLink,
-    _object: Ebpf,
 }
 
-/// Attaches to an interface, adopting a pinned link where one is alive.
+/// The rungs, best first.
+fn ladder(wanted: GateAttach) -> &'static [Hook] {
+    match wanted {
+        GateAttach::Auto => &[Hook::Xdp, Hook::Tcx],
+        GateAttach::Xdp => &[Hook::Xdp],
+        GateAttach::Tc => &[Hook::Tcx],
+        GateAttach::XdpGeneric => &[Hook::XdpGeneric],
+    }
+}
+
+/// Attaches to an interface, taking over what an earlier process left there.
 ///
 /// # Errors
 /// Why nothing sits on it now.
 pub(super) fn attach(
     pins: &Pins,
-    name: &LinkName,
+    attachment: u32,
     interface: &Interface,
     wanted: GateAttach,
 ) -> Result<Attached, String> {
-    let mut object = object::load(pins, name.attachment).map_err(|error| chain(&error))?;
-    if let Some(adopted) = adopt(pins, name, interface, wanted, &mut object).map_err(|error| chain(&error))? {
-        let (hook, reason, link) = adopted;
-        return Ok(Attached {
-            hook,
-            reason,
-            index: interface.index,
-            _link: link,
-            _object: object,
-        });
+    let mut object = object::load(pins, attachment).map_err(|error| chain(&error))?;
+    let mut earlier = earlier(pins, attachment, interface).map_err(|error| chain(&error))?;
+    let mut refused = Vec::new();
+    for hook in ladder(wanted) {
+        let name = LinkName {
+            attachment,
+            hook: *hook,
+            interface: interface.name.clone(),
+        };
+        let outcome = if earlier.contains(&name) {
+            Ok(take_over(&mut object, &pins.link(&name), &name, interface.device))
+        } else {
+            make_room(pins, &mut earlier, *hook).map_err(|error| chain(&error))?;
+            place(&mut object, pins, &name, interface).map(|()| first_reason(*hook, wanted))
+        };
+        match outcome {
+            Ok(why) => {
+                refused.push(why);
+                retire(pins, earlier.iter().filter(|old| **old != name));
+                return Ok(Attached {
+                    name,
+                    reason: refused.join("; "),
+                    index: interface.index,
+                });
+            }
+            Err(why) => refused.push(format!("{}: {why}", hook.word())),
+        }
     }
-    let (hook, reason, link) = climb(&mut object, interface, wanted)?;
-    let path = pins.link(name);
-    let pinned = link
-        .pin(&path)
-        .map_err(|error| format!("cannot pin the link at `{}`: {}", path.display(), chain(&error)))?;
+    let Some(name) = earlier.into_iter().next() else {
+        return Err(refused.join("; "));
+    };
+    refused.push("the filter of an earlier process goes on".to_owned());
     Ok(Attached {
-        hook,
-        reason,
+        name,
+        reason: refused.join("; "),
         index: interface.index,
-        _link: pinned.into(),
-        _object: object,
     })
 }
 
-type Placed = (Hook, String, FdLink);
-
-/// Puts this version's program into a link that an earlier process pinned: one atomic replacement, no
-/// moment without a filter. A link whose interface is gone is cleaned up.
-fn adopt(
-    pins: &Pins,
-    name: &LinkName,
-    interface: &Interface,
-    wanted: GateAttach,
-    object: &mut Ebpf,
-) -> Result<Option<Placed>, GateError> {
-    let Ok(pinned) = PinnedLink::from_pin(pins.link(name)) else {
-        return Ok(None);
-    };
-    let link = FdLink::from(pinned);
-    let hook = match link.info().and_then(|info| info.link_type()) {
-        Ok(LinkType::Xdp) if wanted == GateAttach::XdpGeneric => Hook::XdpGeneric,
-        Ok(LinkType::Xdp) => Hook::Xdp,
-        Ok(LinkType::Tcx) => Hook::Tcx,
-        _ => return pins.remove_link(name).map(|()| None),
-    };
-    // `TC` was asked for and XDP sits there, or the other way round: the new link comes first, then the old goes.
-    let kept = match (hook, wanted) {
-        (Hook::Tcx, GateAttach::Xdp | GateAttach::XdpGeneric) | (Hook::Xdp, GateAttach::Tc) => None,
-        (Hook::Tcx, _) => replace_tcx(object, link, interface.device),
-        (Hook::Xdp | Hook::XdpGeneric, _) => replace_xdp(object, link),
-    };
-    match kept {
-        Some(link) => {
-            tracing::info!(
-                interface = name.interface,
-                hook = hook.word(),
-                "adopted the filter that was there"
-            );
-            Ok(Some((hook, "adopted from an earlier process".to_owned(), link)))
-        }
-        None => pins.remove_link(name).map(|()| None),
+fn first_reason(hook: Hook, wanted: GateAttach) -> String {
+    match (hook, wanted) {
+        (Hook::Xdp, GateAttach::Auto) => "the driver runs XDP natively".to_owned(),
+        (Hook::Tcx, GateAttach::Auto) => "TCX filters in its place".to_owned(),
+        _ => "as `gate.attach` says".to_owned(),
     }
 }
 
-fn replace_xdp(object: &mut Ebpf, link: FdLink) -> Option<FdLink> {
-    let link = XdpLink::try_from(link).ok()?;
+/// The links of ours that filter this interface. Pins of links whose interface is gone, or that went along with
+/// one that has another name now, are removed.
+fn earlier(pins: &Pins, attachment: u32, interface: &Interface) -> Result<Vec<LinkName>, GateError> {
+    let mut alive = Vec::new();
+    for name in pins.links()? {
+        if name.attachment != attachment || name.interface != interface.name {
+            continue;
+        }
+        match life(&pins.link(&name)) {
+            Ok(Life::On(index)) if index == interface.index => alive.push(name),
+            Ok(Life::Gone) => {}
+            found => {
+                tracing::warn!(
+                    interface = name.interface,
+                    ?found,
+                    "a link that filters this interface no more is removed"
+                );
+                pins.remove_link(&name)?;
+            }
+        }
+    }
+    Ok(alive)
+}
+
+/// Native and generic XDP exclude each other, so the one of an earlier process must go first.
+fn make_room(pins: &Pins, earlier: &mut Vec<LinkName>, hook: Hook) -> Result<(), GateError> {
+    let in_the_way = match hook {
+        Hook::Xdp => Hook::XdpGeneric,
+        Hook::XdpGeneric => Hook::Xdp,
+        Hook::Tcx => return Ok(()),
+    };
+    while let Some(at) = earlier.iter().position(|old| old.hook == in_the_way) {
+        let old = earlier.swap_remove(at);
+        pins.remove_link(&old)?;
+    }
+    Ok(())
+}
+
+fn retire<'a>(pins: &Pins, olds: impl Iterator<Item = &'a LinkName>) {
+    for old in olds {
+        if let Err(error) = pins.remove_link(old) {
+            tracing::error!(
+                error = chain(&error),
+                "an earlier link of ours stays beside the new one"
+            );
+        }
+    }
+}
+
+/// Puts this version's program into a link that an earlier process pinned: one atomic replacement. Where that is
+/// refused, the earlier program goes on; it reads the same maps.
+fn take_over(object: &mut Ebpf, path: &Path, name: &LinkName, device: Device) -> String {
+    let replaced = PinnedLink::from_pin(path)
+        .map_err(|error| chain(&error))
+        .and_then(|pinned| match name.hook {
+            Hook::Xdp | Hook::XdpGeneric => replace_xdp(object, pinned.into()),
+            Hook::Tcx => replace_tcx(object, pinned.into(), device),
+        });
+    match replaced {
+        Ok(()) => "taken over from an earlier process".to_owned(),
+        Err(why) => {
+            tracing::error!(
+                interface = name.interface,
+                why,
+                "the program of an earlier process cannot be replaced"
+            );
+            format!("the program of an earlier process goes on, replacing it was refused: {why}")
+        }
+    }
+}
+
+fn replace_xdp(object: &mut Ebpf, link: FdLink) -> Result<(), String> {
+    let link = XdpLink::try_from(link).map_err(|error| chain(&error))?;
     let name = if xdp_program(object, "gate_xdp").is_ok() {
         "gate_xdp"
     } else {
         "gate_xdp_nofrags"
     };
-    let program = xdp_program(object, name).ok()?;
-    let id = program.attach_to_link(link).ok()?;
-    program
-        .take_link(id)
-        .ok()
-        .and_then(|link| FdLink::try_from(link).ok())
+    let program = xdp_program(object, name).map_err(|error| chain(&error))?;
+    let id = program.attach_to_link(link).map_err(|error| chain(&error))?;
+    program.take_link(id).map(drop).map_err(|error| chain(&error))
 }
 
-fn replace_tcx(object: &mut Ebpf, link: FdLink, device: Device) -> Option<FdLink> {
-    let link = SchedClassifierLink::try_from(link).ok()?;
-    let program = tc_program(object, device).ok()?;
-    let id = program.attach_to_link(link).ok()?;
-    program
-        .take_link(id)
-        .ok()
-        .and_then(|link| FdLink::try_from(link).ok())
+fn replace_tcx(object: &mut Ebpf, link: FdLink, device: Device) -> Result<(), String> {
+    let link = SchedClassifierLink::try_from(link).map_err(|error| chain(&error))?;
+    let program = tc_program(object, device).map_err(|error| chain(&error))?;
+    let id = program.attach_to_link(link).map_err(|error| chain(&error))?;
+    program.take_link(id).map(drop).map_err(|error| chain(&error))
 }
 
-/// The ladder.
-fn climb(object: &mut Ebpf, interface: &Interface, wanted: GateAttach) -> Result<Placed, String> {
-    match wanted {
-        GateAttach::Xdp => place_xdp(object, interface, XdpMode::Driver)
-            .map(|link| (Hook::Xdp, "`gate.attach` is `xdp`".to_owned(), link)),
-        GateAttach::XdpGeneric => place_xdp(object, interface, XdpMode::Skb).map(|link| {
-            (
-                Hook::XdpGeneric,
-                "`gate.attach` is `xdp-generic`".to_owned(),
-                link,
-            )
-        }),
-        GateAttach::Tc => {
-            place_tcx(object, interface).map(|link| (Hook::Tcx, "`gate.attach` is `tc`".to_owned(), link))
-        }
-        GateAttach::Auto => match place_xdp(object, interface, XdpMode::Driver) {
-            Ok(link) => Ok((Hook::Xdp, "the driver runs XDP natively".to_owned(), link)),
-            Err(refused) => match place_tcx(object, interface) {
-                Ok(link) => Ok((Hook::Tcx, format!("native XDP: {refused}"), link)),
-                Err(error) => Err(format!("native XDP: {refused}; TCX: {error}")),
-            },
-        },
-    }
+/// Attaches and pins.
+fn place(object: &mut Ebpf, pins: &Pins, name: &LinkName, interface: &Interface) -> Result<(), String> {
+    let link = match name.hook {
+        Hook::Xdp => place_xdp(object, interface, XdpMode::Driver),
+        Hook::XdpGeneric => place_xdp(object, interface, XdpMode::Skb),
+        Hook::Tcx => place_tcx(object, interface),
+    }?;
+    let path = pins.link(name);
+    let pinned = link.pin(&path);
+    pinned
+        .map(drop)
+        .map_err(|error| format!("cannot pin the link at `{}`: {}", path.display(), chain(&error)))
 }
 
 fn place_xdp(object: &mut Ebpf, interface: &Interface, mode: XdpMode) -> Result<FdLink, String> {

@@ -8,9 +8,10 @@ use super::{
     compile::GatePolicy,
     error::GateError,
     interfaces::{Changes, Interface, local_addresses},
+    link::{Life, life},
     maps::{Attachments, Maps},
     object, off,
-    pins::{LinkName, Pins},
+    pins::Pins,
     policy::Allowlists,
     socket,
     status::{InterfaceStatus, Status},
@@ -171,41 +172,46 @@ impl Daemon {
         if self.gate.mode == GateMode::Off {
             return;
         }
+        if !self.pins.exist() {
+            tracing::warn!("the pins are gone, as after `gate off --offline`: nothing is attached again");
+            let all = self.attachments.keys().map(|name| (name.clone(), Place::Off));
+            self.interfaces = all.collect();
+            return;
+        }
         for (interface, attachment) in self.attachments.clone() {
-            self.reconcile_one(LinkName {
-                attachment,
-                interface,
-            });
+            self.reconcile_one(interface, attachment);
         }
     }
 
-    fn reconcile_one(&mut self, name: LinkName) {
-        let now = Interface::look_up(&name.interface);
-        match (self.interfaces.get(&name.interface), &now) {
+    fn reconcile_one(&mut self, name: String, attachment: u32) {
+        let now = Interface::look_up(&name);
+        let place = match (self.interfaces.get(&name), now) {
             (Some(Place::Off), _) => return,
-            (Some(Place::Attached(there)), Some(now)) if there.index == now.index => return,
-            _ => {}
-        }
-        let place = match now {
-            None => Place::Not("the interface is not there; it is filtered as soon as it appears".to_owned()),
-            Some(interface) => match attach(&self.pins, &name, &interface, self.gate.attach) {
-                Ok(attached) => Place::Attached(attached),
-                Err(reason) => Place::Not(reason),
-            },
+            (_, None) => {
+                Place::Not("the interface is not there; it is filtered as soon as it appears".to_owned())
+            }
+            (Some(Place::Attached(there)), Some(now)) if there.index == now.index => {
+                match life(&self.pins.link(&there.name)) {
+                    Ok(Life::On(index)) if index == now.index => return,
+                    Ok(Life::Gone) => Place::Off,
+                    _ => self.attach(attachment, &now),
+                }
+            }
+            (_, Some(now)) => self.attach(attachment, &now),
         };
         let said = |place: &Place| match place {
-            Place::Attached(attached) => format!("{}: {}", attached.hook.word(), attached.reason),
+            Place::Attached(attached) => format!("{}: {}", attached.name.hook.word(), attached.reason),
             Place::Not(reason) => format!("none: {reason}"),
             Place::Off => "off".to_owned(),
         };
-        let before = self.interfaces.get(&name.interface).map(said);
+        let before = self.interfaces.get(&name).map(said);
         if before.as_ref() != Some(&said(&place)) {
-            let interface = name.interface.as_str();
+            let interface = name.as_str();
             match &place {
                 Place::Attached(attached) => {
                     tracing::info!(
                         interface,
-                        hook = attached.hook.word(),
+                        hook = attached.name.hook.word(),
                         why = attached.reason,
                         "filtered"
                     );
@@ -213,10 +219,17 @@ impl Daemon {
                 Place::Not(why) => {
                     tracing::error!(interface, why, "not filtered; only the check at accept stands")
                 }
-                Place::Off => {}
+                Place::Off => tracing::warn!(interface, "the pin is gone, as after `gate off --offline`"),
             }
         }
-        self.interfaces.insert(name.interface, place);
+        self.interfaces.insert(name, place);
+    }
+
+    fn attach(&self, attachment: u32, interface: &Interface) -> Place {
+        match attach(&self.pins, attachment, interface, self.gate.attach) {
+            Ok(attached) => Place::Attached(attached),
+            Err(reason) => Place::Not(reason),
+        }
     }
 
     /// Takes the filter off one interface, or off all.
@@ -253,7 +266,7 @@ impl Daemon {
                     .collect::<BTreeMap<_, _>>()
             };
             let (actual, reason) = match self.interfaces.get(name) {
-                Some(Place::Attached(attached)) => (attached.hook.word(), attached.reason.clone()),
+                Some(Place::Attached(attached)) => (attached.name.hook.word(), attached.reason.clone()),
                 Some(Place::Not(reason)) => ("none", reason.clone()),
                 Some(Place::Off) => (
                     "none",
@@ -277,6 +290,13 @@ impl Daemon {
                 observed: of(&observed, |reason| reason.drops()),
             });
         }
+        let mut counters = BTreeMap::new();
+        let all = interfaces.iter().flat_map(|interface: &InterfaceStatus| {
+            [&interface.passed, &interface.dropped, &interface.observed]
+        });
+        for (reason, count) in all.flatten() {
+            *counters.entry(reason.clone()).or_default() += count;
+        }
         Ok(Status {
             version: 1,
             pid: std::process::id(),
@@ -284,6 +304,7 @@ impl Daemon {
             generation: self.generation,
             prefixes: self.policy.v4.len() + self.policy.v6.len(),
             interfaces,
+            counters,
         })
     }
 }
@@ -310,7 +331,7 @@ fn wanted(attach: GateAttach) -> &'static str {
 fn number(pins: &Pins, policy: &GatePolicy) -> Result<Attachments, GateError> {
     let mut attachments = Attachments::new();
     for link in pins.links()? {
-        if !policy.interfaces.contains_key(&link.interface) || attachments.contains_key(&link.interface) {
+        if !policy.interfaces.contains_key(&link.interface) {
             pins.remove_link(&link)?;
             tracing::warn!(
                 interface = link.interface,
@@ -318,7 +339,16 @@ fn number(pins: &Pins, policy: &GatePolicy) -> Result<Attachments, GateError> {
             );
             continue;
         }
-        attachments.insert(link.interface, link.attachment);
+        let known = attachments.get(&link.interface).copied();
+        let taken = attachments.values().any(|number| *number == link.attachment);
+        match known {
+            // Two hooks of one interface: an earlier process ended between the new link and the old one's end.
+            Some(number) if number == link.attachment => {}
+            None if !taken => {
+                attachments.insert(link.interface, link.attachment);
+            }
+            _ => pins.remove_link(&link)?,
+        }
     }
     for interface in policy.interfaces.keys() {
         if attachments.contains_key(interface) {

@@ -86,6 +86,7 @@ impl GateError {
     pub fn exit_code(&self) -> u8 {
         match self {
             Self::Capability(_) | Self::NotRoot => NOT_PERMITTED,
+            Self::Load(source) if not_permitted(source) => NOT_PERMITTED,
             Self::NoBpffs { .. } | Self::NoDaemon { .. } | Self::Load(_) => UNAVAILABLE,
             Self::Policy(_) => CONFIG,
             Self::Pins { source, .. } | Self::Socket { source, .. }
@@ -104,4 +105,17 @@ impl GateError {
             source: Box::new(source),
         }
     }
+}
+
+/// Whether the kernel refused for want of a right, somewhere below.
+fn not_permitted(error: &aya::EbpfError) -> bool {
+    let mut cause: Option<&dyn std::error::Error> = Some(error);
+    while let Some(error) = cause {
+        let io = error.downcast_ref::<io::Error>();
+        if io.is_some_and(|error| error.kind() == io::ErrorKind::PermissionDenied) {
+            return true;
+        }
+        cause = error.source();
+    }
+    false
 }

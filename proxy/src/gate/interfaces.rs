@@ -93,7 +93,8 @@ impl Interface {
         let hardware = of_this
             .filter_map(|entry| Some(entry.address?.as_link_addr()?.hatype()))
             .next();
-        let ethernet = hardware.is_none_or(|kind| ETHERNET_TYPES.contains(&kind));
+        // A device without a hardware address (TUN, WireGuard) has no such entry at all.
+        let ethernet = hardware.is_some_and(|kind| ETHERNET_TYPES.contains(&kind));
         let device = if ethernet { Device::Ethernet } else { Device::Bare };
         Some(Self {
             name: name.to_owned(),

@@ -10,6 +10,7 @@ mod compile;
 mod daemon;
 mod error;
 mod interfaces;
+mod link;
 mod maps;
 mod object;
 mod off;

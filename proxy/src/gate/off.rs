@@ -34,16 +34,16 @@ pub fn off(config: &Config, interface: Option<&str>, reach: Reach) -> Result<(),
     }
 }
 
-/// Removes pins: a link without one goes with the last process that holds it open.
+/// Removes pins, which detaches their links: no process of ours holds one open. The maps stay where only one
+/// interface was named, because the running gate may have others to attach.
 pub(super) fn take_away(pins: &Pins, interface: Option<&str>) -> Result<(), GateError> {
     for link in pins.links()? {
         if interface.is_none_or(|name| name == link.interface) {
             pins.remove_link(&link)?;
         }
     }
-    if pins.links()?.is_empty() {
-        pins.remove_all()
-    } else {
-        Ok(())
+    match interface {
+        None => pins.remove_all(),
+        Some(_) => Ok(()),
     }
 }

@@ -18,11 +18,42 @@ pub(super) struct Pins {
     directory: PathBuf,
 }
 
-/// A pinned link: which attachment it is and of which interface.
+/// Where a program sits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Hook {
+    /// Native XDP.
+    Xdp,
+    /// Generic XDP.
+    XdpGeneric,
+    /// TCX.
+    Tcx,
+}
+
+impl Hook {
+    /// The word in status and in the names of pins.
+    pub(super) fn word(self) -> &'static str {
+        match self {
+            Self::Xdp => "xdp",
+            Self::XdpGeneric => "xdp-generic",
+            Self::Tcx => "tcx",
+        }
+    }
+
+    fn of(word: &str) -> Option<Self> {
+        [Self::Xdp, Self::XdpGeneric, Self::Tcx]
+            .into_iter()
+            .find(|hook| hook.word() == word)
+    }
+}
+
+/// A pinned link: which attachment it is, where it sits and of which interface. The kernel does not tell a
+/// native XDP link from a generic one, so the name does.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct LinkName {
     /// The number that is a constant of its program.
     pub(super) attachment: u32,
+    /// Where its program sits.
+    pub(super) hook: Hook,
     /// The interface.
     pub(super) interface: String,
 }
@@ -31,11 +62,12 @@ impl LinkName {
     /// A file name: bpffs allows no dot, and interfaces have some.
     fn encode(&self) -> String {
         let name: String = self.interface.bytes().map(|byte| format!("{byte:02x}")).collect();
-        format!("link_{}_{name}", self.attachment)
+        format!("link_{}_{}_{name}", self.attachment, self.hook.word())
     }
 
     fn decode(file: &str) -> Option<Self> {
-        let (attachment, name) = file.strip_prefix("link_")?.split_once('_')?;
+        let (attachment, rest) = file.strip_prefix("link_")?.split_once('_')?;
+        let (hook, name) = rest.split_once('_')?;
         let pairs = name.as_bytes().chunks(2).map(|pair| {
             std::str::from_utf8(pair)
                 .ok()
@@ -45,6 +77,7 @@ impl LinkName {
         let interface = String::from_utf8(pairs.collect::<Option<_>>()?).ok()?;
         Some(Self {
             attachment: attachment.parse().ok()?,
+            hook: Hook::of(hook)?,
             interface,
         })
     }
@@ -85,6 +118,11 @@ impl Pins {
         made.map_err(|source| self.failed(&self.directory, source))
     }
 
+    /// Whether the directory is there: `gate off --offline` may have taken it away under a running gate.
+    pub(super) fn exist(&self) -> bool {
+        self.directory.is_dir()
+    }
+
     /// The pin of a map.
     pub(super) fn map(&self, name: &str) -> PathBuf {
         self.directory.join(name)
@@ -108,7 +146,7 @@ impl Pins {
         Ok(names.filter_map(|name| LinkName::decode(&name)).collect())
     }
 
-    /// Removes the pin of a link, which detaches it once nobody holds it open.
+    /// Removes the pin of a link, which detaches it: nobody holds one open.
     ///
     /// # Errors
     /// Where that is refused.
@@ -150,14 +188,24 @@ mod tests {
     #[test]
     fn a_links_name_survives_its_file_name() {
         for interface in ["eth0", "eth0.100", "wg-a_b", "x"] {
-            let name = LinkName {
-                attachment: 7,
-                interface: interface.to_owned(),
-            };
-            assert!(!name.encode().contains('.'));
-            assert_eq!(LinkName::decode(&name.encode()), Some(name));
+            for hook in [Hook::Xdp, Hook::XdpGeneric, Hook::Tcx] {
+                let name = LinkName {
+                    attachment: 7,
+                    hook,
+                    interface: interface.to_owned(),
+                };
+                assert!(!name.encode().contains('.'));
+                assert_eq!(LinkName::decode(&name.encode()), Some(name));
+            }
         }
-        for file in ["CFG", "link_", "link_x_65", "link_1_6", "link_1_zz"] {
+        for file in [
+            "CFG",
+            "link_",
+            "link_x_xdp_65",
+            "link_1_xdp_6",
+            "link_1_xdp_zz",
+            "link_1_tc_65",
+        ] {
             assert_eq!(LinkName::decode(file), None, "{file}");
         }
     }

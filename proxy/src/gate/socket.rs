@@ -10,22 +10,25 @@ use nix::{
 };
 use std::{
     fs,
-    io::{self, BufRead, BufReader, Read, Write},
+    io::{self, Read, Write},
     os::unix::{
         fs::{DirBuilderExt, PermissionsExt},
         net::{UnixListener, UnixStream},
     },
     path::Path,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 /// The request for a status document.
 pub const STATUS_REQUEST: &str = "status\n";
 /// The largest answer that a client reads.
 pub const ANSWER_BYTES_MAX: u64 = 16 << 20;
-const REQUEST_BYTES_MAX: u64 = 4096;
-/// How long one peer may hold the gate up.
-const PEER_LIMIT: Duration = Duration::from_millis(500);
+const REQUEST_BYTES_MAX: usize = 4096;
+/// How long one peer may hold the gate up, from its first byte to our last.
+const PEER_LIMIT: Duration = Duration::from_millis(150);
+/// Peers that are answered before interfaces are looked at again: together they delay that by less than the
+/// 200 ms within which an interface that appears is to be filtered.
+const PEERS_A_TURN: usize = 1;
 /// The group of the proxy's user.
 const GROUP: &str = "sallyport";
 
@@ -78,9 +81,12 @@ fn make_directory(directory: &Path, group: Option<Gid>) -> io::Result<()> {
     Ok(())
 }
 
-/// Answers the peers that wait.
+/// Answers peers that wait; those beyond [`PEERS_A_TURN`] wait for the next turn.
 pub(super) fn serve(listener: &UnixListener, daemon: &mut Daemon) {
-    while let Ok((stream, _)) = listener.accept() {
+    for _ in 0..PEERS_A_TURN {
+        let Ok((stream, _)) = listener.accept() else {
+            return;
+        };
         if let Err(error) = answer(stream, daemon) {
             tracing::debug!(%error, "a peer of the gate's socket went away");
         }
@@ -89,11 +95,13 @@ pub(super) fn serve(listener: &UnixListener, daemon: &mut Daemon) {
 
 fn answer(stream: UnixStream, daemon: &mut Daemon) -> io::Result<()> {
     stream.set_nonblocking(false)?;
-    stream.set_read_timeout(Some(PEER_LIMIT))?;
     stream.set_write_timeout(Some(PEER_LIMIT))?;
     let peer = getsockopt(&stream, PeerCredentials)?;
-    let mut request = String::new();
-    BufReader::new((&stream).take(REQUEST_BYTES_MAX)).read_line(&mut request)?;
+    let request = read_line(&stream, Instant::now() + PEER_LIMIT)?;
+    if request.is_empty() {
+        // A peer that only looks whether somebody listens.
+        return Ok(());
+    }
     let answer = match (request.trim_end(), peer.uid()) {
         ("status", _) => daemon
             .status()
@@ -116,4 +124,23 @@ fn answer(stream: UnixStream, daemon: &mut Daemon) -> io::Result<()> {
     let mut line = document.to_string();
     line.push('\n');
     (&stream).write_all(line.as_bytes())
+}
+
+/// Reads up to the end of a line, whatever the pace of its bytes, before `until`.
+fn read_line(mut stream: &UnixStream, until: Instant) -> io::Result<String> {
+    let mut line = Vec::new();
+    let mut buffer = [0u8; 512];
+    while !line.contains(&b'\n') {
+        let left = until.saturating_duration_since(Instant::now());
+        if left.is_zero() || line.len() > REQUEST_BYTES_MAX {
+            return Err(io::ErrorKind::TimedOut.into());
+        }
+        stream.set_read_timeout(Some(left))?;
+        let count = stream.read(&mut buffer)?;
+        if count == 0 {
+            break;
+        }
+        line.extend_from_slice(buffer.get(..count).unwrap_or_default());
+    }
+    Ok(String::from_utf8_lossy(&line).into_owned())
 }

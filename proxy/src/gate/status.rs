@@ -18,6 +18,9 @@ pub struct Status {
     pub prefixes: usize,
     /// By name.
     pub interfaces: Vec<InterfaceStatus>,
+    /// Packets of all interfaces, by reason, whatever became of them.
+    #[serde(default)]
+    pub counters: BTreeMap<String, u64>,
 }
 
 /// One interface.

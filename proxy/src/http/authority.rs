@@ -196,11 +196,8 @@ mod tests {
             ),
             (Version::HTTP_11, "http://a.example/", &[], ok("a.example", None)),
         ] {
-            assert_eq!(
-                host_of(version, target, hosts),
-                expected,
-                "{version:?} {target} {hosts:?}"
-            );
+            let got = host_of(version, target, hosts);
+            assert_eq!(got, expected, "{version:?} {target} {hosts:?}");
         }
     }
 

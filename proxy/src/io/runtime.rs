@@ -1,7 +1,14 @@
 //! A worker's executor, timers and deadlines, whichever driver runs.
 
 use super::probe::{DriverKind, ring_builder};
-use std::{cell::Cell, future::Future, io, pin::Pin, time::Duration};
+use std::{
+    cell::Cell,
+    future::Future,
+    io,
+    pin::Pin,
+    task::{Context, Poll},
+    time::Duration,
+};
 use tokio::time::{Instant, Sleep};
 
 /// Submission queue entries of a worker's ring; more are flushed early, never lost.
@@ -60,14 +67,37 @@ pub fn sleep_until(deadline: Instant) -> Sleep {
 #[error("deadline passed")]
 pub struct Elapsed;
 
-/// Awaits `future` for at most `limit`; `None` is no deadline. When it passes, `future` is dropped.
-///
-/// # Errors
-/// [`Elapsed`] where the deadline came first.
-pub async fn timeout<F: Future>(limit: Option<Duration>, future: F) -> Result<F::Output, Elapsed> {
-    match limit {
-        None => Ok(future.await),
-        Some(limit) => tokio::time::timeout(limit, future).await.map_err(|_| Elapsed),
+/// Awaits `future` for at most `limit`; `None` is no deadline, and costs no timer. When it passes, `future`
+/// is dropped with this.
+pub fn timeout<F: Future>(limit: Option<Duration>, future: F) -> Timeout<F> {
+    Timeout {
+        future,
+        sleep: limit.map(|limit| Box::pin(sleep(limit))),
+    }
+}
+
+pin_project_lite::pin_project! {
+    /// A future with a deadline; see [`timeout`]. It is a type of its own because an `async fn` would hold
+    /// `future` twice, and requests carry theirs around.
+    pub struct Timeout<F> {
+        #[pin]
+        future: F,
+        sleep: Option<Pin<Box<Sleep>>>,
+    }
+}
+
+impl<F: Future> Future for Timeout<F> {
+    type Output = Result<F::Output, Elapsed>;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let this = self.project();
+        if let Poll::Ready(output) = this.future.poll(cx) {
+            return Poll::Ready(Ok(output));
+        }
+        match this.sleep {
+            Some(sleep) => sleep.as_mut().poll(cx).map(|()| Err(Elapsed)),
+            None => Poll::Pending,
+        }
     }
 }
 
@@ -100,7 +130,7 @@ struct HyperSleep(Pin<Box<Sleep>>);
 impl Future for HyperSleep {
     type Output = ();
 
-    fn poll(mut self: Pin<&mut Self>, cx: &mut std::task::Context<'_>) -> std::task::Poll<()> {
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
         self.0.as_mut().poll(cx)
     }
 }

@@ -52,7 +52,7 @@ pub(super) struct UnderWay {
 impl UnderWay {
     /// Marks the start; the end is when this is dropped.
     pub(super) fn new(connection: &Rc<Connection>) -> (Self, Instant) {
-        let started = connection.clock.request_started(Instant::now());
+        let started = connection.clock.request_started();
         (
             Self {
                 connection: Rc::clone(connection),

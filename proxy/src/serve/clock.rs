@@ -46,9 +46,9 @@ impl Clock {
     }
 
     /// A header is complete. Returns when its first byte came.
-    pub(super) fn request_started(&self, now: Instant) -> Instant {
+    pub(super) fn request_started(&self) -> Instant {
         self.under_way.set(self.under_way.get().saturating_add(1));
-        self.header_since.take().unwrap_or(now)
+        self.header_since.take().unwrap_or_else(Instant::now)
     }
 
     /// A request's answer is done or given up.
@@ -94,7 +94,7 @@ mod tests {
             clock.deadline(&limits),
             Some((opened + Duration::from_secs(10), Passed::Header))
         );
-        assert_eq!(clock.request_started(opened), opened);
+        assert_eq!(clock.request_started(), opened);
         clock.bytes_came();
         assert_eq!(clock.deadline(&limits), None);
         clock.request_ended();

@@ -5,11 +5,10 @@ use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 use std::{
-    future::Future,
     pin::Pin,
     rc::Rc,
     sync::Arc,
-    task::{Context, Poll},
+    task::{Context, Poll, Waker},
 };
 
 /// The body of a server's answer.
@@ -29,25 +28,22 @@ pub struct Http1Body {
 }
 
 impl Http1Body {
-    pub(super) fn new(
-        incoming: Incoming,
-        connection: Option<Http1>,
-        pool: Rc<Pool>,
-        server: Arc<Server>,
-    ) -> Self {
+    pub(super) fn new(incoming: Incoming, connection: Http1, pool: Rc<Pool>, server: Arc<Server>) -> Self {
         Self {
             incoming,
-            connection,
+            connection: Some(connection),
             pool,
             server,
         }
     }
 
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
-        let mut frame = Pin::new(&mut self.incoming).poll_frame(cx);
-        if frame.is_pending() {
-            self.drive(cx);
-            frame = Pin::new(&mut self.incoming).poll_frame(cx);
+        let mut frame = self.poll_incoming(cx);
+        if frame.is_pending()
+            && let Some(connection) = &mut self.connection
+        {
+            connection.drive(cx);
+            frame = self.poll_incoming(cx);
         }
         match &frame {
             Poll::Ready(Some(Ok(_))) if !self.incoming.is_end_stream() => {}
@@ -58,20 +54,24 @@ impl Http1Body {
         frame
     }
 
-    fn drive(&mut self, cx: &mut Context<'_>) {
-        if self
-            .connection
-            .as_mut()
-            .is_some_and(|alive| alive.connection.as_mut().poll(cx).is_ready())
-        {
-            self.connection = None;
+    /// Takes a frame that is there. Only driving the connection brings more, and the caller drives it next.
+    fn poll_incoming(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
+        let incoming = Pin::new(&mut self.incoming);
+        match &self.connection {
+            Some(connection) => {
+                connection.muted(|| incoming.poll_frame(&mut Context::from_waker(Waker::noop())))
+            }
+            None => incoming.poll_frame(cx),
         }
     }
 
     /// Keeps the connection where both directions are done with this exchange; else it closes.
-    fn give_back(&mut self, cx: &mut Context<'_>) {
-        self.drive(cx);
-        if let Some(connection) = self.connection.take_if(|connection| connection.sender.is_ready()) {
+    fn give_back(&mut self, cx: &Context<'_>) {
+        let Some(mut connection) = self.connection.take() else {
+            return;
+        };
+        connection.drive(cx);
+        if connection.is_reusable() {
             self.pool.keep(&self.server, connection);
         }
     }
@@ -81,7 +81,7 @@ impl Drop for Http1Body {
     /// An answer without a body is over before anybody asks for a frame of it.
     fn drop(&mut self) {
         if self.connection.is_some() && self.incoming.is_end_stream() {
-            self.give_back(&mut Context::from_waker(std::task::Waker::noop()));
+            self.give_back(&Context::from_waker(Waker::noop()));
         }
     }
 }

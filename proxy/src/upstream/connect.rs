@@ -23,10 +23,13 @@ const H2_SEND_BUFFER: usize = 64 * 1024;
 /// Receive window of an HTTP/2 stream and, four times, of a connection: enough for 1 Gbit/s at 8 ms.
 const H2_WINDOW: u32 = 1 << 20;
 
+/// Until when addresses are believed, and what they are.
+type Resolved = (Instant, Arc<[SocketAddr]>);
+
 /// Makes connections; a worker's own.
 #[derive(Default)]
 pub struct Connector {
-    addresses: RefCell<HashMap<(String, u16), (Instant, Arc<[SocketAddr]>)>>,
+    addresses: RefCell<HashMap<(String, u16), Resolved>>,
     /// By transport; the worker's own session caches are in them.
     tls: RefCell<Vec<(Arc<super::TransportOptions>, Arc<ClientConfig>)>>,
 }
@@ -119,10 +122,7 @@ async fn http1(transport: Transport) -> Result<Ready, UpstreamFault> {
         .handshake::<_, RequestBody>(TokioIo::new(transport))
         .await;
     let (sender, connection) = made.map_err(UpstreamFault::Exchange)?;
-    Ok(Ready::Http1(super::pool::Http1 {
-        sender,
-        connection: Box::pin(connection),
-    }))
+    Ok(Ready::Http1(super::pool::Http1::new(sender, connection)))
 }
 
 async fn http2(transport: Transport) -> Result<Ready, UpstreamFault> {

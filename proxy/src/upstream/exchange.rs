@@ -27,7 +27,7 @@ use std::{
     pin::pin,
     rc::Rc,
     sync::Arc,
-    task::Poll,
+    task::{Context, Poll, Waker},
 };
 
 /// An exchange that failed.
@@ -62,9 +62,9 @@ impl Pool {
         counters: &Counters,
     ) -> Result<Response<UpstreamBody>, UpstreamFault> {
         while let Some(kept) = self.take(server) {
-            let spare = copy(&request);
+            let mut spare = copy(&request);
             let stays = matches!(kept, Ready::Http2(_));
-            let failed = match self.exchange(server, kept, request).await {
+            let failed = match self.exchange(server, kept, &mut request).await {
                 Ok(response) => {
                     counters.add(Count::UpstreamReused);
                     return Ok(response);
@@ -72,28 +72,31 @@ impl Pool {
                 Err(failed) => failed,
             };
             let repeated = failed.unsent.is_none();
-            request = failed.again(spare)?;
+            request = failed.again(spare.take())?;
             // A server that refuses every request would otherwise get it without end: what it may have seen
             // goes out once more, and a connection that stays in the pool is not tried twice.
             if repeated || stays {
                 break;
             }
         }
-        let fresh = self.connector.connect(server).await?;
+        // Boxed: connecting is rare, and every request would carry the room for it.
+        let fresh = Box::pin(self.connector.connect(server)).await?;
         counters.add(Count::UpstreamOpened);
         if let Ready::Http2(sender) = &fresh {
             self.share(server, sender);
         }
-        self.exchange(server, fresh, request)
+        self.exchange(server, fresh, &mut request)
             .await
             .map_err(|failed| failed.fault)
     }
 
+    /// Takes the request out of its place only to hand it over: what an `async fn` is given by value, it
+    /// carries around in every state.
     async fn exchange(
         self: &Rc<Self>,
         server: &Arc<Server>,
         ready: Ready,
-        mut request: Request<RequestBody>,
+        request: &mut Request<RequestBody>,
     ) -> Result<Response<UpstreamBody>, Failed> {
         let limit = server.transport.response_header;
         let silent = |_| Failed {
@@ -102,7 +105,7 @@ impl Pool {
         };
         match ready {
             Ready::Http1(connection) => {
-                for_http1(&mut request);
+                for_http1(request);
                 let (response, connection) = io::timeout(limit, over_http1(connection, request))
                     .await
                     .map_err(silent)??;
@@ -111,7 +114,7 @@ impl Pool {
                 Ok(Response::from_parts(parts, UpstreamBody::Http1(body)))
             }
             Ready::Http2(sender) => {
-                for_http2(&mut request, server);
+                for_http2(request, server);
                 let response = io::timeout(limit, over_http2(sender, request))
                     .await
                     .map_err(silent)??;
@@ -156,42 +159,22 @@ fn for_http2(request: &mut Request<RequestBody>, server: &Server) {
 
 /// Drives the connection and waits for the answer in one task.
 async fn over_http1(
-    kept: Http1,
-    request: Request<RequestBody>,
-) -> Result<(Response<Incoming>, Option<Http1>), Failed> {
-    let Http1 {
-        mut sender,
-        connection,
-    } = kept;
-    let mut connection = Some(connection);
+    mut kept: Http1,
+    request: &mut Request<RequestBody>,
+) -> Result<(Response<Incoming>, Http1), Failed> {
     // A connection that the server has closed says so here, before the request is spent on it.
-    poll_fn(|cx| {
-        if connection
-            .as_mut()
-            .is_some_and(|alive| alive.as_mut().poll(cx).is_ready())
-        {
-            connection = None;
-        }
-        Poll::Ready(())
-    })
-    .await;
-    let mut answer = pin!(sender.try_send_request(request));
+    poll_fn(|cx| Poll::Ready(kept.drive(cx))).await;
+    let mut answer = pin!(kept.send(take(request)));
+    // Only the connection settles the answer, and it is driven first: a waker of the answer's own would wake
+    // this task for what it already knows.
+    let mut settled_here = Context::from_waker(Waker::noop());
     let outcome = poll_fn(|cx| {
-        if connection
-            .as_mut()
-            .is_some_and(|alive| alive.as_mut().poll(cx).is_ready())
-        {
-            // Dropping it settles the answer.
-            connection = None;
-        }
-        answer.as_mut().poll(cx)
+        kept.drive(cx);
+        answer.as_mut().poll(&mut settled_here)
     })
     .await;
     match outcome {
-        Ok(response) => Ok((
-            response,
-            connection.map(|connection| Http1 { sender, connection }),
-        )),
+        Ok(response) => Ok((response, kept)),
         Err(mut error) => {
             let unsent = error.take_message();
             Err(Failed {
@@ -204,15 +187,20 @@ async fn over_http1(
 
 async fn over_http2(
     mut sender: Sender2,
-    request: Request<RequestBody>,
+    request: &mut Request<RequestBody>,
 ) -> Result<Response<Incoming>, Failed> {
-    sender.try_send_request(request).await.map_err(|mut error| {
+    sender.try_send_request(take(request)).await.map_err(|mut error| {
         let unsent = error.take_message();
         Failed {
             fault: fault(error.into_error()),
             unsent,
         }
     })
+}
+
+/// The request; an empty one stays in its place.
+fn take(request: &mut Request<RequestBody>) -> Request<RequestBody> {
+    std::mem::replace(request, Request::new(RequestBody::Empty))
 }
 
 /// Tells the client's faults from the server's.

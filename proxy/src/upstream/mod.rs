@@ -8,6 +8,7 @@ mod body;
 mod connect;
 mod exchange;
 mod pool;
+mod quiet;
 
 pub use body::UpstreamBody;
 pub use connect::Connector;

@@ -1,22 +1,65 @@
 //! Kept connections: by server, last used first, bounded in number and age.
 
-use super::{Server, connect::Connector};
+use super::{Server, connect::Connector, quiet::Quiet};
 use crate::{
     http::body::RequestBody,
     io::{Instant, Transport},
 };
-use hyper::client::conn::{http1, http2};
+use hyper::{
+    Request, Response,
+    body::Incoming,
+    client::conn::{TrySendError, http1, http2},
+};
 use hyper_util::rt::TokioIo;
-use std::{cell::RefCell, collections::HashMap, pin::Pin, sync::Arc};
+use std::{cell::RefCell, collections::HashMap, future::Future, pin::Pin, sync::Arc, task::Context};
 
 pub(super) type Sender1 = http1::SendRequest<RequestBody>;
 pub(super) type Connection1 = http1::Connection<TokioIo<Transport>, RequestBody>;
 pub(super) type Sender2 = http2::SendRequest<RequestBody>;
 
-/// An HTTP/1.1 connection with nothing under way.
+/// An HTTP/1.1 connection.
 pub(super) struct Http1 {
-    pub(super) sender: Sender1,
-    pub(super) connection: Pin<Box<Connection1>>,
+    sender: Sender1,
+    connection: Option<Pin<Box<Connection1>>>,
+    quiet: Quiet,
+}
+
+impl Http1 {
+    pub(super) fn new(sender: Sender1, connection: Connection1) -> Self {
+        Self {
+            sender,
+            connection: Some(Box::pin(connection)),
+            quiet: Quiet::new(),
+        }
+    }
+
+    /// Drives the connection; one that has ended is let go, which settles whatever waits for it.
+    pub(super) fn drive(&mut self, cx: &Context<'_>) {
+        let Some(connection) = &mut self.connection else {
+            return;
+        };
+        if self.quiet.poll(cx, |cx| connection.as_mut().poll(cx)).is_ready() {
+            self.connection = None;
+        }
+    }
+
+    /// Hands the connection a request; the answer settles while it is driven.
+    pub(super) fn send(
+        &mut self,
+        request: Request<RequestBody>,
+    ) -> impl Future<Output = Result<Response<Incoming>, TrySendError<Request<RequestBody>>>> + use<> {
+        self.quiet.muted(|| self.sender.try_send_request(request))
+    }
+
+    /// Does something whose wake-ups are for the caller, who drives the connection next.
+    pub(super) fn muted<T>(&self, act: impl FnOnce() -> T) -> T {
+        self.quiet.muted(act)
+    }
+
+    /// Whether another request can be sent.
+    pub(super) fn is_reusable(&self) -> bool {
+        self.connection.is_some() && self.sender.is_ready()
+    }
 }
 
 /// A connection that a request can be sent on.
@@ -54,17 +97,16 @@ impl Pool {
         idle.http1.pop().map(|(connection, _)| Ready::Http1(connection))
     }
 
-    /// Keeps an HTTP/1.1 connection whose exchange is over; beyond the server's share the oldest goes.
+    /// Keeps an HTTP/1.1 connection whose exchange is over. More than the server's share may be kept until the
+    /// next [`Pool::reap`]: in a burst, closing what is needed a moment later would cost more than anything else.
     pub(super) fn keep(&self, server: &Arc<Server>, connection: Http1) {
         if server.transport.idle_max == 0 {
             return;
         }
         let mut servers = self.servers.borrow_mut();
-        let idle = entry(&mut servers, server);
-        if idle.http1.len() >= server.transport.idle_max {
-            idle.http1.remove(0);
-        }
-        idle.http1.push((connection, Instant::now()));
+        entry(&mut servers, server)
+            .http1
+            .push((connection, Instant::now()));
     }
 
     /// Shares an HTTP/2 connection with the requests to come.
@@ -73,13 +115,16 @@ impl Pool {
         entry(&mut servers, server).http2 = Some((sender.clone(), Instant::now()));
     }
 
-    /// Closes what has been idle for too long and what belongs to servers of an older configuration.
+    /// Closes what has been idle for too long, what is beyond a server's share (the oldest first), and what
+    /// belongs to servers of an older configuration.
     pub fn reap(&self) {
         let now = Instant::now();
         self.servers.borrow_mut().retain(|_, idle| {
             let limit = idle.server.transport.idle;
             let fresh = |used: &Instant| limit.is_none_or(|limit| *used + limit > now);
             idle.http1.retain(|(_, used)| fresh(used));
+            let surplus = idle.http1.len().saturating_sub(idle.server.transport.idle_max);
+            drop(idle.http1.drain(..surplus));
             idle.http2
                 .take_if(|(sender, used)| sender.is_closed() || !fresh(used));
             let wanted = Arc::strong_count(&idle.server) > 1;
