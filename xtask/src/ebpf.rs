@@ -152,6 +152,7 @@ fn build(toolchain: Toolchain) -> Result<PathBuf> {
         command.env(format!("CARGO_PROFILE_RELEASE_{key}"), value);
     }
     command
+        .env_remove("CARGO_INCREMENTAL")
         .env_remove("RUSTFLAGS")
         .env_remove("RUSTC_WRAPPER")
         .env("CARGO_ENCODED_RUSTFLAGS", flags()?);
@@ -180,7 +181,10 @@ fn objcopy() -> Result<PathBuf> {
 
 /// The profile of the programs: `bpf-linker` does the link-time optimisation and makes BTF from the debug
 /// information, without which no map of maps can be loaded.
-const PROFILE: [(&str, &str); 5] = [
+///
+/// Whether the build is incremental changes what is inlined, so it is said here and never by the caller's environment.
+const PROFILE: [(&str, &str); 6] = [
+    ("INCREMENTAL", "true"),
     ("LTO", "false"),
     ("CODEGEN_UNITS", "1"),
     ("OPT_LEVEL", "3"),
