@@ -33,7 +33,7 @@ commands:
   check [--format text|json]         validate the configuration and every file that it names
   status [--format text|json]        what the running proxy does
   reload                             validate, then apply the configuration to the running proxy
-  gate run                           the gate's process
+  gate run [--debug-object FILE]     the gate's process; with the programs of FILE, which log what passes
   gate status [--format text|json]   what the gate does
   gate off [--interface IF] [--offline]
                                      take the kernel filter away
@@ -73,6 +73,7 @@ struct Invocation {
     config: PathBuf,
     format: Format,
     interface: Option<String>,
+    debug_object: Option<PathBuf>,
     reach: gate::Reach,
 }
 
@@ -103,6 +104,7 @@ fn parse(arguments: impl Iterator<Item = OsString>) -> Result<Invocation, String
         config: PathBuf::from(DEFAULT_CONFIG),
         format: Format::Text,
         interface: None,
+        debug_object: None,
         reach: gate::Reach::Daemon,
     };
     let mut rest = arguments;
@@ -124,6 +126,7 @@ fn parse(arguments: impl Iterator<Item = OsString>) -> Result<Invocation, String
             "--config" => invocation.config = value()?.into(),
             "--format" => invocation.format = format_of(&value()?.to_string_lossy())?,
             "--interface" => invocation.interface = Some(value()?.to_string_lossy().into_owned()),
+            "--debug-object" => invocation.debug_object = Some(value()?.into()),
             "--offline" => invocation.reach = gate::Reach::Pins,
             "--help" | "-h" => words = vec!["help".to_owned()],
             "--version" | "-V" => words = vec!["version".to_owned()],
@@ -133,6 +136,9 @@ fn parse(arguments: impl Iterator<Item = OsString>) -> Result<Invocation, String
     }
     let words: Vec<&str> = words.iter().map(String::as_str).collect();
     invocation.command = command_of(&words)?;
+    if invocation.debug_object.is_some() && invocation.command != Command::GateRun {
+        return Err("`--debug-object` is an option of `gate run` alone".to_owned());
+    }
     Ok(invocation)
 }
 
@@ -277,7 +283,7 @@ fn gate_command(invocation: &Invocation) -> u8 {
     let config = &loaded.config;
     let outcome = match invocation.command {
         Command::GateRun => match control::start_log(&config.log) {
-            Ok(()) => gate::run(config, &loaded.lists).map(|()| OK),
+            Ok(()) => gate::run(config, &loaded.lists, invocation.debug_object.as_deref()).map(|()| OK),
             Err(error) => {
                 say_failure(&error);
                 return CONFIG;
@@ -352,6 +358,11 @@ mod tests {
             (off.interface.as_deref(), off.reach),
             (Some("eth0"), gate::Reach::Pins)
         );
+        let debug = parsed("gate run --debug-object=/gate.o").expect("a command");
+        assert_eq!(
+            (debug.command, debug.debug_object),
+            (Command::GateRun, Some(PathBuf::from("/gate.o")))
+        );
         assert_eq!(parsed("--version").map(|i| i.command), Ok(Command::Version));
     }
 
@@ -363,6 +374,8 @@ mod tests {
             ("run now", "`run now`"),
             ("run --fast", "`--fast`"),
             ("run --config", "needs a value"),
+            ("gate run --debug-object", "needs a value"),
+            ("gate status --debug-object /gate.o", "`gate run` alone"),
             ("check --format xml", "`text` or `json`"),
             ("gate explain 192.0.2.1 443", "not supported yet"),
         ] {

@@ -6,6 +6,7 @@ use crate::process::{Proc, Spawn};
 use crate::wait;
 use anyhow::{Context, Result, anyhow, ensure};
 use serde_json::Value;
+use std::ffi::OsStr;
 use std::os::unix::net::UnixStream;
 use std::time::Duration;
 
@@ -24,11 +25,20 @@ impl Gate {
     /// # Errors
     /// Where it does not come up.
     pub fn start(setup: &Setup) -> Result<Gate> {
+        Gate::start_with(setup, &[])
+    }
+
+    /// As [`Gate::start`], with more arguments.
+    ///
+    /// # Errors
+    /// Where it does not come up.
+    pub fn start_with(setup: &Setup, arguments: &[&OsStr]) -> Result<Gate> {
         let spawn = Spawn::new("gate", binary()?)
             .arg("gate")
             .arg("run")
             .arg("--config")
             .arg(setup.file());
+        let spawn = arguments.iter().fold(spawn, Spawn::arg);
         let mut proc = setup.ns().spawn(spawn)?;
         wait::until(Duration::from_secs(20), "the gate's socket", || {
             proc.must_run()?;

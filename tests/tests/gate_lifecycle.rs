@@ -3,12 +3,13 @@
 
 use anyhow::{Context, Result, ensure};
 use nix::sys::signal::Signal;
-use sallyport_tests::case::{Case, run};
+use sallyport_tests::case::{Case, run, skip};
 use sallyport_tests::gate::Gate;
 use sallyport_tests::gateway::{Driver, Setup, binary};
 use sallyport_tests::lan::{Host, INTERFACE, Lan};
 use sallyport_tests::wait;
 use serde_json::Value;
+use std::ffi::OsStr;
 use std::io::Write;
 use std::net::{IpAddr, Ipv6Addr, SocketAddr, TcpListener, TcpStream};
 use std::os::unix::net::UnixStream;
@@ -45,6 +46,7 @@ cases!(
     observe_counts_and_lets_in,
     what_is_missing_is_named_with_its_exit_code,
     a_dribbling_peer_holds_nobody_up,
+    a_debug_object_says_what_it_lets_in,
 );
 
 /// A gateway with a listener, a friend on the allowlist and a stranger.
@@ -417,4 +419,43 @@ fn a_dribbling_peer_holds_nobody_up(case: &Case) -> Result<()> {
     cut?;
     ensure!(began.elapsed() < SOON);
     gate.status().map(drop)
+}
+
+fn a_debug_object_says_what_it_lets_in(case: &Case) -> Result<()> {
+    let Some(object) = std::env::var_os("SALLYPORT_DEBUG_OBJECT") else {
+        skip(
+            "a_debug_object_says_what_it_lets_in",
+            "needs SALLYPORT_DEBUG_OBJECT; `cargo xtask test` sets it where a BPF toolchain is",
+        );
+        return Ok(());
+    };
+    let stage = Stage::new(case)?;
+    let mut gate = Gate::start_with(&stage.setup, &[OsStr::new("--debug-object"), &object])?;
+    let shown = entry(&gate, INTERFACE)?;
+    ensure!(word(&shown, "actual") == "xdp", "{shown}");
+    ensure!(gate.proc.log().contains("a debug object is loaded"), "no warning");
+    let said = |gate: &Gate| gate.proc.log().matches("passes reason 4").count();
+    ensure!(said(&gate) == 0, "said before a packet came");
+    stage.must_filter()?;
+    wait::until(SOON, "a line for each allowed packet", || {
+        let shown = entry(&gate, INTERFACE)?;
+        let counted = shown.pointer("/passed/allowed").and_then(Value::as_u64);
+        Ok((counted > Some(0) && counted == u64::try_from(said(&gate)).ok()).then_some(()))
+    })?;
+    ensure!(gate.dropped()? >= 2, "the stranger's packets are not counted");
+    let log = gate.proc.log();
+    ensure!(
+        !log.contains("reason 16") && !log.contains("observes"),
+        "a dropped packet was said"
+    );
+    // The next start without it puts the silent programs into the same link.
+    kill(&mut gate)?;
+    let debug = stage.xdp(INTERFACE)?;
+    let gate = Gate::start(&stage.setup)?;
+    let shown = entry(&gate, INTERFACE)?;
+    ensure!(word(&shown, "reason").contains("taken over"), "{shown}");
+    ensure!(stage.xdp(INTERFACE)? != debug, "the debug program still runs");
+    stage.must_filter()?;
+    ensure!(!gate.proc.log().contains("passes reason"));
+    Ok(())
 }

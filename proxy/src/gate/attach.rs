@@ -8,7 +8,7 @@ use super::{
     error::GateError,
     interfaces::{Device, Interface},
     link::{Life, life},
-    object,
+    object::Object,
     pins::{Hook, LinkName, Pins},
 };
 use aya::{
@@ -43,17 +43,32 @@ fn ladder(wanted: GateAttach) -> &'static [Hook] {
     }
 }
 
-/// Attaches to an interface, taking over what an earlier process left there.
+/// Attaches a program of `source` to an interface, taking over what an earlier process left there.
 ///
 /// # Errors
 /// Why nothing sits on it now.
 pub(super) fn attach(
     pins: &Pins,
+    source: &Object,
     attachment: u32,
     interface: &Interface,
     wanted: GateAttach,
 ) -> Result<Attached, String> {
-    let mut object = object::load(pins, attachment).map_err(|error| chain(&error))?;
+    let mut object = source.load(pins, attachment).map_err(|error| chain(&error))?;
+    let records = source.records(&mut object).map_err(|error| chain(&error))?;
+    let attached = descend(&mut object, pins, attachment, interface, wanted)?;
+    source.follow(attachment, records);
+    Ok(attached)
+}
+
+/// Goes down the ladder to the first rung that holds.
+fn descend(
+    object: &mut Ebpf,
+    pins: &Pins,
+    attachment: u32,
+    interface: &Interface,
+    wanted: GateAttach,
+) -> Result<Attached, String> {
     let mut earlier = earlier(pins, attachment, interface).map_err(|error| chain(&error))?;
     let mut refused = Vec::new();
     for hook in ladder(wanted) {
@@ -63,10 +78,10 @@ pub(super) fn attach(
             interface: interface.name.clone(),
         };
         let outcome = if earlier.contains(&name) {
-            Ok(take_over(&mut object, &pins.link(&name), &name, interface.device))
+            Ok(take_over(object, &pins.link(&name), &name, interface.device))
         } else {
             make_room(pins, &mut earlier, *hook).map_err(|error| chain(&error))?;
-            place(&mut object, pins, &name, interface).map(|()| first_reason(*hook, wanted))
+            place(object, pins, &name, interface).map(|()| first_reason(*hook, wanted))
         };
         match outcome {
             Ok(why) => {

@@ -1,6 +1,6 @@
 //! `gate run`: keeps what is attached equal to what is wanted, and answers on its socket.
 //!
-//! One thread, one wait: interface changes, requests and signals. Every change looks at the whole state
+//! One thread, one wait: interface changes, requests and signals. (A debug object's records are read by another.) Every change looks at the whole state
 //! again, so that an event that was lost or came twice does no harm.
 
 use super::{
@@ -10,7 +10,8 @@ use super::{
     interfaces::{Changes, Interface, local_addresses},
     link::{Life, life},
     maps::{Attachments, Maps},
-    object, off,
+    object::Object,
+    off,
     pins::Pins,
     policy::Allowlists,
     socket,
@@ -30,6 +31,7 @@ use std::{
     collections::BTreeMap,
     fs, io,
     os::fd::AsFd,
+    path::Path,
     time::{Duration, Instant},
 };
 
@@ -41,6 +43,7 @@ pub(super) struct Daemon {
     gate: Gate,
     policy: GatePolicy,
     pins: Pins,
+    programs: Object,
     /// Its maps are the shared ones; its programs are not attached.
     object: Ebpf,
     attachments: Attachments,
@@ -57,18 +60,21 @@ enum Place {
     Off,
 }
 
-/// Runs the gate until it is told to end, and leaves the filter in place then.
+/// Runs the gate until it is told to end, and leaves the filter in place then. With a debug object its programs are
+/// those of that file, and what they say is logged.
 ///
 /// # Errors
 /// Where it cannot start. An interface that cannot be filtered is no such case: status and log say so.
-pub fn run(config: &Config, lists: &Allowlists) -> Result<(), GateError> {
+pub fn run(config: &Config, lists: &Allowlists, debug_object: Option<&Path>) -> Result<(), GateError> {
     check_capabilities()?;
     let pins = Pins::locate(&config.gate.pin_dir)?;
     let policy = GatePolicy::compile(config, lists).map_err(GateError::Policy)?;
     let signals = signals()?;
+    // After the signals are blocked, so that the thread of a debug object takes none.
+    let programs = Object::choose(debug_object)?;
     let changes = Changes::subscribe()?;
     pins.create()?;
-    let mut daemon = Daemon::start(config, policy, pins)?;
+    let mut daemon = Daemon::start(config, policy, pins, programs)?;
     daemon.reconcile();
     let listener = socket::listen(&config.gate.socket)?;
     tracing::info!(socket = %config.gate.socket.display(), "gate ready");
@@ -132,9 +138,9 @@ fn check_capabilities() -> Result<(), GateError> {
 }
 
 impl Daemon {
-    fn start(config: &Config, policy: GatePolicy, pins: Pins) -> Result<Self, GateError> {
+    fn start(config: &Config, policy: GatePolicy, pins: Pins, programs: Object) -> Result<Self, GateError> {
         let attachments = number(&pins, &policy)?;
-        let mut object = object::load(&pins, 0)?;
+        let mut object = programs.load(&pins, 0)?;
         let mut maps = Maps::of(&mut object);
         maps.set_local(&local_addresses()?)?;
         let word = maps.install(&policy, &attachments, &config.gate)?;
@@ -149,6 +155,7 @@ impl Daemon {
             gate,
             policy,
             pins,
+            programs,
             object,
             attachments,
             interfaces: BTreeMap::new(),
@@ -226,7 +233,13 @@ impl Daemon {
     }
 
     fn attach(&self, attachment: u32, interface: &Interface) -> Place {
-        match attach(&self.pins, attachment, interface, self.gate.attach) {
+        match attach(
+            &self.pins,
+            &self.programs,
+            attachment,
+            interface,
+            self.gate.attach,
+        ) {
             Ok(attached) => Place::Attached(attached),
             Err(reason) => Place::Not(reason),
         }

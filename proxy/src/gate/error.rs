@@ -43,6 +43,25 @@ pub enum GateError {
     /// The programs cannot be loaded.
     #[error("the kernel refused the gate's programs; Linux 5.18 or newer with BPF and BTF is needed")]
     Load(#[source] Box<aya::EbpfError>),
+    /// The file with the debug object cannot be read.
+    #[error("cannot read the debug object `{}`; `cargo xtask ebpf --debug` builds one", path.display())]
+    DebugObject {
+        /// Its path.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// The debug object is none, or the kernel refuses it.
+    #[error("cannot load the debug object `{}`; build it anew by `cargo xtask ebpf --debug`, or start without it", path.display())]
+    LoadDebug {
+        /// Its path.
+        path: PathBuf,
+        /// Why.
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
+    /// Nothing can read what a debug object's programs say.
+    #[error("cannot start the thread that reads what the debug object's programs say")]
+    Records(#[source] io::Error),
     /// A map or program of the object is not what this version expects.
     #[error("`{0}` is missing in the gate's object; install the package again")]
     Object(&'static str),

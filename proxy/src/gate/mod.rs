@@ -16,6 +16,7 @@ mod object;
 mod off;
 mod pins;
 pub mod policy;
+mod records;
 mod socket;
 mod status;
 

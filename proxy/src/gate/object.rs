@@ -1,10 +1,22 @@
 //! The gate's object in the kernel: one load an attachment, all on the same pinned maps.
+//!
+//! It is the embedded one, or one of a file for debugging whose programs say what they let in. It must not know where
+//! programs are attached.
 
-use super::{error::GateError, pins::Pins};
+use super::{
+    error::GateError,
+    pins::Pins,
+    records::{Lines, Reader, Records},
+};
 use aya::{Ebpf, EbpfLoader, include_bytes_aligned};
+use aya_log::{EbpfLogger, Level};
+use std::{
+    fs,
+    path::{Path, PathBuf},
+};
 
 /// The programs, built by `cargo xtask ebpf`.
-static OBJECT: &[u8] = include_bytes_aligned!(concat!(
+static EMBEDDED: &[u8] = include_bytes_aligned!(concat!(
     env!("CARGO_MANIFEST_DIR"),
     "/../ebpf/prebuilt/sallyport-gate.o"
 ));
@@ -14,17 +26,99 @@ const SHARED: [&str; 8] = [
     "CFG", "PORTS", "POLICY", "ALLOWED", "LOCAL", "COUNTERS", "SRC4", "SRC6",
 ];
 
-/// Loads the object with `attachment` as its number. Maps that are not pinned yet are created and pinned.
-///
-/// # Errors
-/// Where the kernel refuses.
-pub(super) fn load(pins: &Pins, attachment: u32) -> Result<Ebpf, GateError> {
-    let mut loader = EbpfLoader::new();
-    loader.override_global("ATTACHMENT", &attachment, true);
-    for name in SHARED {
-        loader.map_pin_path(name, pins.map(name));
+/// What debug programs say at most; theirs is all at this level.
+const LOG_LEVEL: u8 = Level::Debug as u8;
+
+/// The programs that this gate loads.
+pub(super) enum Object {
+    /// Those that this binary brings.
+    Embedded,
+    /// Those of a file.
+    Debug(DebugObject),
+}
+
+/// What `cargo xtask ebpf --debug` built.
+pub(super) struct DebugObject {
+    path: PathBuf,
+    bytes: Vec<u8>,
+    reader: Reader,
+}
+
+impl Object {
+    /// The embedded programs, or those of the file.
+    ///
+    /// # Errors
+    /// Where the file cannot be read.
+    pub(super) fn choose(debug: Option<&Path>) -> Result<Self, GateError> {
+        let Some(path) = debug else {
+            return Ok(Self::Embedded);
+        };
+        let unreadable = |source| GateError::DebugObject {
+            path: path.to_owned(),
+            source,
+        };
+        let bytes = fs::read(path).map_err(unreadable)?;
+        let reader = Reader::start().map_err(GateError::Records)?;
+        tracing::warn!(
+            object = %path.display(),
+            "a debug object is loaded: each packet that passes costs a record, told at the level `debug`; \
+             the next start without it puts the programs of this version in its place"
+        );
+        Ok(Self::Debug(DebugObject {
+            path: path.to_owned(),
+            bytes,
+            reader,
+        }))
     }
-    loader
-        .load(OBJECT)
-        .map_err(|error| GateError::Load(Box::new(error)))
+
+    /// Loads the object with `attachment` as its number. Maps that are not pinned yet are created and pinned.
+    ///
+    /// # Errors
+    /// Where the kernel refuses.
+    pub(super) fn load(&self, pins: &Pins, attachment: u32) -> Result<Ebpf, GateError> {
+        let mut loader = EbpfLoader::new();
+        loader.override_global("ATTACHMENT", &attachment, true);
+        for name in SHARED {
+            loader.map_pin_path(name, pins.map(name));
+        }
+        match self {
+            Self::Embedded => loader
+                .load(EMBEDDED)
+                .map_err(|error| GateError::Load(Box::new(error))),
+            Self::Debug(object) => loader
+                .override_global("AYA_LOG_LEVEL", &LOG_LEVEL, true)
+                .load(&object.bytes)
+                .map_err(|error| object.refused(error.into())),
+        }
+    }
+
+    /// The ring into which the object's programs write, `None` where they write nothing. It must be held until a
+    /// program is loaded into the kernel: the loading needs its descriptor.
+    ///
+    /// # Errors
+    /// Where the programs of a debug object have no ring.
+    pub(super) fn records(&self, loaded: &mut Ebpf) -> Result<Option<Records>, GateError> {
+        match self {
+            Self::Embedded => Ok(None),
+            Self::Debug(object) => EbpfLogger::init_with_logger(loaded, Lines::default())
+                .map(Some)
+                .map_err(|error| object.refused(error.into())),
+        }
+    }
+
+    /// Logs what comes out of an attachment's ring from now on.
+    pub(super) fn follow(&self, attachment: u32, records: Option<Records>) {
+        if let (Self::Debug(object), Some(records)) = (self, records) {
+            object.reader.follow(attachment, records);
+        }
+    }
+}
+
+impl DebugObject {
+    fn refused(&self, source: Box<dyn std::error::Error + Send + Sync>) -> GateError {
+        GateError::LoadDebug {
+            path: self.path.clone(),
+            source,
+        }
+    }
 }

@@ -13,6 +13,7 @@ use std::thread;
 use anyhow::{Context, Result, bail};
 
 use crate::demo::build_gateway;
+use crate::ebpf;
 use crate::tasks;
 use crate::test::tally::{Stream, Tally};
 
@@ -36,14 +37,15 @@ impl Skips {
     }
 }
 
-/// Builds the binary under test and runs every test whose name contains `filter`.
+/// Builds what is under test, the debug object too where a BPF toolchain is here, and runs every test whose name contains `filter`.
 ///
 /// # Errors
 /// A test that failed, a test program that did not end well, or a skip where skips are refused.
 pub(crate) fn run(filter: Option<&str>, skips: Skips) -> Result<()> {
     let binary = build_gateway()?;
+    let debug_object = ebpf::build_debug()?;
     let mut tally = Tally::default();
-    let broken = run_tests(filter, &binary, &mut tally);
+    let broken = run_tests(filter, &binary, debug_object.as_deref(), &mut tally);
     for skipped in tally.reasons() {
         println!("{skipped}");
     }
@@ -66,13 +68,21 @@ pub(crate) fn run(filter: Option<&str>, skips: Skips) -> Result<()> {
 ///
 /// One cargo for the whole workspace: a second one for some packages would unify features otherwise and build the
 /// dependencies again.
-fn run_tests(filter: Option<&str>, binary: &Path, tally: &mut Tally) -> Result<()> {
+fn run_tests(
+    filter: Option<&str>,
+    binary: &Path,
+    debug_object: Option<&Path>,
+    tally: &mut Tally,
+) -> Result<()> {
     let mut command = tasks::cargo();
     command
         .args(["test", "--locked", "--no-fail-fast"])
         .env("SALLYPORT_BIN", binary)
         // The harness turns a skip into a failure where this is set; here skips are counted as what they are.
         .env_remove("CI");
+    if let Some(object) = debug_object {
+        command.env("SALLYPORT_DEBUG_OBJECT", object);
+    }
     command.args(filter).args(["--", "--show-output"]);
     println!("+ {}", tasks::shown(&command));
     let failed_before = tally.failed();
