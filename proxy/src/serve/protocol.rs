@@ -33,6 +33,9 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 const H2_STREAMS_MAX: u32 = 250;
 /// Receive window of an HTTP/2 stream and, four times, of a connection.
 const H2_WINDOW: u32 = 256 * 1024;
+/// What is kept of an answer for an HTTP/2 stream whose client does not read: with all streams of a connection
+/// under way, 16 MiB.
+const H2_SEND_BUFFER: usize = 64 * 1024;
 /// hyper refuses an HTTP/1.1 buffer below this.
 const HTTP1_BUFFER_MIN: usize = 8192;
 /// What a closing connection still reads of an unread request, so that its answer is not cut off by a reset.
@@ -127,6 +130,7 @@ async fn serve_http2(transport: Transport, connection: Rc<Connection>) {
             .max_header_list_size(u32::try_from(limits.header_bytes_max).unwrap_or(u32::MAX))
             .initial_stream_window_size(H2_WINDOW)
             .initial_connection_window_size(4 * H2_WINDOW)
+            .max_send_buf_size(H2_SEND_BUFFER)
             .serve_connection(io, Requests(Rc::clone(&connection))),
     );
     let mut watch = Watch::new(&connection);

@@ -16,6 +16,10 @@ use std::{cell::RefCell, collections::HashMap, net::SocketAddr, sync::Arc, time:
 const ADDRESSES_KEPT: Duration = Duration::from_secs(10);
 /// Names whose addresses a worker remembers.
 const NAMES_MAX: usize = 4096;
+/// What is read ahead of a server's HTTP/1.1 answer, and the largest header section of one.
+const HTTP1_BUFFER: usize = 64 * 1024;
+/// What is kept of a request body for an HTTP/2 stream whose server does not read.
+const H2_SEND_BUFFER: usize = 64 * 1024;
 /// Receive window of an HTTP/2 stream and, four times, of a connection: enough for 1 Gbit/s at 8 ms.
 const H2_WINDOW: u32 = 1 << 20;
 
@@ -114,6 +118,7 @@ impl Connector {
 
 async fn http1(transport: Transport) -> Result<Ready, UpstreamFault> {
     let made = http1::Builder::new()
+        .max_buf_size(HTTP1_BUFFER)
         .handshake::<_, RequestBody>(TokioIo::new(transport))
         .await;
     let (sender, connection) = made.map_err(UpstreamFault::Exchange)?;
@@ -125,6 +130,7 @@ async fn http2(transport: Transport) -> Result<Ready, UpstreamFault> {
         .timer(LocalTimer)
         .initial_stream_window_size(H2_WINDOW)
         .initial_connection_window_size(4 * H2_WINDOW)
+        .max_send_buf_size(H2_SEND_BUFFER)
         .handshake::<_, RequestBody>(TokioIo::new(transport))
         .await;
     let (sender, connection) = made.map_err(UpstreamFault::Exchange)?;

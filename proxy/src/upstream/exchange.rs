@@ -37,6 +37,19 @@ struct Failed {
     unsent: Option<Request<RequestBody>>,
 }
 
+impl Failed {
+    /// The request to send again, where that is safe.
+    fn again(self, spare: Option<Request<RequestBody>>) -> Result<Request<RequestBody>, UpstreamFault> {
+        match self {
+            Self {
+                fault: UpstreamFault::Silent,
+                ..
+            } => Err(UpstreamFault::Silent),
+            Self { fault, unsent } => unsent.or(spare).ok_or(fault),
+        }
+    }
+}
+
 impl Pool {
     /// Sends `request` to `server` and returns its answer as soon as the header is there.
     ///
@@ -50,19 +63,20 @@ impl Pool {
     ) -> Result<Response<UpstreamBody>, UpstreamFault> {
         while let Some(kept) = self.take(server) {
             let mut spare = copy(&request);
-            match self.exchange(server, kept, &mut request).await {
+            let stays = matches!(kept, Ready::Http2(_));
+            let failed = match self.exchange(server, kept, &mut request).await {
                 Ok(response) => {
                     counters.add(Count::UpstreamReused);
                     return Ok(response);
                 }
-                Err(Failed {
-                    fault: UpstreamFault::Silent,
-                    ..
-                }) => return Err(UpstreamFault::Silent),
-                Err(Failed { fault, unsent }) => match unsent.or(spare.take()) {
-                    Some(again) => request = again,
-                    None => return Err(fault),
-                },
+                Err(failed) => failed,
+            };
+            let repeated = failed.unsent.is_none();
+            request = failed.again(spare.take())?;
+            // A server that refuses every request would otherwise get it without end: what it may have seen
+            // goes out once more, and a connection that stays in the pool is not tried twice.
+            if repeated || stays {
+                break;
             }
         }
         // Boxed: connecting is rare, and every request would carry the room for it.
