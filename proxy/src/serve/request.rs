@@ -62,6 +62,10 @@ async fn walk(
     let view = connection.context.view();
     let entry = view.entry(&connection.entry).ok_or(Fault::NotFound)?;
     let (mut parts, incoming) = request.into_parts();
+    // HTTP/1.1 has counted them while parsing.
+    if parts.headers.len() > entry.limits.headers_max {
+        return Err(Fault::HeadersTooMany);
+    }
     let body = RequestBody::new(incoming, started, entry.timeouts.read);
     let found = fields::scan(&parts.headers);
     let reached = match &entry.side {
@@ -73,7 +77,7 @@ async fn walk(
     };
     let (table, trust) = match reached {
         Reached::Route(table, trust) => (table, trust),
-        Reached::Own(outcome) => return Ok(outcome),
+        Reached::Own(outcome) => return Ok(*outcome),
     };
     let (authority, target) = canonical(&parts, connection)?;
     check_policy(entry, connection, &authority)?;
@@ -97,7 +101,7 @@ pub(super) enum Reached<'a> {
     /// By these routers; whether the peer's forwarding fields are believed.
     Route(&'a Table, PeerTrust),
     /// Here.
-    Own(Outcome),
+    Own(Box<Outcome>),
 }
 
 /// `Hub-Uplink` never passes an ordinary entry point.
