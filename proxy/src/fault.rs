@@ -67,6 +67,9 @@ impl Fault {
 
     /// Whether what follows on an HTTP/1.1 connection cannot be trusted any more.
     pub fn ends_connection(self) -> bool {
-        matches!(self, Self::BadRequest | Self::RequestTimeout)
+        matches!(
+            self,
+            Self::BadRequest | Self::HeadersTooMany | Self::RequestTimeout
+        )
     }
 }

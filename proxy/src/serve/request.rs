@@ -62,12 +62,9 @@ async fn walk(
     let view = connection.context.view();
     let entry = view.entry(&connection.entry).ok_or(Fault::NotFound)?;
     let (mut parts, incoming) = request.into_parts();
-    // HTTP/1.1 has counted them while parsing.
-    if parts.headers.len() > entry.limits.headers_max {
-        return Err(Fault::HeadersTooMany);
-    }
     let body = RequestBody::new(incoming, started, entry.timeouts.read);
     let found = fields::scan(&parts.headers);
+    check_limits(&parts, found, connection)?;
     let reached = match &entry.side {
         Side::Clients(table) => {
             strip_uplink(connection, &mut parts, found);
@@ -96,6 +93,19 @@ async fn walk(
         .map(Outcome::Upstream)
 }
 
+/// What HTTP/1.1's own parser does not see to, or HTTP/2's: a request is the same by either.
+fn check_limits(parts: &Parts, found: Found, connection: &Connection) -> Result<(), Fault> {
+    if parts.headers.len() > connection.entry.limits.headers_max {
+        return Err(Fault::HeadersTooMany);
+    }
+    fields::check_coding(&parts.headers, found).map_err(|error| malformed(connection, &error))
+}
+
+fn malformed(connection: &Connection, error: &dyn std::error::Error) -> Fault {
+    tracing::debug!(client = %connection.client.0, entry = connection.entry.name, %error, "malformed request");
+    Fault::BadRequest
+}
+
 /// Where a request may be routed, or what answers it here.
 pub(super) enum Reached<'a> {
     /// By these routers; whether the peer's forwarding fields are believed.
@@ -122,12 +132,8 @@ fn trust_of(entry: &Entry, connection: &Connection) -> PeerTrust {
 
 /// The one host and the one path of a request.
 fn canonical<'a>(parts: &'a Parts, connection: &Connection) -> Result<(Authority<'a>, Target<'a>), Fault> {
-    let refused = |error: &dyn std::error::Error| {
-        tracing::debug!(client = %connection.client.0, entry = connection.entry.name, %error, "malformed request");
-        Fault::BadRequest
-    };
-    let authority = authority::of(parts).map_err(|error| refused(&error))?;
-    let target = target::of(parts).map_err(|error| refused(&error))?;
+    let authority = authority::of(parts).map_err(|error| malformed(connection, &error))?;
+    let target = target::of(parts).map_err(|error| malformed(connection, &error))?;
     Ok((authority, target))
 }
 
