@@ -11,6 +11,8 @@ use hyper::StatusCode;
 pub enum Fault {
     /// Malformed or contradictory.
     BadRequest,
+    /// More header fields than `limits.headers`.
+    HeadersTooMany,
     /// The body did not come in time.
     RequestTimeout,
     /// The host's TLS policy is not the handshake's.
@@ -32,6 +34,11 @@ impl Fault {
     pub fn answer(self) -> (StatusCode, &'static str, Count) {
         match self {
             Self::BadRequest => (StatusCode::BAD_REQUEST, "bad request\n", Count::BadRequest),
+            Self::HeadersTooMany => (
+                StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
+                "request header fields too large\n",
+                Count::BadRequest,
+            ),
             Self::RequestTimeout => (
                 StatusCode::REQUEST_TIMEOUT,
                 "request timeout\n",
@@ -60,6 +67,9 @@ impl Fault {
 
     /// Whether what follows on an HTTP/1.1 connection cannot be trusted any more.
     pub fn ends_connection(self) -> bool {
-        matches!(self, Self::BadRequest | Self::RequestTimeout)
+        matches!(
+            self,
+            Self::BadRequest | Self::HeadersTooMany | Self::RequestTimeout
+        )
     }
 }

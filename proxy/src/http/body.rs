@@ -3,6 +3,7 @@
 //! The deadline is for the whole request, extended for as long as the body keeps a minimum rate, so that a
 //! long upload at a fair rate lives and a trickle does not.
 
+use super::fields;
 use crate::io::{Instant, Sleep, sleep_until};
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
@@ -95,7 +96,10 @@ impl Body for RequestBody {
             return Poll::Ready(None);
         };
         match Pin::new(&mut body.incoming).poll_frame(cx) {
-            Poll::Ready(Some(Ok(frame))) => {
+            Poll::Ready(Some(Ok(mut frame))) => {
+                if let Some(trailers) = frame.trailers_mut() {
+                    fields::strip_trailers(trailers);
+                }
                 let count = frame.data_ref().map_or(0, Bytes::len);
                 body.received = body
                     .received

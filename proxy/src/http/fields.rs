@@ -6,7 +6,8 @@
 use http::{
     HeaderMap, HeaderName, HeaderValue,
     header::{
-        CONNECTION, EXPECT, PROXY_AUTHENTICATE, PROXY_AUTHORIZATION, TE, TRAILER, TRANSFER_ENCODING, UPGRADE,
+        CONNECTION, CONTENT_LENGTH, EXPECT, HOST, PROXY_AUTHENTICATE, PROXY_AUTHORIZATION, TE, TRAILER,
+        TRANSFER_ENCODING, UPGRADE,
     },
 };
 
@@ -113,11 +114,53 @@ pub fn strip_request(headers: &mut HeaderMap, found: Found) {
     }
 }
 
-/// Removes the hop-by-hop fields of an answer.
-pub fn strip_response(headers: &mut HeaderMap) {
-    if scan(headers).hop_by_hop {
+/// Removes the hop-by-hop fields of an answer, and a length beside a transfer coding (RFC 9112 section 6.3):
+/// the coding told where the body ends.
+///
+/// # Errors
+/// Where its body has a coding that nobody asked for.
+pub fn strip_response(headers: &mut HeaderMap) -> Result<(), ForeignCoding> {
+    let found = scan(headers);
+    check_coding(headers, found)?;
+    if found.hop_by_hop {
+        if headers.contains_key(TRANSFER_ENCODING) {
+            headers.remove(CONTENT_LENGTH);
+        }
         strip(headers);
     }
+    Ok(())
+}
+
+/// A transfer coding other than `chunked`. It would be taken off the fields and stay on the body.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the body has a transfer coding other than `chunked`")]
+pub struct ForeignCoding;
+
+/// Whether the body has no transfer coding but `chunked`, once.
+///
+/// # Errors
+/// Where it has another.
+pub fn check_coding(headers: &HeaderMap, found: Found) -> Result<(), ForeignCoding> {
+    if !found.hop_by_hop {
+        return Ok(());
+    }
+    let mut codings = headers.get_all(TRANSFER_ENCODING).iter();
+    let chunked = |value: &HeaderValue| value.as_bytes().eq_ignore_ascii_case(b"chunked");
+    if codings.next().is_none_or(chunked) && codings.next().is_none() {
+        Ok(())
+    } else {
+        Err(ForeignCoding)
+    }
+}
+
+/// Removes from a request's trailers what its header section could not have brought past this gateway:
+/// a server that merges the two would believe it.
+pub fn strip_trailers(trailers: &mut HeaderMap) {
+    remove_where(trailers, |name| {
+        is_forwarding(name) || same_name(name, b"hub-uplink") || same_name(name, b"content-length")
+    });
+    strip(trailers);
+    trailers.remove(HOST);
 }
 
 fn strip(headers: &mut HeaderMap) {

@@ -26,6 +26,8 @@ pub(super) struct ResponseBody {
     source: Source,
     _under_way: UnderWay,
     deadline: Option<Pin<Box<Sleep>>>,
+    /// Why the body ends early, kept back for one turn.
+    broken: Option<hyper::Error>,
 }
 
 enum Source {
@@ -76,6 +78,7 @@ impl ResponseBody {
             source: Source::Upstream(body),
             _under_way: under_way,
             deadline,
+            broken: None,
         }
     }
 
@@ -84,6 +87,7 @@ impl ResponseBody {
             source: Source::Own(Some(body)),
             _under_way: under_way,
             deadline: None,
+            broken: None,
         }
     }
 }
@@ -141,6 +145,9 @@ impl Body for ResponseBody {
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, ResponseFault>>> {
         let this = &mut *self;
+        if let Some(error) = this.broken.take() {
+            return Poll::Ready(Some(Err(ResponseFault::Upstream(error))));
+        }
         let frame = match &mut this.source {
             Source::Own(body) => return Poll::Ready(body.take().map(|bytes| Ok(Frame::data(bytes)))),
             Source::Upstream(body) => Pin::new(body).poll_frame(cx),
@@ -150,7 +157,12 @@ impl Body for ResponseBody {
                 .as_mut()
                 .poll(cx)
                 .map(|()| Some(Err(ResponseFault::Timeout))),
-            (Poll::Ready(Some(Err(error))), _) => Poll::Ready(Some(Err(ResponseFault::Upstream(error)))),
+            (Poll::Ready(Some(Err(error))), _) => {
+                // An error drops what waits to be written; a turn later that is on its way.
+                this.broken = Some(error);
+                cx.waker().wake_by_ref();
+                Poll::Pending
+            }
             (Poll::Ready(frame), _) => Poll::Ready(frame.map(|frame| frame.map_err(ResponseFault::Upstream))),
             (Poll::Pending, None) => Poll::Pending,
         }

@@ -14,7 +14,7 @@ use crate::{
     upstream::{Server, UpstreamBody, UpstreamFault},
 };
 use http::{
-    HeaderMap, HeaderValue, Request, Response, Uri, Version,
+    HeaderMap, HeaderValue, Request, Response, StatusCode, Uri, Version,
     header::{CONTENT_LENGTH, COOKIE, HOST, TRANSFER_ENCODING},
     request::Parts,
     uri::PathAndQuery,
@@ -75,13 +75,20 @@ pub(super) async fn forward(
     let request = request(connection, service, &server, parts, body, outgoing);
     let context = &connection.context;
     match context.pool.send(&server, request, &context.counters).await {
-        Ok(mut response) => {
-            fields::strip_response(response.headers_mut());
-            *response.version_mut() = Version::HTTP_11;
-            Ok(response)
-        }
-        Err(error) => Err(explain(connection, route, &server, &error)),
+        Ok(response) => accept(response),
+        Err(error) => Err(error),
     }
+    .map_err(|error| explain(connection, route, &server, &error))
+}
+
+/// Makes a server's answer the gateway's own.
+fn accept(mut response: Response<UpstreamBody>) -> Result<Response<UpstreamBody>, UpstreamFault> {
+    if response.status() == StatusCode::SWITCHING_PROTOCOLS {
+        return Err(UpstreamFault::Switched);
+    }
+    fields::strip_response(response.headers_mut()).map_err(UpstreamFault::Coding)?;
+    *response.version_mut() = Version::HTTP_11;
+    Ok(response)
 }
 
 fn request(
@@ -160,6 +167,8 @@ fn explain(connection: &Connection, route: &Route, server: &Arc<Server>, error: 
         | UpstreamFault::Refused(_)
         | UpstreamFault::Tls(_)
         | UpstreamFault::Name(_)
+        | UpstreamFault::Switched
+        | UpstreamFault::Coding(_)
         | UpstreamFault::Exchange(_) => Fault::UpstreamFailed,
     };
     let (router, entry, cause) = (

@@ -134,13 +134,23 @@ async fn serve_http2(transport: Transport, connection: Rc<Connection>) {
             .serve_connection(io, Requests(Rc::clone(&connection))),
     );
     let mut watch = Watch::new(&connection);
+    let mut farewell: Option<Pin<Box<Sleep>>> = None;
     let ending = poll_fn(|cx| {
         if let Poll::Ready(outcome) = http.as_mut().poll(cx) {
             return Poll::Ready(Ending::Http(outcome));
         }
         match watch.poll(cx) {
-            Poll::Ready(Event::Drain | Event::Passed(Passed::Idle)) => {
+            Poll::Ready(Event::Drain) => {
                 http.as_mut().graceful_shutdown();
+                http.as_mut().poll(cx).map(Ending::Http)
+            }
+            Poll::Ready(Event::Passed(Passed::Idle)) => {
+                // A polite goodbye waits for the client's word, and a client may never give it.
+                http.as_mut().graceful_shutdown();
+                let patience = farewell.get_or_insert_with(|| Box::pin(io::sleep(LINGER)));
+                if patience.as_mut().poll(cx).is_ready() {
+                    return Poll::Ready(Ending::Passed(Passed::Idle));
+                }
                 http.as_mut().poll(cx).map(Ending::Http)
             }
             Poll::Ready(Event::Close) => Poll::Ready(Ending::Closed),

@@ -64,6 +64,7 @@ async fn walk(
     let (mut parts, incoming) = request.into_parts();
     let body = RequestBody::new(incoming, started, entry.timeouts.read);
     let found = fields::scan(&parts.headers);
+    check_limits(&parts, found, connection)?;
     let reached = match &entry.side {
         Side::Clients(table) => {
             strip_uplink(connection, &mut parts, found);
@@ -73,7 +74,7 @@ async fn walk(
     };
     let (table, trust) = match reached {
         Reached::Route(table, trust) => (table, trust),
-        Reached::Own(outcome) => return Ok(outcome),
+        Reached::Own(outcome) => return Ok(*outcome),
     };
     let (authority, target) = canonical(&parts, connection)?;
     check_policy(entry, connection, &authority)?;
@@ -92,12 +93,25 @@ async fn walk(
         .map(Outcome::Upstream)
 }
 
+/// What HTTP/1.1's own parser does not see to, or HTTP/2's: a request is the same by either.
+fn check_limits(parts: &Parts, found: Found, connection: &Connection) -> Result<(), Fault> {
+    if parts.headers.len() > connection.entry.limits.headers_max {
+        return Err(Fault::HeadersTooMany);
+    }
+    fields::check_coding(&parts.headers, found).map_err(|error| malformed(connection, &error))
+}
+
+fn malformed(connection: &Connection, error: &dyn std::error::Error) -> Fault {
+    tracing::debug!(client = %connection.client.0, entry = connection.entry.name, %error, "malformed request");
+    Fault::BadRequest
+}
+
 /// Where a request may be routed, or what answers it here.
 pub(super) enum Reached<'a> {
     /// By these routers; whether the peer's forwarding fields are believed.
     Route(&'a Table, PeerTrust),
     /// Here.
-    Own(Outcome),
+    Own(Box<Outcome>),
 }
 
 /// `Hub-Uplink` never passes an ordinary entry point.
@@ -118,12 +132,8 @@ fn trust_of(entry: &Entry, connection: &Connection) -> PeerTrust {
 
 /// The one host and the one path of a request.
 fn canonical<'a>(parts: &'a Parts, connection: &Connection) -> Result<(Authority<'a>, Target<'a>), Fault> {
-    let refused = |error: &dyn std::error::Error| {
-        tracing::debug!(client = %connection.client.0, entry = connection.entry.name, %error, "malformed request");
-        Fault::BadRequest
-    };
-    let authority = authority::of(parts).map_err(|error| refused(&error))?;
-    let target = target::of(parts).map_err(|error| refused(&error))?;
+    let authority = authority::of(parts).map_err(|error| malformed(connection, &error))?;
+    let target = target::of(parts).map_err(|error| malformed(connection, &error))?;
     Ok((authority, target))
 }
 

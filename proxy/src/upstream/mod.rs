@@ -14,7 +14,7 @@ pub use body::UpstreamBody;
 pub use connect::Connector;
 pub use pool::{Idle, Pool};
 
-use crate::tls::ClientSide;
+use crate::{http::fields::ForeignCoding, tls::ClientSide};
 use sallyport_config::model::ServerUrl;
 use std::{io, sync::Arc, time::Duration};
 
@@ -76,6 +76,12 @@ pub enum UpstreamFault {
     /// The connection broke, or what came is no HTTP.
     #[error("the exchange failed")]
     Exchange(#[source] hyper::Error),
+    /// The server left HTTP, which no request of ours asks for.
+    #[error("the server switched protocols, which it was not asked to do")]
+    Switched,
+    /// The answer's body cannot be passed on.
+    #[error("the answer cannot be passed on")]
+    Coding(#[source] ForeignCoding),
     /// The client's side of the exchange failed.
     #[error("the request body failed")]
     Body(#[source] hyper::Error),

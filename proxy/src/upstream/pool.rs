@@ -11,7 +11,14 @@ use hyper::{
     client::conn::{TrySendError, http1, http2},
 };
 use hyper_util::rt::TokioIo;
-use std::{cell::RefCell, collections::HashMap, future::Future, pin::Pin, sync::Arc, task::Context};
+use std::{
+    cell::RefCell,
+    collections::HashMap,
+    future::Future,
+    pin::Pin,
+    sync::{Arc, Weak},
+    task::Context,
+};
 
 pub(super) type Sender1 = http1::SendRequest<RequestBody>;
 pub(super) type Connection1 = http1::Connection<TokioIo<Transport>, RequestBody>;
@@ -70,7 +77,9 @@ pub(super) enum Ready {
 
 /// The kept connections of one server.
 pub struct Idle {
-    server: Arc<Server>,
+    /// Weak, so that a server lives only for as long as a configuration knows it or a request is on its way to
+    /// it: each worker has a pool, and together they would keep one another's servers for good.
+    server: Weak<Server>,
     http1: Vec<(Http1, Instant)>,
     http2: Option<(Sender2, Instant)>,
 }
@@ -120,15 +129,17 @@ impl Pool {
     pub fn reap(&self) {
         let now = Instant::now();
         self.servers.borrow_mut().retain(|_, idle| {
-            let limit = idle.server.transport.idle;
+            let Some(server) = idle.server.upgrade() else {
+                return false;
+            };
+            let limit = server.transport.idle;
             let fresh = |used: &Instant| limit.is_none_or(|limit| *used + limit > now);
             idle.http1.retain(|(_, used)| fresh(used));
-            let surplus = idle.http1.len().saturating_sub(idle.server.transport.idle_max);
+            let surplus = idle.http1.len().saturating_sub(server.transport.idle_max);
             drop(idle.http1.drain(..surplus));
             idle.http2
                 .take_if(|(sender, used)| sender.is_closed() || !fresh(used));
-            let wanted = Arc::strong_count(&idle.server) > 1;
-            wanted && !(idle.http1.is_empty() && idle.http2.is_none())
+            !(idle.http1.is_empty() && idle.http2.is_none())
         });
     }
 
@@ -140,14 +151,14 @@ impl Pool {
 
 fn entry<'a>(servers: &'a mut HashMap<usize, Idle>, server: &Arc<Server>) -> &'a mut Idle {
     servers.entry(identity(server)).or_insert_with(|| Idle {
-        server: Arc::clone(server),
+        server: Arc::downgrade(server),
         http1: Vec::new(),
         http2: None,
     })
 }
 
-/// The server's address in memory. The pool holds the server for as long as it holds the entry, so the
-/// address is not given to another one meanwhile.
+/// The server's address in memory. The entry's weak reference keeps the memory, so the address is not given to
+/// another server meanwhile.
 fn identity(server: &Arc<Server>) -> usize {
     Arc::as_ptr(server).addr()
 }
