@@ -389,6 +389,16 @@ fn what_is_missing_is_named_with_its_exit_code(case: &Case) -> Result<()> {
         output.status.code() == Some(69) && said.contains("mount -t bpf"),
         "{said}"
     );
+    // No object, and one whose programs say nothing.
+    let silent = concat!(env!("CARGO_MANIFEST_DIR"), "/../ebpf/prebuilt/sallyport-gate.o");
+    for object in ["/nowhere.o", silent] {
+        let output = stage.setup.command(&["gate", "run", "--debug-object", object])?;
+        let said = String::from_utf8_lossy(&output.stderr);
+        ensure!(
+            output.status.code() == Some(1) && said.contains("cargo xtask ebpf --debug"),
+            "{said}"
+        );
+    }
     let output = stage.setup.command(&["gate", "status"])?;
     let said = String::from_utf8_lossy(&output.stderr);
     ensure!(
