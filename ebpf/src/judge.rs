@@ -78,13 +78,19 @@ pub(crate) fn judge<P: Packet>(packet: &P, link: Link) -> Action {
     };
     if !reason.drops() {
         count(reason, Outcome::Enforced);
+        #[cfg(feature = "log")]
+        crate::trace::passes(ATTACHMENT.load(), reason);
         return Action::Pass;
     }
     let outcome = outcome(word);
     count(reason, outcome);
     match outcome {
         Outcome::Enforced => Action::Drop,
-        Outcome::Observed => Action::Pass,
+        Outcome::Observed => {
+            #[cfg(feature = "log")]
+            crate::trace::observed(ATTACHMENT.load(), reason);
+            Action::Pass
+        }
     }
 }
 

@@ -15,6 +15,8 @@
 mod judge;
 mod maps;
 mod packet;
+#[cfg(feature = "log")]
+mod trace;
 
 use aya_ebpf::{
     bindings::{TC_ACT_SHOT, xdp_action},

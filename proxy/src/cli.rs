@@ -20,6 +20,8 @@ const FAILED: u8 = 1;
 const USAGE: u8 = 64;
 /// A service it needs is not there.
 const UNAVAILABLE: u8 = 69;
+/// Not permitted.
+const NOT_PERMITTED: u8 = 77;
 /// Bad configuration.
 const CONFIG: u8 = 78;
 
@@ -178,6 +180,7 @@ fn run(invocation: &Invocation) -> u8 {
             match error {
                 control::RunError::Driver(_) => UNAVAILABLE,
                 control::RunError::Log(_) => CONFIG,
+                control::RunError::Bind(refused) if refused.is_permission() => NOT_PERMITTED,
                 _ => FAILED,
             }
         }

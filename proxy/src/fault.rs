@@ -11,7 +11,7 @@ use hyper::StatusCode;
 pub enum Fault {
     /// Malformed or contradictory.
     BadRequest,
-    /// More header fields than the entry point takes.
+    /// More header fields than `limits.headers`.
     HeadersTooMany,
     /// The body did not come in time.
     RequestTimeout,

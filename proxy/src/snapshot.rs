@@ -8,11 +8,15 @@ use crate::{
     gate::policy::{Allowlists, SourceSet, prefixes, resolve},
     preamble,
     route::{RouteId, Table},
-    tls::{Certificates, ClientSide, EntryPolicies, Files, Known, Policy, base_provider, default_key},
+    tls::{
+        Certificates, ClientSide, EntryPolicies, Files, GeneratedError, Known, Policy, base_provider,
+        default_key, passing_key,
+    },
     uplink::directory::DiscoveredService,
     upstream::{Server, TransportOptions},
 };
 use ipnet::IpNet;
+use rustls::{crypto::CryptoProvider, sign::CertifiedKey};
 use sallyport_config::{
     diagnostic::Diagnostic,
     effective::covers_a_family,
@@ -141,6 +145,15 @@ pub struct Kept {
     pub policies: Known,
 }
 
+/// What compiling may do to the state directory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum StateDir {
+    /// Make and keep what is missing.
+    Keep,
+    /// Look only: what is missing is made anew and forgotten.
+    LookOnly,
+}
+
 /// Compiles `config`, whose directory is `base`.
 ///
 /// # Errors
@@ -151,10 +164,11 @@ pub fn compile(
     lists: &Allowlists,
     workers: usize,
     kept: &Kept,
+    state_dir: StateDir,
 ) -> Result<Snapshot, Vec<Diagnostic>> {
     let files = Files::new(base);
     let mut problems = Vec::new();
-    let policies = tls_policies(config, &files, kept, &mut problems);
+    let policies = tls_policies(config, &files, kept, state_dir, &mut problems);
     let transports = transports(config, &files, workers, &mut problems);
     check_sources(config, lists, &mut problems);
     if !problems.is_empty() {
@@ -214,7 +228,13 @@ fn check_sources(config: &Config, lists: &Allowlists, problems: &mut Vec<Diagnos
 
 type Policies = HashMap<String, Arc<Policy>>;
 
-fn tls_policies(config: &Config, files: &Files, kept: &Kept, problems: &mut Vec<Diagnostic>) -> Policies {
+fn tls_policies(
+    config: &Config,
+    files: &Files,
+    kept: &Kept,
+    state_dir: StateDir,
+    problems: &mut Vec<Diagnostic>,
+) -> Policies {
     let Some(secured) = config.entry_points.values().find(|entry| entry.tls.is_some()) else {
         return Policies::new();
     };
@@ -223,7 +243,7 @@ fn tls_policies(config: &Config, files: &Files, kept: &Kept, problems: &mut Vec<
         Some(pair) => files
             .certified_key(pair, &provider)
             .map_err(|problem| problems.push(problem)),
-        None => default_key(&config.proxy.state_dir, &provider).map_err(|error| {
+        None => generated(&config.proxy.state_dir, state_dir, &provider).map_err(|error| {
             let at = secured.address_at.clone();
             let cause = std::error::Error::source(&error)
                 .map(|cause| format!(": {cause}"))
@@ -252,6 +272,17 @@ fn tls_policies(config: &Config, files: &Files, kept: &Kept, problems: &mut Vec<
         }
     }
     policies
+}
+
+fn generated(
+    directory: &Path,
+    state_dir: StateDir,
+    provider: &CryptoProvider,
+) -> Result<CertifiedKey, GeneratedError> {
+    match state_dir {
+        StateDir::Keep => default_key(directory, provider),
+        StateDir::LookOnly => passing_key(directory, provider),
+    }
 }
 
 fn transports(

@@ -24,6 +24,17 @@ pub(crate) enum Mode {
     Build,
     /// Fail when `ebpf/prebuilt/` is stale; build it too where a toolchain is there.
     Check,
+    /// Build the debug object, whose programs log, and print its path.
+    Debug,
+}
+
+/// What the object's programs do beside judging.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Flavour {
+    /// Nothing: the object that is committed.
+    Quiet,
+    /// They log what they let in, by `aya-log`: for `sallyport gate run --debug-object`.
+    Debug,
 }
 
 /// A compiler that has `core` for BPF.
@@ -43,14 +54,35 @@ pub(crate) fn run(mode: Mode) -> Result<()> {
     match mode {
         Mode::Build => refresh(),
         Mode::Check => check(),
+        Mode::Debug => {
+            let object = build_debug()?.context(NO_TOOLCHAIN)?;
+            println!("{}", object.display());
+            Ok(())
+        }
     }
 }
 
-fn refresh() -> Result<()> {
+const NO_TOOLCHAIN: &str = "no BPF toolchain is here; `cargo xtask setup` installs one";
+
+/// Builds the debug object and says where it is; `None` where no BPF toolchain is here.
+///
+/// # Errors
+/// A build that fails.
+pub(crate) fn build_debug() -> Result<Option<PathBuf>> {
     let Some(toolchain) = find_toolchain() else {
-        bail!("no BPF toolchain is here; `cargo xtask setup` installs one");
+        return Ok(None);
     };
-    let object = build(toolchain)?;
+    let built = build(toolchain, Flavour::Debug)?;
+    let folder = tasks::target_dir()?.join("bpf-debug");
+    fs::create_dir_all(&folder).with_context(|| format!("cannot make `{}`", folder.display()))?;
+    let kept = folder.join(format!("{PROGRAM}-debug.o"));
+    fs::copy(&built, &kept).with_context(|| format!("cannot write `{}`", kept.display()))?;
+    Ok(Some(kept))
+}
+
+fn refresh() -> Result<()> {
+    let toolchain = find_toolchain().context(NO_TOOLCHAIN)?;
+    let object = build(toolchain, Flavour::Quiet)?;
     let folder = prebuilt();
     fs::create_dir_all(&folder).with_context(|| format!("cannot make `{}`", folder.display()))?;
     let kept = folder.join(format!("{PROGRAM}.o"));
@@ -84,7 +116,7 @@ fn check() -> Result<()> {
         println!("ebpf: sources match the committed object; it was not rebuilt: no BPF toolchain is here");
         return Ok(());
     };
-    let built = build(toolchain)?;
+    let built = build(toolchain, Flavour::Quiet)?;
     if !same_toolchain(&kept, &versions(toolchain)?) {
         println!("ebpf: sources match and the object builds; another toolchain built the committed one");
         return Ok(());
@@ -111,8 +143,39 @@ fn find_toolchain() -> Option<Toolchain> {
     nightly.then_some(Toolchain::Nightly)
 }
 
-fn build(toolchain: Toolchain) -> Result<PathBuf> {
-    let target = tasks::target_dir()?.join("ebpf");
+fn build(toolchain: Toolchain, flavour: Flavour) -> Result<PathBuf> {
+    let (folder, features) = match flavour {
+        Flavour::Quiet => ("ebpf", "programs"),
+        Flavour::Debug => ("ebpf-debug", "programs,log"),
+    };
+    let target = tasks::target_dir()?.join(folder);
+    let mut command = cargo_build(toolchain);
+    command
+        .args(["--features", features, "--target", TARGET, "--target-dir"])
+        .arg(&target);
+    for (key, value) in PROFILE {
+        command.env(format!("CARGO_PROFILE_RELEASE_{key}"), value);
+    }
+    command
+        .env_remove("CARGO_INCREMENTAL")
+        .env_remove("RUSTFLAGS")
+        .env_remove("RUSTC_WRAPPER")
+        .env("CARGO_ENCODED_RUSTFLAGS", flags()?);
+    tasks::run(&mut command)?;
+    let built = target.join(TARGET).join("release").join(PROGRAM);
+    let object = built.with_extension("o");
+    // BTF, which maps of maps need, is made by now; DWARF would be nine tenths of the committed file.
+    tasks::run(
+        Command::new(objcopy()?)
+            .arg("--strip-debug")
+            .arg(&built)
+            .arg(&object),
+    )?;
+    Ok(object)
+}
+
+/// The toolchain's `cargo build` of the programs, features and target still to be said.
+fn cargo_build(toolchain: Toolchain) -> Command {
     let cargo_args = [
         "build",
         "--release",
@@ -122,7 +185,7 @@ fn build(toolchain: Toolchain) -> Result<PathBuf> {
         "--bin",
         PROGRAM,
     ];
-    let mut command = match toolchain {
+    match toolchain {
         Toolchain::Debian => {
             let mut command = tasks::cargo();
             command
@@ -144,28 +207,7 @@ fn build(toolchain: Toolchain) -> Result<PathBuf> {
             command.args(["-Z", "build-std=core"]);
             command
         }
-    };
-    command
-        .args(["--features", "programs", "--target", TARGET, "--target-dir"])
-        .arg(&target);
-    for (key, value) in PROFILE {
-        command.env(format!("CARGO_PROFILE_RELEASE_{key}"), value);
     }
-    command
-        .env_remove("RUSTFLAGS")
-        .env_remove("RUSTC_WRAPPER")
-        .env("CARGO_ENCODED_RUSTFLAGS", flags()?);
-    tasks::run(&mut command)?;
-    let built = target.join(TARGET).join("release").join(PROGRAM);
-    let object = built.with_extension("o");
-    // BTF, which maps of maps need, is made by now; DWARF would be nine tenths of the committed file.
-    tasks::run(
-        Command::new(objcopy()?)
-            .arg("--strip-debug")
-            .arg(&built)
-            .arg(&object),
-    )?;
-    Ok(object)
 }
 
 /// LLVM's `objcopy`: the one of GNU knows no BPF.
@@ -180,7 +222,10 @@ fn objcopy() -> Result<PathBuf> {
 
 /// The profile of the programs: `bpf-linker` does the link-time optimisation and makes BTF from the debug
 /// information, without which no map of maps can be loaded.
-const PROFILE: [(&str, &str); 5] = [
+///
+/// Whether the build is incremental changes what is inlined, so it is said here and never by the caller's environment.
+const PROFILE: [(&str, &str); 6] = [
+    ("INCREMENTAL", "true"),
     ("LTO", "false"),
     ("CODEGEN_UNITS", "1"),
     ("OPT_LEVEL", "3"),

@@ -28,7 +28,9 @@ usage: cargo xtask VERB
   demo [--keep]         show the whole gateway at work in network namespaces (root)
   test [FILTER]         all tests; the last line says how many passed, failed and were skipped
   ci                    what a change must pass: format, clippy, limits, layers, deny, ebpf, tests, docs
-  ebpf [--check]        build the BPF object and refresh ebpf/prebuilt (--check: fail if it is stale)
+  ebpf [--check|--debug]
+                        build the BPF object and refresh ebpf/prebuilt (--check: fail if it is stale;
+                        --debug: build the one that logs what passes, and print its path)
   layers                check the rules about who may import whom
   limits                check the lengths of functions and files
   deny                  check licences and doubled dependencies against deny.toml
@@ -67,6 +69,7 @@ fn dispatch(words: &[&str]) -> Result<ExitCode> {
         ("ci", []) => ci::run()?,
         ("ebpf", []) => ebpf::run(ebpf::Mode::Build)?,
         ("ebpf", ["--check"]) => ebpf::run(ebpf::Mode::Check)?,
+        ("ebpf", ["--debug"]) => ebpf::run(ebpf::Mode::Debug)?,
         ("layers", []) => layers::run()?,
         ("limits", []) => limits::run()?,
         ("deny", []) => deny::run()?,

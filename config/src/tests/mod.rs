@@ -3,6 +3,7 @@
 mod examples;
 mod layout;
 mod properties;
+mod reference_doc;
 mod refused;
 mod semantics;
 

@@ -3,14 +3,8 @@
 
 use super::state::State;
 use crate::gate::{ANSWER_BYTES_MAX, STATUS_REQUEST, Status};
-use sallyport_config::model::{Config, GateMode};
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    io,
-    path::Path,
-    rc::Rc,
-    time::Duration,
-};
+use sallyport_config::model::{Config, EntryPoint, GateMode};
+use std::{collections::BTreeMap, io, path::Path, rc::Rc, time::Duration};
 use tokio::{
     io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader},
     net::UnixStream,
@@ -108,8 +102,8 @@ async fn still_waiting(state: &State, config: &Config) -> BTreeMap<String, Strin
     if waiting.is_empty() {
         return waiting;
     }
-    let attached: BTreeSet<String> = match fetch_status(&config.gate.socket).await {
-        Ok(status) => status.attached().map(str::to_owned).collect(),
+    let status = match fetch_status(&config.gate.socket).await {
+        Ok(status) => status,
         Err(error) => {
             let socket = config.gate.socket.display();
             for why in waiting.values_mut() {
@@ -119,18 +113,39 @@ async fn still_waiting(state: &State, config: &Config) -> BTreeMap<String, Strin
         }
     };
     waiting.retain(|name, why| {
-        let wanted = config
+        let missing = config
             .entry_points
             .get(name)
-            .and_then(|entry| entry.gate.as_ref());
-        let missing: Vec<&str> = wanted
-            .iter()
-            .flat_map(|gate| &gate.interfaces)
-            .filter(|interface| !attached.contains(*interface))
-            .map(String::as_str)
-            .collect();
-        *why = format!("the gate is not attached to {}", missing.join(", "));
+            .map(|entry| unfiltered(&status, entry))
+            .unwrap_or_default();
+        *why = format!(
+            "the gate does not filter {}; `sallyport gate status` says why",
+            missing.join(", ")
+        );
         !missing.is_empty()
     });
     waiting
+}
+
+/// The ports and interfaces of an entry point that the gate does not filter: not attached, or started with a
+/// configuration that did not name them.
+fn unfiltered(status: &Status, entry: &EntryPoint) -> Vec<String> {
+    let Some(gate) = &entry.gate else {
+        return Vec::new();
+    };
+    let own = [entry.address.port()];
+    let ports = if gate.ports.is_empty() {
+        &own[..]
+    } else {
+        &gate.ports
+    };
+    let filters = |interface: &String, port: &u16| status.filters(interface, *port);
+    let pairs = gate
+        .interfaces
+        .iter()
+        .flat_map(|name| ports.iter().map(move |port| (name, port)));
+    pairs
+        .filter(|(interface, port)| !filters(interface, port))
+        .map(|(interface, port)| format!("port {port} on `{interface}`"))
+        .collect()
 }

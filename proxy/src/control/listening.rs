@@ -1,7 +1,7 @@
 //! Listening sockets: bound here, one for each worker and family, and handed to the workers.
 
 use crate::{
-    io::{Families, bind},
+    io::{Families, Sharing, bind},
     worker::{Message, Worker},
 };
 use sallyport_config::model::{Config, ListenAddress};
@@ -21,6 +21,13 @@ pub struct BindError {
     pub address: SocketAddr,
     /// Why.
     pub source: io::Error,
+}
+
+impl BindError {
+    /// Whether a capability is what is missing.
+    pub fn is_permission(&self) -> bool {
+        self.source.kind() == io::ErrorKind::PermissionDenied
+    }
 }
 
 fn remedy(error: &io::Error) -> &'static str {
@@ -69,8 +76,12 @@ impl Listening {
             .filter(|(name, entry)| self.open.get(*name) != Some(&entry.address) && !held(name));
         missing
             .map(|(name, entry)| {
+                if self.open.is_empty() {
+                    // Sharing a port with the workers would share it with another gateway too, in silence.
+                    drop(bind_all(name, entry.address, Sharing::Nobody)?);
+                }
                 let sockets = (0..workers)
-                    .map(|_| bind_all(name, entry.address))
+                    .map(|_| bind_all(name, entry.address, Sharing::Workers))
                     .collect::<Result<_, _>>()?;
                 Ok(Prepared {
                     entry: name.clone(),
@@ -134,9 +145,9 @@ pub(super) fn display(address: ListenAddress) -> String {
 }
 
 /// One socket a family, so that IPv4 works where IPv6 is off and addresses are never mapped.
-fn bind_all(entry: &str, address: ListenAddress) -> Result<Vec<TcpListener>, BindError> {
+fn bind_all(entry: &str, address: ListenAddress, sharing: Sharing) -> Result<Vec<TcpListener>, BindError> {
     let bind_one = |address: SocketAddr| {
-        bind(address, Families::Own).map_err(|source| BindError {
+        bind(address, Families::Own, sharing).map_err(|source| BindError {
             entry: entry.to_owned(),
             address,
             source,

@@ -22,7 +22,7 @@ pub use text::status_text;
 
 use crate::{
     io::{self, Choice, DriverKind},
-    snapshot::{Kept, Published, compile},
+    snapshot::{Kept, Published, StateDir, compile},
     worker::{self, Message, Worker},
 };
 use load::{Loaded, load};
@@ -82,7 +82,14 @@ pub enum RunError {
 /// Every problem.
 pub fn check(path: &Path) -> Result<Loaded, Vec<Diagnostic>> {
     let loaded = load(path)?;
-    compile(&loaded.config, &loaded.base, &loaded.lists, 1, &Kept::default())?;
+    compile(
+        &loaded.config,
+        &loaded.base,
+        &loaded.lists,
+        1,
+        &Kept::default(),
+        StateDir::LookOnly,
+    )?;
     logging::check(&loaded.config.log)?;
     Ok(loaded)
 }
@@ -106,8 +113,15 @@ pub fn run(path: &Path) -> Result<(), RunError> {
         Workers::Auto => thread::available_parallelism().map_or(1, usize::from),
     };
     let kept = Kept::default();
-    let snapshot =
-        compile(&loaded.config, &loaded.base, &loaded.lists, workers, &kept).map_err(RunError::Invalid)?;
+    let snapshot = compile(
+        &loaded.config,
+        &loaded.base,
+        &loaded.lists,
+        workers,
+        &kept,
+        StateDir::Keep,
+    )
+    .map_err(RunError::Invalid)?;
     let published = Arc::new(Published::new(snapshot));
     announce(&loaded, &driver, workers);
     let started = worker::Shared {

@@ -1,12 +1,15 @@
 //! Taking a new configuration: all or nothing, and the old one serves until the new one is whole.
 
 use super::{discovery, gatekeeper, load::load, state::State};
-use crate::snapshot::compile;
+use crate::{
+    snapshot::{StateDir, compile},
+    worker::Message,
+};
 use sallyport_config::{
     diagnostic::{Diagnostic, Location},
     model::Config,
 };
-use std::rc::Rc;
+use std::{rc::Rc, time::Instant};
 
 /// Reads the configuration again and takes it over.
 ///
@@ -42,6 +45,7 @@ async fn attempt(state: &Rc<State>) -> Result<(), Vec<Diagnostic>> {
         &loaded.lists,
         state.workers.len(),
         &state.kept,
+        StateDir::Keep,
     )?;
     let held = gatekeeper::held_now(state, &loaded.config);
     let prepared = state.prepare_for(&loaded.config, &held).map_err(|error| {
@@ -57,9 +61,12 @@ async fn attempt(state: &Rc<State>) -> Result<(), Vec<Diagnostic>> {
         .directory
         .borrow_mut()
         .configure(&loaded.config.multicluster);
-    state.published().publish(snapshot);
+    // What the children offered a moment ago they offer now.
+    let offered = state.directory.borrow().services(Instant::now());
+    state.published().publish(snapshot.with_discovered(&offered));
     state.adopt(loaded);
     state.commit(prepared).await;
+    state.tell_all(|| Message::Recheck).await;
     discovery::restart(state);
     gatekeeper::watch(state);
     Ok(())

@@ -86,7 +86,7 @@ pub fn run(config: &Config, lists: &Allowlists) -> Result<(), GateError> {
             Err(errno) => return Err(GateError::Watch(errno.into())),
         }
         let [told, changed, asked] = fds.map(|fd| fd.any().unwrap_or(false));
-        if told {
+        if told && told_to_end(&signals) {
             break;
         }
         if changed {
@@ -110,9 +110,24 @@ fn signals() -> Result<SignalFd, GateError> {
     let mut set = SigSet::empty();
     set.add(Signal::SIGTERM);
     set.add(Signal::SIGINT);
+    set.add(Signal::SIGHUP);
     set.thread_block()
         .map_err(|errno| GateError::Watch(errno.into()))?;
     SignalFd::with_flags(&set, SfdFlags::SFD_CLOEXEC).map_err(|errno| GateError::Watch(errno.into()))
+}
+
+/// A hang-up asks for a reload, which the gate has not yet; ending the process for it would be worse.
+fn told_to_end(signals: &SignalFd) -> bool {
+    let hangup = i64::from(Signal::SIGHUP as i32);
+    match signals.read_signal() {
+        Ok(Some(signal)) if i64::from(signal.ssi_signo) == hangup => {
+            tracing::warn!(
+                "the gate does not reload yet; restart it to apply its configuration, the filter stays meanwhile"
+            );
+            false
+        }
+        _ => true,
+    }
 }
 
 /// Bits of `linux/capability.h`.

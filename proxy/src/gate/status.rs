@@ -45,12 +45,13 @@ pub struct InterfaceStatus {
 }
 
 impl Status {
-    /// The interfaces that are filtered.
-    pub fn attached(&self) -> impl Iterator<Item = &str> {
+    /// Whether packets to a port are filtered on an interface.
+    pub fn filters(&self, interface: &str, port: u16) -> bool {
+        let here = |status: &&InterfaceStatus| status.name == interface && status.actual != "none";
         self.interfaces
             .iter()
-            .filter(|interface| interface.actual != "none")
-            .map(|interface| interface.name.as_str())
+            .find(here)
+            .is_some_and(|status| status.ports.contains(&port))
     }
 }
 

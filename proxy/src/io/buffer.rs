@@ -4,8 +4,9 @@
 
 use std::cell::RefCell;
 
-/// What a connection reads into first; most requests fit.
-pub(super) const SMALL: usize = 8 * 1024;
+/// What a connection reads into first; most requests fit. No power of two: at such a stride the buffers of many
+/// connections would share a few sets of the caches.
+pub(super) const SMALL: usize = 7 * 1024;
 /// What a connection reads into once it has filled a small one.
 pub(super) const LARGE: usize = 64 * 1024;
 

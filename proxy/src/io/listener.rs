@@ -24,17 +24,26 @@ pub enum Families {
     Own,
 }
 
-/// Binds a listening socket that others of this process share the port with.
+/// With whom a port is shared.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Sharing {
+    /// With the other workers, and whoever else of this user asks for it.
+    Workers,
+    /// With nobody: binding fails where any other socket has the port.
+    Nobody,
+}
+
+/// Binds a listening socket.
 ///
 /// # Errors
 /// Those of the kernel: the address in use, a privileged port.
-pub fn bind(address: SocketAddr, families: Families) -> io::Result<TcpListener> {
+pub fn bind(address: SocketAddr, families: Families, sharing: Sharing) -> io::Result<TcpListener> {
     let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
     if address.is_ipv6() {
         socket.set_only_v6(families == Families::Own)?;
     }
     socket.set_reuse_address(true)?;
-    socket.set_reuse_port(true)?;
+    socket.set_reuse_port(sharing == Sharing::Workers)?;
     socket.set_nonblocking(true)?;
     socket.bind(&SockAddr::from(address))?;
     socket.listen(BACKLOG)?;

@@ -20,7 +20,7 @@ mod uring;
 mod tests;
 
 pub use connect::{connect, resolve};
-pub use listener::{Families, Listener, bind};
+pub use listener::{Families, Listener, Sharing, bind};
 pub use probe::{Choice, DriverKind, choose};
 pub use runtime::{Elapsed, LocalExecutor, LocalTimer, Task, run, sleep, sleep_until, spawn, timeout};
 pub use stream::{PEEK_MAX, Stream};

@@ -74,7 +74,7 @@ async fn walk(
     };
     let (table, trust) = match reached {
         Reached::Route(table, trust) => (table, trust),
-        Reached::Own(outcome) => return Ok(outcome),
+        Reached::Own(outcome) => return Ok(*outcome),
     };
     let (authority, target) = canonical(&parts, connection)?;
     check_policy(entry, connection, &authority)?;
@@ -111,7 +111,7 @@ pub(super) enum Reached<'a> {
     /// By these routers; whether the peer's forwarding fields are believed.
     Route(&'a Table, PeerTrust),
     /// Here.
-    Own(Outcome),
+    Own(Box<Outcome>),
 }
 
 /// `Hub-Uplink` never passes an ordinary entry point.

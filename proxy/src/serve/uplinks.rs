@@ -42,7 +42,7 @@ pub(super) fn reach<'a>(
     let Some(named) = named.map_err(|_| Fault::BadRequest)? else {
         let discovery = parts.method == Method::GET && parts.uri.path() == DISCOVERY_PATH;
         return if discovery {
-            advertise(parents, connection, &parts.headers).map(Reached::Own)
+            advertise(parents, connection, &parts.headers).map(|outcome| Reached::Own(Box::new(outcome)))
         } else {
             Err(Fault::NotFound)
         };
@@ -52,9 +52,14 @@ pub(super) fn reach<'a>(
         .uplinks
         .get(name)
         .filter(|uplink| is_for(uplink, parents.proof, connection));
-    // A proven parent has told the truth about its clients, until there is a protected header for it.
+    // A proven parent has told the truth about its clients, until there is a protected header for it. Whoever
+    // proved nothing has not.
+    let trust = match parents.proof {
+        Proof::Certificate | Proof::Source => PeerTrust::Trusted,
+        Proof::Nothing => PeerTrust::Untrusted,
+    };
     uplink
-        .map(|uplink| Reached::Route(&uplink.table, PeerTrust::Trusted))
+        .map(|uplink| Reached::Route(&uplink.table, trust))
         .ok_or(Fault::NotFound)
 }
 

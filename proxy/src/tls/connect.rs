@@ -101,40 +101,71 @@ pub async fn connect(
     TlsConnector::from(Arc::clone(config)).connect(name, stream).await
 }
 
-/// Whom to trust.
+/// Whom to trust; everything that is configured must hold.
 #[derive(Debug)]
-enum Trust {
-    Roots(RootCertStore),
-    /// The server's own key; authorities do not matter then.
-    Keys(Vec<[u8; 32]>),
-    Anybody,
+struct Trust {
+    /// Authorities; `None` where a pinned key takes their place.
+    roots: Option<RootCertStore>,
+    /// The server's own keys, any one; empty: any key.
+    pins: Vec<[u8; 32]>,
 }
 
-fn trust(transport: &ServersTransport, files: &Files) -> Result<Trust, Vec<Diagnostic>> {
+/// `None` is anybody.
+fn trust(transport: &ServersTransport, files: &Files) -> Result<Option<Trust>, Vec<Diagnostic>> {
     if transport.insecure_skip_verify {
-        return Ok(Trust::Anybody);
+        return Ok(None);
     }
-    if !transport.pinned_spki.is_empty() {
-        return Ok(Trust::Keys(transport.pinned_spki.clone()));
-    }
-    if !transport.root_cas.is_empty() {
-        return roots(&transport.root_cas, files).map(Trust::Roots);
-    }
-    // A system without a store trusts nobody, and each handshake says so.
-    let mut store = RootCertStore::empty();
-    store.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
-    Ok(Trust::Roots(store))
+    let pins = transport.pinned_spki.clone();
+    let roots = if !transport.root_cas.is_empty() {
+        Some(roots(&transport.root_cas, files)?)
+    } else if pins.is_empty() {
+        // A system without a store trusts nobody, and each handshake says so.
+        let mut store = RootCertStore::empty();
+        store.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
+        Some(store)
+    } else {
+        None
+    };
+    Ok(Some(Trust { roots, pins }))
 }
 
 #[derive(Debug)]
 struct Verifier {
-    trust: Trust,
+    trust: Option<Trust>,
     /// Any one must be in the certificate; empty: the name that was asked for.
     names: Vec<String>,
     provider: Arc<CryptoProvider>,
 }
 
 impl Verifier {
+    fn verify(
+        &self,
+        trust: &Trust,
+        leaf: &CertificateDer<'_>,
+        intermediates: &[CertificateDer<'_>],
+        asked: &ServerName<'_>,
+        now: UnixTime,
+    ) -> Result<(), Error> {
+        if !trust.pins.is_empty() {
+            let key = spki_digest(leaf).ok_or(CertificateError::BadEncoding)?;
+            if !trust.pins.contains(&key) {
+                return Err(CertificateError::ApplicationVerificationFailure.into());
+            }
+        }
+        let Some(store) = &trust.roots else {
+            // A pinned key proves who it is; a name is checked where one is demanded by name.
+            return if self.names.is_empty() {
+                Ok(())
+            } else {
+                self.verify_name(leaf, asked)
+            };
+        };
+        let parsed = ParsedCertificate::try_from(leaf)?;
+        let algorithms = self.provider.signature_verification_algorithms.all;
+        verify_server_cert_signed_by_trust_anchor(&parsed, store, intermediates, now, algorithms)?;
+        self.verify_name(leaf, asked)
+    }
+
     fn verify_name(&self, leaf: &CertificateDer<'_>, asked: &ServerName<'_>) -> Result<(), Error> {
         let parsed = ParsedCertificate::try_from(leaf)?;
         if self.names.is_empty() {
@@ -160,20 +191,8 @@ impl ServerCertVerifier for Verifier {
         _ocsp: &[u8],
         now: UnixTime,
     ) -> Result<ServerCertVerified, Error> {
-        match &self.trust {
-            Trust::Anybody => {}
-            Trust::Keys(pins) => {
-                let key = spki_digest(leaf).ok_or(CertificateError::BadEncoding)?;
-                if !pins.contains(&key) {
-                    return Err(CertificateError::ApplicationVerificationFailure.into());
-                }
-            }
-            Trust::Roots(store) => {
-                let parsed = ParsedCertificate::try_from(leaf)?;
-                let algorithms = self.provider.signature_verification_algorithms.all;
-                verify_server_cert_signed_by_trust_anchor(&parsed, store, intermediates, now, algorithms)?;
-                self.verify_name(leaf, asked)?;
-            }
+        if let Some(trust) = &self.trust {
+            self.verify(trust, leaf, intermediates, asked, now)?;
         }
         Ok(ServerCertVerified::assertion())
     }
@@ -227,5 +246,48 @@ impl ResolvesClientCert for ClientKeys {
 
     fn has_certs(&self) -> bool {
         true
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn verifier(roots: Option<RootCertStore>, pins: Vec<[u8; 32]>, names: &[&str]) -> Verifier {
+        Verifier {
+            trust: Some(Trust { roots, pins }),
+            names: names.iter().map(|name| (*name).to_owned()).collect(),
+            provider: Arc::new(super::super::base_provider()),
+        }
+    }
+
+    #[test]
+    fn everything_that_is_configured_must_hold() {
+        let made = rcgen::generate_simple_self_signed(vec!["a.example".to_owned()]).expect("a certificate");
+        let leaf = made.cert.der().clone();
+        let (right, wrong) = (spki_digest(&leaf).expect("a key"), [7; 32]);
+        let nobody = || Some(RootCertStore::empty());
+        let accepts = |verifier: &Verifier, asked: &str| {
+            let asked = ServerName::try_from(asked.to_owned()).expect("a name");
+            verifier
+                .verify_server_cert(&leaf, &[], &asked, &[], UnixTime::now())
+                .is_ok()
+        };
+        assert!(accepts(&verifier(None, vec![wrong, right], &[]), "b.example"));
+        assert!(!accepts(&verifier(None, vec![wrong], &[]), "a.example"));
+        assert!(accepts(&verifier(None, vec![right], &["a.example"]), "b.example"));
+        assert!(!accepts(
+            &verifier(None, vec![right], &["c.example"]),
+            "a.example"
+        ));
+        assert!(!accepts(&verifier(nobody(), vec![right], &[]), "a.example"));
+        assert!(!accepts(&verifier(nobody(), Vec::new(), &[]), "a.example"));
+        assert!(accepts(
+            &Verifier {
+                trust: None,
+                ..verifier(None, Vec::new(), &[])
+            },
+            "b.example"
+        ));
     }
 }

@@ -48,19 +48,45 @@ pub enum GeneratedError {
 /// # Errors
 /// Where the directory cannot be used or holds something else.
 pub fn default_key(state_dir: &Path, provider: &CryptoProvider) -> Result<CertifiedKey, GeneratedError> {
-    let (certificate, key) = (state_dir.join(CERTIFICATE_FILE), state_dir.join(KEY_FILE));
+    let (certificate, key) = files(state_dir);
     if !certificate.exists() || !key.exists() {
-        let keys = rcgen::KeyPair::generate()?;
-        let mut params = rcgen::CertificateParams::new(vec![NAME.to_owned()])?;
-        params
-            .distinguished_name
-            .push(rcgen::DnType::CommonName, "Sallyport generated certificate");
-        let made = params.self_signed(&keys)?;
+        let (made, keys) = generate()?;
         fs::create_dir_all(state_dir).map_err(|source| state(state_dir, source))?;
         write_private(&key, keys.serialize_pem().as_bytes())?;
         write_private(&certificate, made.pem().as_bytes())?;
     }
     load(&certificate, &key, provider)
+}
+
+/// Loads the generated certificate from `state_dir`; where it is not there, one that is kept nowhere. Nothing
+/// is written: who looks may be another user than who serves.
+///
+/// # Errors
+/// Where the directory holds something else.
+pub fn passing_key(state_dir: &Path, provider: &CryptoProvider) -> Result<CertifiedKey, GeneratedError> {
+    let (certificate, key) = files(state_dir);
+    if certificate.exists() && key.exists() {
+        return load(&certificate, &key, provider);
+    }
+    let (made, keys) = generate()?;
+    let unusable = || GeneratedError::Unusable {
+        path: certificate.clone(),
+    };
+    let secret = PrivateKeyDer::try_from(keys.serialize_der()).map_err(|_| unusable())?;
+    CertifiedKey::from_der(vec![made.der().clone()], secret, provider).map_err(|_| unusable())
+}
+
+fn files(state_dir: &Path) -> (PathBuf, PathBuf) {
+    (state_dir.join(CERTIFICATE_FILE), state_dir.join(KEY_FILE))
+}
+
+fn generate() -> Result<(rcgen::Certificate, rcgen::KeyPair), GeneratedError> {
+    let keys = rcgen::KeyPair::generate()?;
+    let mut params = rcgen::CertificateParams::new(vec![NAME.to_owned()])?;
+    params
+        .distinguished_name
+        .push(rcgen::DnType::CommonName, "Sallyport generated certificate");
+    Ok((params.self_signed(&keys)?, keys))
 }
 
 fn load(certificate: &Path, key: &Path, provider: &CryptoProvider) -> Result<CertifiedKey, GeneratedError> {
@@ -112,6 +138,7 @@ mod tests {
     fn the_certificate_is_made_once_kept_private_and_found_again() {
         let directory = std::env::temp_dir().join(format!("sallyport-generated-{}", std::process::id()));
         let provider = crate::tls::base_provider();
+        assert!(passing_key(&directory, &provider).is_ok() && !directory.exists());
         let first = default_key(&directory, &provider).expect("made");
         let second = default_key(&directory, &provider).expect("found");
         assert_eq!(first.cert, second.cert);

@@ -5,7 +5,7 @@
 
 use super::provider::sha256;
 use rustls::pki_types::CertificateDer;
-use std::fmt::Write;
+use std::{fmt::Write, net::IpAddr};
 use x509_parser::prelude::{FromDer, GeneralName, ParsedExtension, X509Certificate};
 
 /// Facts of a verified client certificate.
@@ -23,13 +23,19 @@ pub struct ClientIdentity {
     pub dns_names: Vec<String>,
     /// URIs, such as SPIFFE identifiers.
     pub uris: Vec<String>,
+    /// Addresses.
+    pub addresses: Vec<IpAddr>,
 }
 
 impl ClientIdentity {
     /// Reads the facts; `None` where the certificate cannot be parsed.
     pub fn read(certificate: &CertificateDer<'_>) -> Option<Self> {
         let (_, parsed) = X509Certificate::from_der(certificate).ok()?;
-        let (dns_names, uris) = alternative_names(&parsed);
+        let Names {
+            dns: dns_names,
+            uris,
+            addresses,
+        } = alternative_names(&parsed);
         Some(Self {
             subject: parsed.subject().to_string(),
             issuer: parsed.issuer().to_string(),
@@ -37,15 +43,19 @@ impl ClientIdentity {
             fingerprint: hexadecimal(&sha256(certificate)),
             dns_names,
             uris,
+            addresses,
         })
     }
 
     /// Whether one of the certificate's names is one of `allowed`: a DNS name, `*.` and a DNS name for
-    /// exactly one more label, or a URI. An empty list allows nobody here.
+    /// exactly one more label, a URI, or an address. An empty list allows nobody here.
     pub fn has_one_of(&self, allowed: &[String]) -> bool {
         allowed.iter().any(|pattern| {
             if pattern.contains("://") {
                 return self.uris.iter().any(|uri| uri == pattern);
+            }
+            if let Ok(address) = pattern.parse::<IpAddr>() {
+                return self.addresses.contains(&address);
             }
             self.dns_names.iter().any(|name| dns_matches(pattern, name))
         })
@@ -61,13 +71,21 @@ pub(super) fn spki_digest(certificate: &CertificateDer<'_>) -> Option<[u8; 32]> 
 /// DNS names of a certificate, lower case, for choosing it by SNI.
 pub(super) fn dns_names(certificate: &CertificateDer<'_>) -> Vec<String> {
     X509Certificate::from_der(certificate)
-        .map(|(_, parsed)| alternative_names(&parsed).0)
+        .map(|(_, parsed)| alternative_names(&parsed).dns)
         .unwrap_or_default()
 }
 
-fn alternative_names(certificate: &X509Certificate<'_>) -> (Vec<String>, Vec<String>) {
-    let mut dns = Vec::new();
-    let mut uris = Vec::new();
+/// The subject alternative names of a certificate.
+#[derive(Default)]
+struct Names {
+    /// Lower case.
+    dns: Vec<String>,
+    uris: Vec<String>,
+    addresses: Vec<IpAddr>,
+}
+
+fn alternative_names(certificate: &X509Certificate<'_>) -> Names {
+    let mut found = Names::default();
     let names = certificate
         .extensions()
         .iter()
@@ -77,12 +95,18 @@ fn alternative_names(certificate: &X509Certificate<'_>) -> (Vec<String>, Vec<Str
         });
     for name in names.flatten() {
         match name {
-            GeneralName::DNSName(name) => dns.push(name.to_ascii_lowercase()),
-            GeneralName::URI(uri) => uris.push((*uri).to_owned()),
+            GeneralName::DNSName(name) => found.dns.push(name.to_ascii_lowercase()),
+            GeneralName::URI(uri) => found.uris.push((*uri).to_owned()),
+            GeneralName::IPAddress(bytes) => found.addresses.extend(address(bytes)),
             _ => {}
         }
     }
-    (dns, uris)
+    found
+}
+
+fn address(bytes: &[u8]) -> Option<IpAddr> {
+    let v4 = <[u8; 4]>::try_from(bytes).map(IpAddr::from);
+    v4.or_else(|_| <[u8; 16]>::try_from(bytes).map(IpAddr::from)).ok()
 }
 
 /// Whether `name` is `pattern`, or one label below it where it starts with `*.`.
@@ -117,6 +141,7 @@ mod tests {
             fingerprint: String::new(),
             dns_names: dns.iter().map(|s| (*s).to_owned()).collect(),
             uris: uris.iter().map(|s| (*s).to_owned()).collect(),
+            addresses: Vec::new(),
         }
     }
 
@@ -155,11 +180,16 @@ mod tests {
         params
             .subject_alt_names
             .push(rcgen::SanType::URI("spiffe://x/y".try_into().expect("ascii")));
+        params
+            .subject_alt_names
+            .push(rcgen::SanType::IpAddress([192, 0, 2, 7].into()));
         let key = rcgen::KeyPair::generate().expect("a key");
         let certificate = params.self_signed(&key).expect("a certificate");
         let facts = ClientIdentity::read(certificate.der()).expect("parses");
         assert_eq!(facts.dns_names, ["one.example.com"]);
         assert_eq!(facts.uris, ["spiffe://x/y"]);
+        assert!(facts.has_one_of(&["192.0.2.7".to_owned()]));
+        assert!(!facts.has_one_of(&["192.0.2.8".to_owned(), "*.0.2.7".to_owned()]));
         assert_eq!(facts.fingerprint.len(), 64);
         assert!(ClientIdentity::read(&CertificateDer::from(vec![1, 2, 3])).is_none());
     }

@@ -163,7 +163,11 @@ async fn over_http1(
     request: &mut Request<RequestBody>,
 ) -> Result<(Response<Incoming>, Http1), Failed> {
     // A connection that the server has closed says so here, before the request is spent on it.
-    poll_fn(|cx| Poll::Ready(kept.drive(cx))).await;
+    poll_fn(|cx| {
+        kept.drive(cx);
+        Poll::Ready(())
+    })
+    .await;
     let mut answer = pin!(kept.send(take(request)));
     // Only the connection settles the answer, and it is driven first: a waker of the answer's own would wake
     // this task for what it already knows.

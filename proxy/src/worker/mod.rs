@@ -6,6 +6,7 @@
 mod accepting;
 
 use crate::{
+    accept::Verdict,
     io::{self, DriverKind},
     serve::{Context, Order},
     snapshot::Published,
@@ -46,6 +47,8 @@ pub enum Message {
     },
     /// Stop listening everywhere and let connections finish what is under way.
     Drain,
+    /// End the connections that the current snapshot would not let in.
+    Recheck,
     /// Close every connection.
     Close,
     /// Report.
@@ -169,6 +172,7 @@ async fn work(context: Rc<Context>, mut messages: mpsc::Receiver<Message>) {
                 listening.clear();
                 context.live.tell_all(Order::Drain);
             }
+            Message::Recheck => recheck(&context),
             Message::Close => context.live.tell_all(Order::Close),
             Message::Report(to) => {
                 let report = Report {
@@ -180,6 +184,22 @@ async fn work(context: Rc<Context>, mut messages: mpsc::Receiver<Message>) {
             }
         }
     }
+}
+
+/// A source that left the allowlist loses its connections; those of an entry point that is gone finish what
+/// is under way.
+fn recheck(context: &Context) {
+    let view = context.view();
+    let entries = &view.snapshot.entries;
+    context
+        .live
+        .tell(Order::Drain, |handle| !entries.contains_key(&handle.entry));
+    context.live.tell(Order::Close, |handle| {
+        let admission = entries
+            .get(&handle.entry)
+            .and_then(|entry| entry.admission.as_ref());
+        admission.is_some_and(|admission| admission.judge(handle.peer) == Verdict::Refused)
+    });
 }
 
 async fn reap(context: Rc<Context>) {
