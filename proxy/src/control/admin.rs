@@ -17,7 +17,7 @@ use sallyport_config::diagnostic::Diagnostic;
 use std::{
     convert::Infallible,
     fs, io,
-    os::unix::fs::PermissionsExt,
+    os::unix::fs::{FileTypeExt, PermissionsExt},
     path::{Path, PathBuf},
     pin::Pin,
     rc::Rc,
@@ -71,8 +71,15 @@ pub(super) fn listen(state: &Rc<State>) -> Result<Admin, RunError> {
     Ok(Admin { path, task })
 }
 
-/// Removes a socket that nobody listens on; one that answers belongs to a running gateway.
+/// Removes a socket that nobody listens on; one that answers belongs to a running gateway, and what is no socket
+/// to somebody else.
 fn remove_stale(path: &Path) -> io::Result<()> {
+    if fs::symlink_metadata(path).is_ok_and(|there| !there.file_type().is_socket()) {
+        return Err(io::Error::new(
+            io::ErrorKind::AlreadyExists,
+            "something that is no socket is there",
+        ));
+    }
     match std::os::unix::net::UnixStream::connect(path) {
         Ok(_) => Err(io::Error::new(
             io::ErrorKind::AddrInUse,

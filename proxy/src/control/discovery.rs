@@ -45,6 +45,9 @@ pub(super) fn restart(state: &Rc<State>) {
     }
 }
 
+/// Refused uplinks of one answer that are named in the log: a child may offer thousands, each poll anew.
+const REFUSALS_LOGGED: usize = 8;
+
 /// The polls of one child.
 struct Poll {
     child: String,
@@ -96,8 +99,11 @@ impl Poll {
                         .directory
                         .borrow_mut()
                         .record(&self.child, advertisement, now);
-                    for refusal in refused {
+                    for refusal in refused.iter().take(REFUSALS_LOGGED) {
                         tracing::warn!(child = self.child, %refusal, "an advertised uplink is refused");
+                    }
+                    if let Some(more @ 1..) = refused.len().checked_sub(REFUSALS_LOGGED) {
+                        tracing::warn!(child = self.child, more, "more advertised uplinks are refused");
                     }
                 }
                 Err(error) => {
