@@ -10,6 +10,7 @@
 mod buffer;
 mod connect;
 mod listener;
+mod memory;
 mod probe;
 mod runtime;
 mod stream;
@@ -21,6 +22,7 @@ mod tests;
 
 pub use connect::{connect, resolve};
 pub use listener::{Families, Listener, Sharing, bind};
+pub use memory::release_memory;
 pub use probe::{Choice, DriverKind, choose};
 pub use runtime::{Elapsed, LocalExecutor, LocalTimer, Task, run, sleep, sleep_until, spawn, timeout};
 pub use stream::{PEEK_MAX, Stream};

@@ -202,10 +202,20 @@ fn recheck(context: &Context) {
     });
 }
 
+/// A worker that had at least so many connections gives memory back once most of them are gone.
+const BURST_MIN: usize = 256;
+
 async fn reap(context: Rc<Context>) {
+    let mut most = 0;
     loop {
         io::sleep(REAP_EVERY).await;
         context.view();
         context.pool.reap();
+        let live = context.live.len();
+        most = live.max(most);
+        if most >= BURST_MIN && live < most / 4 {
+            io::release_memory();
+            most = live;
+        }
     }
 }
