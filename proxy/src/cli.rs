@@ -1,6 +1,6 @@
 //! The command line: what was asked for, and what the exit code says of how it went.
 
-use crate::{control, gate};
+use crate::{control, fault::with_causes, gate};
 use sallyport_config::diagnostic::Diagnostic;
 use std::{
     error::Error,
@@ -332,7 +332,7 @@ fn say_problems(problems: &[Diagnostic]) {
 }
 
 fn say_failure(error: &dyn Error) {
-    say_error(&format!("sallyport: {}", control::with_causes(error)));
+    say_error(&format!("sallyport: {}", with_causes(error)));
 }
 
 #[cfg(test)]

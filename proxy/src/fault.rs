@@ -5,6 +5,23 @@
 
 use crate::telemetry::Count;
 use hyper::StatusCode;
+use std::error::Error;
+
+/// An error with its causes, on one line, for the operator.
+pub fn with_causes(error: &dyn Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        let next = error.to_string();
+        // Some libraries repeat the cause in their own words.
+        if !text.ends_with(&next) {
+            text.push_str(": ");
+            text.push_str(&next);
+        }
+        cause = error.source();
+    }
+    text
+}
 
 /// A request's fault.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -71,5 +88,26 @@ impl Fault {
             self,
             Self::BadRequest | Self::HeadersTooMany | Self::RequestTimeout
         )
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[derive(Debug, thiserror::Error)]
+    #[error("{text}")]
+    struct Layer {
+        text: &'static str,
+        source: Option<Box<Layer>>,
+    }
+
+    #[test]
+    fn causes_follow_each_other_and_none_is_said_twice() {
+        let layer = |text, source| Layer { text, source };
+        let inner = layer("refused", None);
+        let repeating = layer("socket: refused", Some(Box::new(inner)));
+        let outer = layer("cannot connect", Some(Box::new(repeating)));
+        assert_eq!(with_causes(&outer), "cannot connect: socket: refused");
     }
 }

@@ -5,6 +5,7 @@
 
 use crate::{
     accept::{Admission, AdmissionMode},
+    fault::with_causes,
     gate::policy::{Allowlists, SourceSet, prefixes, resolve},
     preamble,
     route::{RouteId, Table},
@@ -245,13 +246,8 @@ fn tls_policies(
             .map_err(|problem| problems.push(problem)),
         None => generated(&config.proxy.state_dir, state_dir, &provider).map_err(|error| {
             let at = secured.address_at.clone();
-            let cause = std::error::Error::source(&error)
-                .map(|cause| format!(": {cause}"))
-                .unwrap_or_default();
-            problems.push(Diagnostic {
-                at,
-                message: format!("{error}{cause}; entry points with tls cannot start"),
-            });
+            let message = format!("{}; entry points with tls cannot start", with_causes(&error));
+            problems.push(Diagnostic { at, message });
         }),
     };
     let Ok(default) = default else {

@@ -2,6 +2,7 @@
 
 use super::state::State;
 use crate::{
+    fault::with_causes,
     http::body::RequestBody,
     telemetry::Counters,
     uplink::{
@@ -179,20 +180,4 @@ fn same(
                 .get(&service.name)
                 .is_some_and(|known| known.advertised.as_ref() == Some(service))
         })
-}
-
-/// An error with its causes, on one line.
-pub fn with_causes(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        let next = error.to_string();
-        // Some libraries repeat the cause in their own words.
-        if !text.ends_with(&next) {
-            text.push_str(": ");
-            text.push_str(&next);
-        }
-        cause = error.source();
-    }
-    text
 }

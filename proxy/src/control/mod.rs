@@ -16,7 +16,6 @@ mod status;
 mod text;
 
 pub use admin::{AskError, ask, reload as ask_reload};
-pub use discovery::with_causes;
 pub use logging::{LogError, start as start_log};
 pub use text::status_text;
 

@@ -2,6 +2,7 @@
 
 use super::{discovery, gatekeeper, load::load, state::State};
 use crate::{
+    fault::with_causes,
     snapshot::{StateDir, compile},
     worker::Message,
 };
@@ -49,12 +50,9 @@ async fn attempt(state: &Rc<State>) -> Result<(), Vec<Diagnostic>> {
     )?;
     let held = gatekeeper::held_now(state, &loaded.config);
     let prepared = state.prepare_for(&loaded.config, &held).map_err(|error| {
-        let cause = std::error::Error::source(&error)
-            .map(|cause| format!(": {cause}"))
-            .unwrap_or_default();
         vec![Diagnostic {
             at: file(state),
-            message: format!("{error}{cause}"),
+            message: with_causes(&error),
         }]
     })?;
     state

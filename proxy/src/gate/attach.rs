@@ -11,6 +11,7 @@ use super::{
     object::Object,
     pins::{Hook, LinkName, Pins},
 };
+use crate::fault::with_causes;
 use aya::{
     Ebpf,
     programs::{
@@ -54,8 +55,10 @@ pub(super) fn attach(
     interface: &Interface,
     wanted: GateAttach,
 ) -> Result<Attached, String> {
-    let mut object = source.load(pins, attachment).map_err(|error| chain(&error))?;
-    let records = source.records(&mut object).map_err(|error| chain(&error))?;
+    let mut object = source
+        .load(pins, attachment)
+        .map_err(|error| with_causes(&error))?;
+    let records = source.records(&mut object).map_err(|error| with_causes(&error))?;
     let attached = descend(&mut object, pins, attachment, interface, wanted)?;
     source.follow(attachment, records);
     Ok(attached)
@@ -69,7 +72,7 @@ fn descend(
     interface: &Interface,
     wanted: GateAttach,
 ) -> Result<Attached, String> {
-    let mut earlier = earlier(pins, attachment, interface).map_err(|error| chain(&error))?;
+    let mut earlier = earlier(pins, attachment, interface).map_err(|error| with_causes(&error))?;
     let mut refused = Vec::new();
     for hook in ladder(wanted) {
         let name = LinkName {
@@ -80,7 +83,7 @@ fn descend(
         let outcome = if earlier.contains(&name) {
             Ok(take_over(object, &pins.link(&name), &name, interface.device))
         } else {
-            make_room(pins, &mut earlier, *hook).map_err(|error| chain(&error))?;
+            make_room(pins, &mut earlier, *hook).map_err(|error| with_causes(&error))?;
             place(object, pins, &name, interface).map(|()| first_reason(*hook, wanted))
         };
         match outcome {
@@ -157,7 +160,7 @@ fn retire<'a>(pins: &Pins, olds: impl Iterator<Item = &'a LinkName>) {
     for old in olds {
         if let Err(error) = pins.remove_link(old) {
             tracing::error!(
-                error = chain(&error),
+                error = with_causes(&error),
                 "an earlier link of ours stays beside the new one"
             );
         }
@@ -168,7 +171,7 @@ fn retire<'a>(pins: &Pins, olds: impl Iterator<Item = &'a LinkName>) {
 /// refused, the earlier program goes on; it reads the same maps.
 fn take_over(object: &mut Ebpf, path: &Path, name: &LinkName, device: Device) -> String {
     let replaced = PinnedLink::from_pin(path)
-        .map_err(|error| chain(&error))
+        .map_err(|error| with_causes(&error))
         .and_then(|pinned| match name.hook {
             Hook::Xdp | Hook::XdpGeneric => replace_xdp(object, pinned.into()),
             Hook::Tcx => replace_tcx(object, pinned.into(), device),
@@ -187,22 +190,32 @@ fn take_over(object: &mut Ebpf, path: &Path, name: &LinkName, device: Device) ->
 }
 
 fn replace_xdp(object: &mut Ebpf, link: FdLink) -> Result<(), String> {
-    let link = XdpLink::try_from(link).map_err(|error| chain(&error))?;
+    let link = XdpLink::try_from(link).map_err(|error| with_causes(&error))?;
     let name = if xdp_program(object, "gate_xdp").is_ok() {
         "gate_xdp"
     } else {
         "gate_xdp_nofrags"
     };
-    let program = xdp_program(object, name).map_err(|error| chain(&error))?;
-    let id = program.attach_to_link(link).map_err(|error| chain(&error))?;
-    program.take_link(id).map(drop).map_err(|error| chain(&error))
+    let program = xdp_program(object, name).map_err(|error| with_causes(&error))?;
+    let id = program
+        .attach_to_link(link)
+        .map_err(|error| with_causes(&error))?;
+    program
+        .take_link(id)
+        .map(drop)
+        .map_err(|error| with_causes(&error))
 }
 
 fn replace_tcx(object: &mut Ebpf, link: FdLink, device: Device) -> Result<(), String> {
-    let link = SchedClassifierLink::try_from(link).map_err(|error| chain(&error))?;
-    let program = tc_program(object, device).map_err(|error| chain(&error))?;
-    let id = program.attach_to_link(link).map_err(|error| chain(&error))?;
-    program.take_link(id).map(drop).map_err(|error| chain(&error))
+    let link = SchedClassifierLink::try_from(link).map_err(|error| with_causes(&error))?;
+    let program = tc_program(object, device).map_err(|error| with_causes(&error))?;
+    let id = program
+        .attach_to_link(link)
+        .map_err(|error| with_causes(&error))?;
+    program
+        .take_link(id)
+        .map(drop)
+        .map_err(|error| with_causes(&error))
 }
 
 /// Attaches and pins.
@@ -214,9 +227,13 @@ fn place(object: &mut Ebpf, pins: &Pins, name: &LinkName, interface: &Interface)
     }?;
     let path = pins.link(name);
     let pinned = link.pin(&path);
-    pinned
-        .map(drop)
-        .map_err(|error| format!("cannot pin the link at `{}`: {}", path.display(), chain(&error)))
+    pinned.map(drop).map_err(|error| {
+        format!(
+            "cannot pin the link at `{}`: {}",
+            path.display(),
+            with_causes(&error)
+        )
+    })
 }
 
 fn place_xdp(object: &mut Ebpf, interface: &Interface, mode: XdpMode) -> Result<FdLink, String> {
@@ -249,23 +266,25 @@ fn place_xdp_program(
         text,
         retry_without_frags: true,
     };
-    let program = xdp_program(object, name).map_err(|error| refused(chain(&error)))?;
+    let program = xdp_program(object, name).map_err(|error| refused(with_causes(&error)))?;
     let id = program.attach_to_if_index(index, mode).map_err(|error| Refused {
         text: explain(&error),
         retry_without_frags: errno(&error) == Some(nix::libc::EINVAL),
     })?;
-    let link = program.take_link(id).map_err(|error| refused(chain(&error)))?;
+    let link = program
+        .take_link(id)
+        .map_err(|error| refused(with_causes(&error)))?;
     FdLink::try_from(link)
         .map_err(|_| refused("the kernel gives no link that could outlive this process".to_owned()))
 }
 
 fn place_tcx(object: &mut Ebpf, interface: &Interface) -> Result<FdLink, String> {
-    let program = tc_program(object, interface.device).map_err(|error| chain(&error))?;
+    let program = tc_program(object, interface.device).map_err(|error| with_causes(&error))?;
     let first = TcAttachOptions::TcxOrder(LinkOrder::first());
     let id = program
         .attach_with_options(&interface.name, TcAttachType::Ingress, first)
-        .map_err(|error| format!("{}; TCX needs Linux 6.6", chain(&error)))?;
-    let link = program.take_link(id).map_err(|error| chain(&error))?;
+        .map_err(|error| format!("{}; TCX needs Linux 6.6", with_causes(&error)))?;
+    let link = program.take_link(id).map_err(|error| with_causes(&error))?;
     FdLink::try_from(link)
         .map_err(|_| "the kernel gives no TCX link; Linux 6.6 or newer is needed".to_owned())
 }
@@ -320,25 +339,11 @@ fn explain(error: &ProgramError) -> String {
             "another XDP program sits on the interface and is left alone; `ip link show` names it".to_owned()
         }
         Some(libc::ERANGE) => "the MTU is too large for XDP in this driver; lower it".to_owned(),
-        Some(libc::EINVAL) => format!("the driver refused: {}; check MTU and queues", chain(error)),
+        Some(libc::EINVAL) => format!("the driver refused: {}; check MTU and queues", with_causes(error)),
         Some(libc::ENOMEM) => {
             "no memory for XDP's queues; lower the number of channels with `ethtool -L`".to_owned()
         }
         Some(libc::EPERM) => "not permitted; CAP_NET_ADMIN and CAP_BPF are needed".to_owned(),
-        _ => chain(error),
+        _ => with_causes(error),
     }
-}
-
-/// An error with its causes.
-pub(super) fn chain(error: &dyn Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        let next = error.to_string();
-        if !text.ends_with(&next) {
-            text = format!("{text}: {next}");
-        }
-        cause = error.source();
-    }
-    text
 }

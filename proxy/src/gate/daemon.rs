@@ -4,7 +4,7 @@
 //! again, so that an event that was lost or came twice does no harm.
 
 use super::{
-    attach::{Attached, attach, chain},
+    attach::{Attached, attach},
     compile::GatePolicy,
     error::GateError,
     interfaces::{Changes, Interface, local_addresses},
@@ -17,6 +17,7 @@ use super::{
     socket,
     status::{InterfaceStatus, Status},
 };
+use crate::fault::with_causes;
 use aya::Ebpf;
 use nix::{
     poll::{PollFd, PollFlags, PollTimeout, poll},
@@ -184,12 +185,15 @@ impl Daemon {
             Ok(addresses) => {
                 if let Err(error) = Maps::of(&mut self.object).set_local(&addresses) {
                     tracing::error!(
-                        error = chain(&error),
+                        error = with_causes(&error),
                         "this host's addresses cannot be told to the programs"
                     );
                 }
             }
-            Err(error) => tracing::error!(error = chain(&error), "this host's addresses cannot be listed"),
+            Err(error) => tracing::error!(
+                error = with_causes(&error),
+                "this host's addresses cannot be listed"
+            ),
         }
         if self.gate.mode == GateMode::Off {
             return;

@@ -4,6 +4,7 @@
 //! the peer is.
 
 use super::{daemon::Daemon, error::GateError};
+use crate::fault::with_causes;
 use nix::{
     sys::socket::{getsockopt, sockopt::PeerCredentials},
     unistd::{Gid, Group, chown},
@@ -119,8 +120,7 @@ fn answer(stream: UnixStream, daemon: &mut Daemon) -> io::Result<()> {
             Ok(serde_json::json!({ "error": format!("request {shown:?} is unknown or not for uid {uid}") }))
         }
     };
-    let document =
-        answer.unwrap_or_else(|error| serde_json::json!({ "error": super::attach::chain(&error) }));
+    let document = answer.unwrap_or_else(|error| serde_json::json!({ "error": with_causes(&error) }));
     let mut line = document.to_string();
     line.push('\n');
     (&stream).write_all(line.as_bytes())

@@ -2,7 +2,7 @@
 
 use super::{connection::Connection, context::View};
 use crate::{
-    fault::Fault,
+    fault::{Fault, with_causes},
     http::{
         authority::Authority,
         body::RequestBody,
@@ -174,7 +174,7 @@ fn explain(connection: &Connection, route: &Route, server: &Arc<Server>, error: 
     let (router, entry, cause) = (
         route.router.as_str(),
         connection.entry.name.as_str(),
-        causes(error),
+        with_causes(error),
     );
     let (client, server) = (connection.client.0, server.url.to_string());
     match fault {
@@ -184,17 +184,6 @@ fn explain(connection: &Connection, route: &Route, server: &Arc<Server>, error: 
         _ => tracing::warn!(%client, entry, router, server, cause, "no answer from the server"),
     }
     fault
-}
-
-fn causes(error: &UpstreamFault) -> String {
-    let mut text = error.to_string();
-    let mut cause = std::error::Error::source(error);
-    while let Some(error) = cause {
-        text.push_str(": ");
-        text.push_str(&error.to_string());
-        cause = error.source();
-    }
-    text
 }
 
 #[cfg(test)]
