@@ -1,7 +1,7 @@
 //! Listening sockets: bound here, one for each worker and family, and handed to the workers.
 
 use crate::{
-    io::{Families, Sharing, bind},
+    io::{Sharing, bind},
     worker::{Message, Worker},
 };
 use sallyport_config::model::{Config, ListenAddress};
@@ -147,7 +147,7 @@ pub(super) fn display(address: ListenAddress) -> String {
 /// One socket a family, so that IPv4 works where IPv6 is off and addresses are never mapped.
 fn bind_all(entry: &str, address: ListenAddress, sharing: Sharing) -> Result<Vec<TcpListener>, BindError> {
     let bind_one = |address: SocketAddr| {
-        bind(address, Families::Own, sharing).map_err(|source| BindError {
+        bind(address, sharing).map_err(|source| BindError {
             entry: entry.to_owned(),
             address,
             source,

@@ -15,15 +15,6 @@ use tokio::io::unix::AsyncFd;
 /// Connections that may wait to be accepted; the kernel's `net.core.somaxconn` caps it.
 const BACKLOG: i32 = 4096;
 
-/// Which families an IPv6 listener takes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Families {
-    /// IPv6 and, as mapped addresses, IPv4.
-    Both,
-    /// The address's own.
-    Own,
-}
-
 /// With whom a port is shared.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Sharing {
@@ -33,14 +24,14 @@ pub enum Sharing {
     Nobody,
 }
 
-/// Binds a listening socket.
+/// Binds a listening socket for the address's own family: IPv4 never comes as mapped addresses.
 ///
 /// # Errors
 /// Those of the kernel: the address in use, a privileged port.
-pub fn bind(address: SocketAddr, families: Families, sharing: Sharing) -> io::Result<TcpListener> {
+pub fn bind(address: SocketAddr, sharing: Sharing) -> io::Result<TcpListener> {
     let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
     if address.is_ipv6() {
-        socket.set_only_v6(families == Families::Own)?;
+        socket.set_only_v6(true)?;
     }
     socket.set_reuse_address(true)?;
     socket.set_reuse_port(sharing == Sharing::Workers)?;

@@ -21,7 +21,7 @@ mod uring;
 mod tests;
 
 pub use connect::{connect, resolve};
-pub use listener::{Families, Listener, Sharing, bind};
+pub use listener::{Listener, Sharing, bind};
 pub use memory::release_memory;
 pub use probe::{Choice, DriverKind, choose};
 pub use runtime::{Elapsed, LocalExecutor, LocalTimer, Task, run, sleep, sleep_until, spawn, timeout};

@@ -1,6 +1,6 @@
 //! Both drivers through the same seam.
 
-use super::{DriverKind, Families, Listener, Sharing, Stream, bind, connect, run, spawn, timeout};
+use super::{DriverKind, Listener, Sharing, Stream, bind, connect, run, spawn, timeout};
 use std::{
     io::{Read, Write},
     net::{SocketAddr, TcpListener, TcpStream},
@@ -12,8 +12,7 @@ const BOTH: [DriverKind; 2] = [DriverKind::Uring, DriverKind::Epoll];
 const DEADLINE: Option<Duration> = Some(Duration::from_secs(20));
 
 fn loopback() -> (TcpListener, SocketAddr) {
-    let socket =
-        bind(([127, 0, 0, 1], 0).into(), Families::Own, Sharing::Workers).expect("loopback can be bound");
+    let socket = bind(([127, 0, 0, 1], 0).into(), Sharing::Workers).expect("loopback can be bound");
     let address = socket.local_addr().expect("a bound socket has an address");
     (socket, address)
 }
@@ -41,10 +40,10 @@ fn accepted_connections_arrive() {
 #[test]
 fn a_port_that_another_socket_has_is_not_free() {
     let (held, address) = loopback();
-    assert!(bind(address, Families::Own, Sharing::Nobody).is_err());
-    assert!(bind(address, Families::Own, Sharing::Workers).is_ok());
+    assert!(bind(address, Sharing::Nobody).is_err());
+    assert!(bind(address, Sharing::Workers).is_ok());
     drop(held);
-    assert!(bind(address, Families::Own, Sharing::Nobody).is_ok());
+    assert!(bind(address, Sharing::Nobody).is_ok());
 }
 
 #[test]

@@ -7,7 +7,7 @@ use crate::{
     upstream::{Pool, Server},
 };
 use std::{
-    cell::{Cell, RefCell},
+    cell::RefCell,
     collections::HashMap,
     rc::Rc,
     sync::{Arc, atomic::AtomicUsize},
@@ -101,18 +101,3 @@ impl View {
         self.snapshot.entries.get(&known.name)
     }
 }
-
-/// Whether a connection shall go on.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
-pub enum Order {
-    /// Go on.
-    #[default]
-    Serve,
-    /// Finish what is under way and close.
-    Drain,
-    /// Close now.
-    Close,
-}
-
-/// An order to a connection, given by its worker.
-pub(super) type OrderCell = Cell<Order>;

@@ -10,7 +10,17 @@ use std::{
     task::{Context, Waker},
 };
 
-pub use super::context::Order;
+/// Whether a connection shall go on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub enum Order {
+    /// Go on.
+    #[default]
+    Serve,
+    /// Finish what is under way and close.
+    Drain,
+    /// Close now.
+    Close,
+}
 
 /// All live connections of a worker.
 #[derive(Default)]
@@ -29,7 +39,7 @@ pub struct Handle {
     pub client: Cell<Option<ClientAddress>>,
     /// The entry point's name.
     pub entry: String,
-    order: super::context::OrderCell,
+    order: Cell<Order>,
     waker: RefCell<Option<Waker>>,
 }
 

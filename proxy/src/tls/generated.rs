@@ -3,7 +3,6 @@
 //! Because it survives restarts, a parent can pin its key (`pinned_spki`) instead of switching verification
 //! off. The key file is readable by its owner alone, from the moment it is created.
 
-use super::names::spki_digest;
 use rustls::{
     crypto::CryptoProvider,
     pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject},
@@ -100,11 +99,6 @@ fn load(certificate: &Path, key: &Path, provider: &CryptoProvider) -> Result<Cer
     CertifiedKey::from_der(vec![chain], secret, provider).map_err(|_| unusable())
 }
 
-/// Base64 SHA-256 of the public key, as `pinned_spki` wants it; `None` where the chain is empty or broken.
-pub fn pin(key: &CertifiedKey) -> Option<[u8; 32]> {
-    key.cert.first().and_then(|leaf| spki_digest(leaf))
-}
-
 /// Writes through a file of the same directory, so that a crash leaves the old or the new contents.
 fn write_private(path: &Path, bytes: &[u8]) -> Result<(), GeneratedError> {
     let fresh = path.with_extension("new");
@@ -142,7 +136,6 @@ mod tests {
         let first = default_key(&directory, &provider).expect("made");
         let second = default_key(&directory, &provider).expect("found");
         assert_eq!(first.cert, second.cert);
-        assert!(pin(&first).is_some());
         let mode = fs::metadata(directory.join(KEY_FILE))
             .expect("kept")
             .permissions()

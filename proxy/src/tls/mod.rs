@@ -17,7 +17,7 @@ pub use accept::{Facts, Protocol, Secured, TlsFault, TlsReason, accept};
 pub use certificates::Certificates;
 pub use connect::{ClientSide, connect};
 pub use files::Files;
-pub use generated::{GeneratedError, default_key, passing_key, pin};
+pub use generated::{GeneratedError, default_key, passing_key};
 pub use names::ClientIdentity;
 pub use policy::{EntryPolicies, Known, Policy, PolicyId};
 
