@@ -11,6 +11,7 @@ mod daemon;
 mod error;
 mod interfaces;
 mod link;
+pub mod lists;
 mod maps;
 mod object;
 mod off;
@@ -19,6 +20,7 @@ pub mod policy;
 mod records;
 mod socket;
 mod status;
+pub mod watch;
 
 pub use client::status;
 pub use daemon::run;
