@@ -12,6 +12,7 @@ mod error;
 mod interfaces;
 mod link;
 mod maps;
+mod netlink;
 mod object;
 mod off;
 mod pins;
@@ -19,6 +20,7 @@ pub mod policy;
 mod records;
 mod socket;
 mod status;
+mod surroundings;
 
 pub use client::status;
 pub use daemon::run;
