@@ -13,6 +13,7 @@ mod interfaces;
 mod link;
 pub mod lists;
 mod maps;
+mod netlink;
 mod object;
 mod off;
 mod pins;
@@ -20,6 +21,7 @@ pub mod policy;
 mod records;
 mod socket;
 mod status;
+mod surroundings;
 pub mod watch;
 
 pub use client::status;
