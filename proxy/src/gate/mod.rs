@@ -18,6 +18,8 @@ mod object;
 mod off;
 mod pins;
 pub mod policy;
+#[allow(dead_code, reason = "`gate apply` calls it")]
+mod preflight;
 mod records;
 mod socket;
 mod status;
