@@ -11,10 +11,10 @@ use crate::gate::{
 use aya::programs::XdpMode;
 use nix::sched::{CloneFlags, unshare};
 use sallyport_config::model::GateAttach;
-use std::{path::PathBuf, process::Command, thread};
+use std::{path::Path, process::Command, thread};
 
 /// Runs `work` in namespaces of its own, after these lines of `ip -batch`, with pins on a fresh bpffs.
-fn inside(lines: &'static str, work: impl FnOnce(&PathBuf) + Send + 'static) {
+fn inside(lines: &'static str, work: impl FnOnce(&Path) + Send + 'static) {
     let inside = move || {
         unshare(CloneFlags::CLONE_NEWNET | CloneFlags::CLONE_NEWNS)
             .expect("namespaces: this test needs root");
@@ -23,7 +23,7 @@ fn inside(lines: &'static str, work: impl FnOnce(&PathBuf) + Send + 'static) {
         std::fs::create_dir("/mnt/bpf").expect("a fresh tmpfs");
         run("mount", "-t bpf bpf /mnt/bpf");
         ip(lines);
-        work(&PathBuf::from("/mnt/bpf/gate"));
+        work(Path::new("/mnt/bpf/gate"));
     };
     thread::spawn(inside).join().expect("the work in the namespaces");
 }
@@ -39,7 +39,7 @@ fn run(program: &str, words: &str) {
     assert!(done.expect("the program is there").success(), "{program} {words}");
 }
 
-fn pins(at: &PathBuf, layout: u32) -> Pins {
+fn pins(at: &Path, layout: u32) -> Pins {
     let pins = Pins::locate(at).expect("a bpffs").of_layout(layout);
     pins.create().expect("a directory");
     pins
