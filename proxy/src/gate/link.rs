@@ -14,9 +14,10 @@ use std::{
     path::Path,
 };
 
-/// `BPF_OBJ_GET` and `BPF_PROG_QUERY` of `linux/bpf.h`.
+/// `BPF_OBJ_GET`, `BPF_PROG_QUERY` and `BPF_LINK_DETACH` of `linux/bpf.h`.
 const OBJ_GET: libc::c_int = 7;
 const PROG_QUERY: libc::c_int = 16;
+const LINK_DETACH: libc::c_int = 34;
 /// `BPF_TCX_INGRESS`.
 const TCX_INGRESS: u32 = 46;
 /// `BPF_MPROG_MAX`: the kernel attaches no more programs at one place.
@@ -89,6 +90,19 @@ pub(super) fn life(path: &Path) -> io::Result<Life> {
 /// Where the kernel does not let it be opened.
 pub(super) fn program(path: &Path) -> io::Result<Option<u32>> {
     Ok(described(path)?.and_then(|text| number(&text, "prog_id:")))
+}
+
+/// Detaches the link that is pinned at `path`, now: the end of its last pin would do so some time later. Where that is
+/// refused, nothing was attached any more.
+pub(super) fn detach(path: &Path) {
+    let Ok(link) = open(path) else {
+        return;
+    };
+    let number = link.as_raw_fd();
+    let size = size_of::<RawFd>();
+    // SAFETY: the kernel reads `size` bytes at `number`, the number of a descriptor that is open; it outlives the call.
+    let code = unsafe { libc::syscall(libc::SYS_bpf, LINK_DETACH, &raw const number, size) };
+    tracing::debug!(path = %path.display(), code, "detached");
 }
 
 /// What the kernel prints of a pinned object, `None` where there is no such pin.

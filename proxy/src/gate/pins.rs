@@ -3,7 +3,7 @@
 //! The network namespace is in the path because interface indices repeat across namespaces that share one
 //! bpffs; the layout is, so that maps are never used by programs that read them otherwise.
 
-use super::{attach::clsact, error::GateError};
+use super::{attach::clsact, error::GateError, link};
 use nix::sys::statfs::{BPF_FS_MAGIC, statfs};
 use sallyport_ebpf::LAYOUT;
 use std::{
@@ -230,14 +230,15 @@ impl Pins {
         fs::rename(&path, self.link(to)).map_err(|source| self.failed(&path, source))
     }
 
-    /// Removes the pin of a link, which detaches it: nobody holds one open. A clsact filter is deleted first.
+    /// Detaches a link, or deletes a clsact filter, and removes the pin.
     ///
     /// # Errors
     /// Where that is refused.
     pub(super) fn remove_link(&self, name: &LinkName) -> Result<(), GateError> {
         let path = self.link(name);
-        if name.hook == Hook::Clsact {
-            clsact::take_away(&path).map_err(|source| self.failed(&path, source))?;
+        match name.hook {
+            Hook::Clsact => clsact::take_away(&path).map_err(|source| self.failed(&path, source))?,
+            Hook::Xdp | Hook::XdpGeneric | Hook::Tcx => link::detach(&path),
         }
         fs::remove_file(&path).map_err(|source| self.failed(&path, source))
     }
