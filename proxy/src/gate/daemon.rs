@@ -4,7 +4,7 @@
 //! again, so that an event that was lost or came twice does no harm.
 
 use super::{
-    attach::{Attached, attach},
+    attach::{Attached, absence, attach},
     compile::GatePolicy,
     error::GateError,
     interfaces::{Changes, Interface, local_addresses},
@@ -213,9 +213,7 @@ impl Daemon {
         let now = Interface::look_up(&name);
         let place = match (self.interfaces.get(&name), now) {
             (Some(Place::Off), _) => return,
-            (_, None) => {
-                Place::Not("the interface is not there; it is filtered as soon as it appears".to_owned())
-            }
+            (_, None) => Place::Not(absence(&self.pins, &name).to_owned()),
             (Some(Place::Attached(there)), Some(now)) if there.index == now.index => {
                 match life(&self.pins.link(&there.name)) {
                     Ok(Life::On(index)) if index == now.index => return,
@@ -354,6 +352,7 @@ fn wanted(attach: GateAttach) -> &'static str {
         GateAttach::Auto => "auto",
         GateAttach::Xdp => "xdp",
         GateAttach::Tc => "tc",
+        GateAttach::Clsact => "clsact",
         GateAttach::XdpGeneric => "xdp-generic",
     }
 }
@@ -374,12 +373,12 @@ fn number(pins: &Pins, policy: &GatePolicy) -> Result<Attachments, GateError> {
         let known = attachments.get(&link.interface).copied();
         let taken = attachments.values().any(|number| *number == link.attachment);
         match known {
-            // Two hooks of one interface: an earlier process ended between the new link and the old one's end.
-            Some(number) if number == link.attachment => {}
             None if !taken => {
                 attachments.insert(link.interface, link.attachment);
             }
-            _ => pins.remove_link(&link)?,
+            // Two hooks of one interface, or one whose number another took: it filters on until `attach` has put
+            // another program in its place.
+            _ => {}
         }
     }
     for interface in policy.interfaces.keys() {

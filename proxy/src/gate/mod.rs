@@ -9,6 +9,7 @@ mod client;
 mod compile;
 mod daemon;
 mod error;
+mod fallback;
 mod interfaces;
 mod link;
 pub mod lists;
