@@ -22,6 +22,7 @@ pub mod policy;
 #[allow(dead_code, reason = "`gate apply` calls it")]
 mod preflight;
 mod records;
+mod rights;
 mod socket;
 mod status;
 mod surroundings;

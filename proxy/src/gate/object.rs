@@ -7,6 +7,7 @@ use super::{
     error::GateError,
     pins::Pins,
     records::{Lines, Reader, Records},
+    rights,
 };
 use aya::{Ebpf, EbpfLoader, include_bytes_aligned};
 use aya_log::{EbpfLogger, Level};
@@ -61,6 +62,12 @@ impl Object {
     /// # Errors
     /// Where the file cannot be read.
     pub(super) fn choose(debug: Option<&Path>) -> Result<Self, GateError> {
+        if !rights::has_perfmon() {
+            tracing::info!(
+                "CAP_PERFMON is not there: the programs read packets by helpers, which takes longer, and kernels \
+                 before 6.18 refuse them"
+            );
+        }
         let Some(path) = debug else {
             return Ok(Self::Embedded);
         };
@@ -82,13 +89,15 @@ impl Object {
         }))
     }
 
-    /// Loads the object with `attachment` as its number. Maps that are not pinned yet are created and pinned.
+    /// Loads the object with `attachment` as its number; packets are read in place where that is permitted. Maps that are not pinned yet are created and pinned.
     ///
     /// # Errors
     /// Where the kernel refuses.
     pub(super) fn load(&self, pins: &Pins, attachment: u32) -> Result<Ebpf, GateError> {
+        let in_place = u32::from(rights::has_perfmon());
         let mut loader = EbpfLoader::new();
         loader.override_global("ATTACHMENT", &attachment, true);
+        loader.override_global("IN_PLACE", &in_place, true);
         for name in SHARED {
             loader.map_pin_path(name, pins.map(name));
         }

@@ -5,10 +5,11 @@
 
 mod frame;
 mod kernel;
+mod reading;
 mod tables;
 
 use frame::{Extension, GATED, V4, V6, ethernet, tcp};
-use kernel::{FAILSAFE, Kernel, PROGRAMS, Slot, Verdict};
+use kernel::{FAILSAFE, Kernel, PROGRAMS, Reading, Slot, Verdict};
 use sallyport_ebpf::{Destination, Fragments, Mode, Outcome, Reason};
 
 pub(crate) const ALLOWED: &str = "10.1.2.3";
@@ -51,13 +52,18 @@ const SECOND: Slot<'static> = Slot {
 
 /// The programs in enforce mode, slot 0, every destination judged. `None`, loudly, without the rights.
 pub(crate) fn kernel() -> Option<Kernel> {
+    kernel_reading(Reading::permitted())
+}
+
+/// As [`kernel`], with programs that read packets in one way.
+pub(crate) fn kernel_reading(reading: Reading) -> Option<Kernel> {
     if !nix::unistd::geteuid().is_root() {
         let demand = std::env::var_os("CI").is_some_and(|value| !value.is_empty());
         assert!(!demand, "packet tests need root, and CI must run them");
         eprintln!("SKIPPED: packet tests need root to load BPF programs");
         return None;
     }
-    let mut kernel = Kernel::load(GATED, [FIRST, SECOND]);
+    let mut kernel = Kernel::load(reading, GATED, [FIRST, SECOND]);
     kernel.set(0, Mode::Enforce, Fragments::Pass);
     Some(kernel)
 }
@@ -114,9 +120,14 @@ fn the_verifier_takes_all_four_programs_with_room_to_spare() {
     for name in PROGRAMS {
         if let Some(count) = kernel.verified_instructions(name) {
             println!("{name}: {count} instructions verified");
+            // Without CAP_PERFMON the processor's wrong guesses are walked too.
+            let bound = match Reading::permitted() {
+                Reading::InPlace => 100_000,
+                Reading::ByHelper => 250_000,
+            };
             assert!(
-                count < 100_000,
-                "`{name}` is a tenth of the verifier's limit: {count}"
+                count < bound,
+                "`{name}`: {count} of the verifier's million, expected below {bound}"
             );
         }
     }
