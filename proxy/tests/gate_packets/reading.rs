@@ -16,28 +16,23 @@ fn frames() -> Vec<Vec<u8>> {
         Extension::plain(60, 0),
     ];
     let mut frames = Vec::new();
-    for tags in TAGS {
-        for (source, source6) in [(ALLOWED, ALLOWED6), (REFUSED, REFUSED6)] {
-            for options in [0, 40] {
-                let packet = V4 {
-                    options,
-                    ..V4::from(source)
-                };
-                frames.push(v4(tags, &packet.packet(&tcp(GATED))));
-            }
-            for count in [0, chain.len()] {
-                frames.push(v6(
-                    tags,
-                    &V6::from(source6).packet(&chain[..count], 6, &tcp(GATED)),
-                ));
-            }
+    for tags in [TAGS[0], TAGS[3]] {
+        for options in [0, 40] {
+            let packet = V4 {
+                options,
+                ..V4::from(ALLOWED)
+            };
+            frames.push(v4(tags, &packet.packet(&tcp(GATED))));
         }
+        frames.push(v4(tags, &V4::from(REFUSED).packet(&tcp(GATED))));
+        frames.push(v6(tags, &V6::from(ALLOWED6).packet(&chain, 6, &tcp(GATED))));
+        frames.push(v6(tags, &V6::from(REFUSED6).packet(&[], 6, &tcp(GATED))));
     }
     frames
 }
 
 #[test]
-fn packets_read_by_helper_are_judged_as_in_place_at_every_length() {
+fn packets_read_by_helper_are_judged_as_in_place_whole_and_cut() {
     let Some(in_place) = kernel_reading(Reading::permitted()) else {
         return;
     };
@@ -45,7 +40,8 @@ fn packets_read_by_helper_are_judged_as_in_place_at_every_length() {
         return;
     };
     for frame in frames() {
-        for length in 14..=frame.len() {
+        // Every third byte: each header is cut somewhere.
+        for length in (14..frame.len()).step_by(3).chain([frame.len()]) {
             for name in PROGRAMS {
                 assert_eq!(
                     by_helper.run(name, &frame[..length]),
