@@ -4,9 +4,13 @@
 //! the product and follows any change of its maps. Everything lives in namespaces of its own. It builds nothing, and
 //! a figure that misses its bar is no failure.
 
+mod flood;
 mod gates;
 mod judged;
+mod live;
+mod napi;
 mod packets;
+mod peers;
 mod prefixes;
 mod probe;
 mod report;
@@ -14,8 +18,6 @@ mod report;
 use crate::gates::Stage;
 use crate::report::Report;
 use anyhow::{Context, Result, bail};
-use nix::sched::{CpuSet, sched_setaffinity};
-use nix::unistd::Pid;
 use sallyport_tests::gateway::binary;
 use sallyport_tests::lab::{Lab, close_all};
 use std::path::PathBuf;
@@ -38,6 +40,12 @@ pub(crate) struct Effort {
     pub(crate) rounds: u32,
     /// Packets of one figure in one pass.
     pub(crate) repeat: u32,
+    /// Passes, there and back, of live frames.
+    pub(crate) live_rounds: u32,
+    /// Frames of one of them.
+    pub(crate) frames: u32,
+    /// CPUs that there are.
+    pub(crate) cpus: usize,
 }
 
 /// What the command line asks for.
@@ -76,6 +84,9 @@ impl Options {
             effort: Effort {
                 rounds: 11,
                 repeat: 300_000,
+                live_rounds: 5,
+                frames: 800_000,
+                cpus: cpus(),
             },
             parts: "ABCD".to_owned(),
             json: PathBuf::from("gate.json"),
@@ -87,6 +98,9 @@ impl Options {
                     options.effort = Effort {
                         rounds: 5,
                         repeat: 50_000,
+                        live_rounds: 2,
+                        frames: 200_000,
+                        cpus: cpus(),
                     };
                 }
                 "--part" => options.parts = rest.next().context("`--part` lacks its letters")?.clone(),
@@ -102,7 +116,8 @@ impl Options {
 fn measure(options: &Options) -> Result<()> {
     let mut report = Report::default();
     facts(&mut report)?;
-    stay_on_the_last_cpu()?;
+    // A thread that wanders would take the caches of two CPUs into one figure.
+    flood::stay_on(options.effort.cpus - 1)?;
     let lab = Lab::new()?;
     let measured = measure_parts(&lab, options, &mut report);
     if measured.is_err() {
@@ -122,6 +137,9 @@ fn measure_parts(lab: &Lab, options: &Options, report: &mut Report) -> Result<()
     if options.parts.contains('A') {
         judged::measure(&stage, &options.effort, report)?;
     }
+    if options.parts.contains('B') {
+        live::measure(&stage, &options.effort, report)?;
+    }
     Ok(())
 }
 
@@ -134,18 +152,14 @@ fn facts(report: &mut Report) -> Result<()> {
         "cpu",
         model.unwrap_or_default().trim_start_matches(['\t', ' ', ':']),
     );
-    let cpus = std::thread::available_parallelism().map_or(1, usize::from);
-    report.fact("cpus", &cpus.to_string());
+    report.fact("cpus", &cpus().to_string());
     report.fact("binary", &binary()?.display().to_string());
     Ok(())
 }
 
-/// A thread that wanders would take the caches of two CPUs into one figure.
-fn stay_on_the_last_cpu() -> Result<()> {
-    let cpus = std::thread::available_parallelism().map_or(1, usize::from);
-    let mut set = CpuSet::new();
-    set.set(cpus.saturating_sub(1))?;
-    sched_setaffinity(Pid::from_raw(0), &set).context("cannot stay on one CPU")
+/// CPUs of the machine, whatever this thread is kept on.
+fn cpus() -> usize {
+    std::fs::read_to_string("/proc/cpuinfo").map_or(1, |text| text.matches("processor\t").count().max(1))
 }
 
 /// A thread that takes every lab down at SIGINT and SIGTERM, then ends the process.
