@@ -23,11 +23,11 @@ pub(crate) const WIRES: &str = "10.88.0.0/16";
 /// A source that every allowlist has.
 pub(crate) const FRIEND4: Ipv4Addr = Ipv4Addr::new(10, 77, 1, 2);
 /// A source that every allowlist has.
-pub(crate) const FRIEND6: Ipv6Addr = Ipv6Addr::new(0xfd77, 1, 0, 0, 0, 0, 0, 2);
+pub(crate) const FRIEND6: Ipv6Addr = Ipv6Addr::new(0x2001, 0xdb8, 0x77, 0, 0, 0, 0, 2);
 /// A source that none has.
 pub(crate) const STRANGER4: Ipv4Addr = Ipv4Addr::new(198, 18, 0, 7);
 /// A source that none has.
-pub(crate) const STRANGER6: Ipv6Addr = Ipv6Addr::new(0xfd99, 0, 0, 0, 0, 0, 0, 7);
+pub(crate) const STRANGER6: Ipv6Addr = Ipv6Addr::new(0x2001, 0xdb8, 0x99, 0, 0, 0, 0, 7);
 
 /// Where a gate's program is to sit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

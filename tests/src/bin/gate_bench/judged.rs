@@ -13,13 +13,15 @@ use std::net::{Ipv4Addr, Ipv6Addr};
 /// A port that is not gated.
 const OTHER: u16 = 22;
 
-/// What is subtracted.
+/// What is measured, and what is subtracted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Floor {
-    /// A program that only returns.
-    Empty,
-    /// One lookup of the source in a trie of as many prefixes.
+enum Cost {
+    /// The gate, net of a program that only returns.
+    Whole,
+    /// One lookup of the source in a trie of as many prefixes, net of a program that only returns.
     Trie,
+    /// The gate, net of such a lookup.
+    BeyondTrie,
 }
 
 /// Which gate judges.
@@ -59,7 +61,7 @@ struct Trial {
     bar: Bar,
     size: Size,
     way: Way,
-    floor: Floor,
+    cost: Cost,
     packet: Vec<u8>,
     expected: Verdict,
 }
@@ -126,12 +128,12 @@ impl Judge {
 
     fn net(&mut self, trial: &Trial, empty: &mut Probe, repeat: u32) -> Result<f64> {
         let six = trial.packet.get(12..14) == Some(&[0x86, 0xdd]);
-        let floor = match trial.floor {
-            Floor::Empty => empty,
-            Floor::Trie if six => &mut self.trie6,
-            Floor::Trie => &mut self.trie4,
-        };
-        trial.net(&mut self.gate, floor, repeat)
+        let trie = if six { &mut self.trie6 } else { &mut self.trie4 };
+        match trial.cost {
+            Cost::Whole => trial.net(&mut self.gate, empty, repeat),
+            Cost::Trie => trial.net(trie, empty, repeat),
+            Cost::BeyondTrie => trial.net(&mut self.gate, trie, repeat),
+        }
     }
 }
 
@@ -152,9 +154,9 @@ impl Trial {
 
     fn line(&self, nets: &[f64]) -> Line {
         let line = Line::new("A", self.name, "ns", self.bar, nets);
-        match self.floor {
-            Floor::Empty => line,
-            Floor::Trie => line.note("net of one lookup in a trie of as many prefixes"),
+        match self.cost {
+            Cost::Whole | Cost::Trie => line,
+            Cost::BeyondTrie => line.note("net of one lookup in a trie of as many prefixes"),
         }
     }
 }
@@ -176,10 +178,35 @@ fn ends6(source: Ipv6Addr) -> Ends6 {
 /// The hot ones first, then sources that vary, then what is kept.
 fn trials() -> Vec<Trial> {
     let mut all = hot();
+    all.extend(lookups());
     all.extend(at_tc());
     all.extend(varied());
     all.extend(kept());
     all
+}
+
+/// One lookup of one source, for comparison with the drops that make it.
+fn lookups() -> Vec<Trial> {
+    let row = |name, packet| Trial {
+        name,
+        bar: Bar::None,
+        size: Size::Few,
+        way: Way::Xdp,
+        cost: Cost::Trie,
+        packet,
+        expected: Verdict::Drop,
+    };
+    let syn = Segment::Syn;
+    vec![
+        row(
+            "  a trie's lookup alone, v4, hot source",
+            packets::tcp4(ends4(STRANGER4), GATED, syn),
+        ),
+        row(
+            "  a trie's lookup alone, v6, hot source",
+            packets::tcp6(ends6(STRANGER6), GATED, syn),
+        ),
+    ]
 }
 
 /// One source, 16 prefixes, XDP.
@@ -197,7 +224,7 @@ fn hot() -> Vec<Trial> {
         bar,
         size: Size::Few,
         way: Way::Xdp,
-        floor: Floor::Empty,
+        cost: Cost::Whole,
         packet,
         expected,
     };
@@ -286,7 +313,7 @@ fn at_tc() -> Vec<Trial> {
         bar: Bar::None,
         size: Size::Few,
         way: Way::Tc,
-        floor: Floor::Empty,
+        cost: Cost::Whole,
         packet,
         expected,
     };
@@ -315,16 +342,16 @@ fn at_tc() -> Vec<Trial> {
     ]
 }
 
-/// Another source each time.
+/// Another source each time, and what of it the lookup is.
 fn varied() -> Vec<Trial> {
     let four = packets::tcp4(ends4(STRANGER4), GATED, Segment::Syn);
     let six = packets::tcp6(ends6(STRANGER6), GATED, Segment::Syn);
-    let row = |name, bar, size, way, floor| Trial {
+    let row = |name, bar, size, way, cost| Trial {
         name,
         bar,
         size,
         way,
-        floor,
+        cost,
         packet: if way == Way::XdpVary6 {
             six.clone()
         } else {
@@ -332,53 +359,49 @@ fn varied() -> Vec<Trial> {
         },
         expected: Verdict::Drop,
     };
-    let (v4, v6, empty, trie) = (Way::XdpVary4, Way::XdpVary6, Floor::Empty, Floor::Trie);
-    let (ten, hundred) = (Size::TenThousand, Size::HundredThousand);
+    let (v4, v6, whole, trie) = (Way::XdpVary4, Way::XdpVary6, Cost::Whole, Cost::Trie);
+    let (few, ten, hundred) = (Size::Few, Size::TenThousand, Size::HundredThousand);
+    let (first, second) = (Bar::AtMost(220.0), Bar::AtMost(650.0));
     vec![
         row(
             "xdp v4 drop, random sources, 16 prefixes",
             Bar::None,
-            Size::Few,
+            few,
             v4,
-            empty,
+            whole,
         ),
         row(
             "xdp v4 drop, random sources, 10,000 prefixes",
-            Bar::AtMost(220.0),
+            first,
             ten,
             v4,
-            empty,
+            whole,
         ),
+        row("  a trie's lookup alone", Bar::None, ten, v4, trie),
         row(
             "xdp v4 drop, random sources, 100,000 prefixes",
-            Bar::AtMost(650.0),
+            second,
             hundred,
             v4,
-            empty,
+            whole,
         ),
+        row("  a trie's lookup alone", Bar::None, hundred, v4, trie),
         row(
             "xdp v6 drop, random sources, 10,000 prefixes",
-            Bar::None,
+            first,
             ten,
             v6,
-            empty,
+            whole,
         ),
+        row("  a trie's lookup alone", Bar::None, ten, v6, trie),
         row(
             "xdp v6 drop, random sources, 100,000 prefixes",
-            Bar::None,
+            second,
             hundred,
             v6,
-            empty,
+            whole,
         ),
-        row("  of the v4 10,000: all but the trie", Bar::None, ten, v4, trie),
-        row(
-            "  of the v4 100,000: all but the trie",
-            Bar::None,
-            hundred,
-            v4,
-            trie,
-        ),
-        row("  of the v6 10,000: all but the trie", Bar::None, ten, v6, trie),
+        row("  a trie's lookup alone", Bar::None, hundred, v6, trie),
     ]
 }
 
@@ -387,44 +410,30 @@ fn varied() -> Vec<Trial> {
 fn kept() -> Vec<Trial> {
     let four = packets::tcp4(ends4(FRIEND4), GATED, Segment::Data);
     let six = packets::tcp6(ends6(FRIEND6), GATED, Segment::Data);
-    let row = |name, bar, size, floor, packet: &Vec<u8>| Trial {
+    let row = |name, bar, cost, packet: &Vec<u8>| Trial {
         name,
         bar,
-        size,
+        size: Size::Thousand,
         way: Way::Xdp,
-        floor,
+        cost,
         packet: packet.clone(),
         expected: Verdict::Pass,
     };
-    let thousand = Size::Thousand;
+    let bar = Bar::AtMost(20.0);
     vec![
         row(
-            "xdp v4 kept data, 1,000 prefixes",
-            Bar::AtMost(20.0),
-            thousand,
-            Floor::Trie,
+            "xdp v4 kept data, 1,000 prefixes, beyond its lookup",
+            bar,
+            Cost::BeyondTrie,
             &four,
         ),
+        row("  with its lookup", Bar::None, Cost::Whole, &four),
         row(
-            "xdp v6 kept data, 1,000 prefixes",
-            Bar::AtMost(20.0),
-            thousand,
-            Floor::Trie,
+            "xdp v6 kept data, 1,000 prefixes, beyond its lookup",
+            bar,
+            Cost::BeyondTrie,
             &six,
         ),
-        row(
-            "  the same v4 with its lookup",
-            Bar::None,
-            thousand,
-            Floor::Empty,
-            &four,
-        ),
-        row(
-            "  the same v6 with its lookup",
-            Bar::None,
-            thousand,
-            Floor::Empty,
-            &six,
-        ),
+        row("  with its lookup", Bar::None, Cost::Whole, &six),
     ]
 }

@@ -14,6 +14,7 @@ mod peers;
 mod prefixes;
 mod probe;
 mod report;
+mod swap;
 
 use crate::gates::Stage;
 use crate::report::Report;
@@ -44,6 +45,8 @@ pub(crate) struct Effort {
     pub(crate) live_rounds: u32,
     /// Frames of one of them.
     pub(crate) frames: u32,
+    /// Swaps of a big policy.
+    pub(crate) swaps: u32,
     /// CPUs that there are.
     pub(crate) cpus: usize,
 }
@@ -86,6 +89,7 @@ impl Options {
                 repeat: 300_000,
                 live_rounds: 5,
                 frames: 800_000,
+                swaps: 5,
                 cpus: cpus(),
             },
             parts: "ABCD".to_owned(),
@@ -100,6 +104,7 @@ impl Options {
                         repeat: 50_000,
                         live_rounds: 2,
                         frames: 200_000,
+                        swaps: 2,
                         cpus: cpus(),
                     };
                 }
@@ -139,6 +144,9 @@ fn measure_parts(lab: &Lab, options: &Options, report: &mut Report) -> Result<()
     }
     if options.parts.contains('B') {
         live::measure(&stage, &options.effort, report)?;
+    }
+    if options.parts.contains('D') {
+        swap::measure(&stage, &options.effort, report)?;
     }
     Ok(())
 }

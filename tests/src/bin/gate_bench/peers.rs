@@ -14,6 +14,24 @@ use std::time::Duration;
 /// Addresses that one map of xdp-filter holds.
 const XDP_FILTER_MAX: usize = 10_000;
 
+/// What xdp-filter looks at.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Features {
+    /// TCP ports and IPv4 addresses, as the gate does: its program for everything.
+    PortsAndAddresses,
+    /// Addresses alone: its smallest program that can hold an allowlist.
+    Addresses,
+}
+
+impl Features {
+    fn word(self) -> &'static str {
+        match self {
+            Features::PortsAndAddresses => "tcp,ipv4",
+            Features::Addresses => "ipv4",
+        }
+    }
+}
+
 /// Whether a peer can be measured.
 pub(crate) enum Peer<T> {
     /// It stands.
@@ -79,18 +97,19 @@ pub(crate) fn receive_queue(wire: &Wire) -> Result<()> {
     Ok(())
 }
 
-/// A wire behind xdp-filter in its deny mode, the first address of each prefix allowed: it knows no prefixes, and
-/// judges every IP packet, whatever its port. The process holds the mount that its maps are pinned in.
+/// A wire behind xdp-filter in its deny mode, the first address of each prefix allowed: it knows no prefixes, looks
+/// addresses up in a hash, and drops whatever port is not allowed by name. The process holds the mount that its maps are pinned in.
 ///
 /// # Errors
 /// Where xdp-filter or the kernel refuses.
-pub(crate) fn xdp_filter(wire: &Wire, prefixes: &Prefixes) -> Result<Peer<Proc>> {
+pub(crate) fn xdp_filter(wire: &Wire, prefixes: &Prefixes, features: Features) -> Result<Peer<Proc>> {
     if !is_installed("xdp-filter") {
         return Ok(Peer::Missing("xdp-filter"));
     }
     let script = format!(
-        "mount -t bpf bpf /sys/fs/bpf && xdp-filter load -m native -p deny -f ipv4 {} && \
+        "mount -t bpf bpf /sys/fs/bpf && xdp-filter load -m native -p deny -f {} {} && \
          xdp-filter ip -m src {FRIEND4} && echo stands && exec sleep 3600",
+        features.word(),
         wire.name
     );
     let spawn = Spawn::new("xdpfilter", "unshare")
