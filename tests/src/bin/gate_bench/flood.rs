@@ -20,6 +20,8 @@ use std::time::{Duration, Instant};
 const BATCH: u32 = 64;
 /// How often a paced flood sends a burst: setting one up costs tens of microseconds.
 const PERIOD: Duration = Duration::from_millis(5);
+/// The longest pause that a paced flood makes up for.
+const DEBT: Duration = Duration::from_millis(50);
 /// Frames of one call at most, so that Ctrl-C is heard.
 const CALL_MAX: u32 = 400_000;
 
@@ -80,6 +82,17 @@ impl Flood {
         self.outside.enter(|| self.run("flood", frames))
     }
 
+    /// As [`Flood::send`], from a CPU.
+    ///
+    /// # Errors
+    /// Where the kernel refuses.
+    pub(crate) fn send_from(&self, cpu: usize, frames: u32) -> Result<Duration> {
+        self.outside.enter(|| {
+            stay_on(cpu)?;
+            self.run("flood", frames)
+        })
+    }
+
     /// Makes frames and sends none.
     ///
     /// # Errors
@@ -119,16 +132,16 @@ impl Flood {
         })
     }
 
+    /// Sends what has become due, in short bursts. What cannot be sent in [`DEBT`] is never sent: a flood that makes
+    /// up for a pause would offer more than the rate.
     fn paced(&self, rate: f64, stop: &AtomicBool, sent: &AtomicU64) -> Result<()> {
         let mut last = Instant::now();
         while !stop.load(Ordering::Relaxed) {
-            let due = (last.elapsed().as_secs_f64() * rate) as u32;
-            if due >= BATCH {
-                last = Instant::now();
-                let frames = due.min(CALL_MAX);
-                self.run("flood", frames)?;
-                sent.fetch_add(u64::from(frames), Ordering::Relaxed);
-            }
+            let due = last.elapsed().min(DEBT).as_secs_f64() * rate;
+            last = Instant::now();
+            let frames = due as u32;
+            self.run("flood", frames)?;
+            sent.fetch_add(u64::from(frames), Ordering::Relaxed);
             thread::sleep(PERIOD.saturating_sub(last.elapsed()));
         }
         Ok(())

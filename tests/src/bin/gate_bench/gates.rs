@@ -5,6 +5,8 @@ use crate::prefixes::Prefixes;
 use crate::probe::program_of;
 use anyhow::{Context, Result, ensure};
 use aya::programs::ProgramFd;
+use sallyport_tests::certs::Identity;
+use sallyport_tests::fragments::{backend_url, route_all};
 use sallyport_tests::gate::Gate;
 use sallyport_tests::gateway::{Driver, Setup};
 use sallyport_tests::lab::{Lab, Ns, veth};
@@ -86,6 +88,34 @@ pub(crate) struct Gated {
     pub(crate) pins: PathBuf,
 }
 
+/// What the gated port is.
+pub(crate) enum Entry<'a> {
+    /// Judged only: nobody listens.
+    Judged,
+    /// An entry point with TLS and one worker, for a proxy on the same configuration.
+    Served(&'a Identity),
+}
+
+impl Entry<'_> {
+    fn keys(&self) -> &'static str {
+        match self {
+            Entry::Judged => "",
+            Entry::Served(_) => "tls = {}\n",
+        }
+    }
+
+    fn tables(&self) -> String {
+        match self {
+            Entry::Judged => String::new(),
+            Entry::Served(identity) => format!(
+                "[tls]\ndefault_certificate = {}\n{}",
+                identity.toml(),
+                route_all(&backend_url())
+            ),
+        }
+    }
+}
+
 impl Stage {
     /// Two namespaces without wires.
     ///
@@ -129,17 +159,28 @@ impl Stage {
     ///
     /// # Errors
     /// Where the files cannot be written.
-    fn configure(&self, interface: &str, hook: Hook, prefixes: &Prefixes) -> Result<Setup> {
+    fn configure(
+        &self,
+        interface: &str,
+        hook: Hook,
+        prefixes: &Prefixes,
+        entry: &Entry<'_>,
+    ) -> Result<Setup> {
         let setup = Setup::new(&self.gateway, interface, Driver::Auto)?.with_gate(&self.bpffs, "enforce");
         let setup = setup.with(
             "mode = \"enforce\"",
             &format!("mode = \"enforce\"\nattach = \"{}\"", hook.configured()),
         );
+        let setup = setup
+            .with("workers = 2", "workers = 1")
+            .with("level = \"info,sallyport=debug\"", "level = \"warn\"");
         rewrite(&setup, prefixes)?;
         setup.write(&format!(
             "[allowlists.bench]\nsources = [\"{FRIEND4}/32\", \"{FRIEND6}/128\", \"{WIRES}\"]\nfile = \"bench.list\"\n\
-             [entry_points.gated]\naddress = \":{GATED}\"\n\
-             gate = {{ interfaces = [\"{interface}\"], allow = [\"bench\"] }}\n"
+             [entry_points.gated]\naddress = \":{GATED}\"\nas_default = true\n\
+             gate = {{ interfaces = [\"{interface}\"], allow = [\"bench\"] }}\n{}{}",
+            entry.keys(),
+            entry.tables()
         ))?;
         Ok(setup)
     }
@@ -148,8 +189,14 @@ impl Stage {
     ///
     /// # Errors
     /// Where it does not come up, or sits elsewhere than asked for.
-    pub(crate) fn gate_on(&self, wire: &Wire, hook: Hook, prefixes: &Prefixes) -> Result<Gated> {
-        let setup = self.configure(&wire.name, hook, prefixes)?;
+    pub(crate) fn gate_on(
+        &self,
+        wire: &Wire,
+        hook: Hook,
+        prefixes: &Prefixes,
+        entry: &Entry<'_>,
+    ) -> Result<Gated> {
+        let setup = self.configure(&wire.name, hook, prefixes, entry)?;
         Gated::start(setup, self.bpffs.join(&wire.name), &wire.name, hook)
     }
 
@@ -158,7 +205,7 @@ impl Stage {
     /// # Errors
     /// As [`Stage::gate_on`].
     pub(crate) fn gate(&self, interface: &str, hook: Hook, prefixes: &Prefixes) -> Result<Gated> {
-        self.gate_on(&self.wire(interface)?, hook, prefixes)
+        self.gate_on(&self.wire(interface)?, hook, prefixes, &Entry::Judged)
     }
 }
 

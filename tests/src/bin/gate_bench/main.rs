@@ -6,6 +6,7 @@
 
 mod flood;
 mod gates;
+mod goodput;
 mod judged;
 mod live;
 mod napi;
@@ -15,6 +16,7 @@ mod prefixes;
 mod probe;
 mod report;
 mod swap;
+mod trials;
 
 use crate::gates::Stage;
 use crate::report::Report;
@@ -45,6 +47,10 @@ pub(crate) struct Effort {
     pub(crate) live_rounds: u32,
     /// Frames of one of them.
     pub(crate) frames: u32,
+    /// Passes of handshakes, flooded and not.
+    pub(crate) handshake_rounds: u32,
+    /// Seconds of one of them; a client takes up to one more.
+    pub(crate) handshake_seconds: u32,
     /// Swaps of a big policy.
     pub(crate) swaps: u32,
     /// CPUs that there are.
@@ -89,6 +95,8 @@ impl Options {
                 repeat: 300_000,
                 live_rounds: 5,
                 frames: 800_000,
+                handshake_rounds: 4,
+                handshake_seconds: 4,
                 swaps: 5,
                 cpus: cpus(),
             },
@@ -104,6 +112,8 @@ impl Options {
                         repeat: 50_000,
                         live_rounds: 2,
                         frames: 200_000,
+                        handshake_rounds: 1,
+                        handshake_seconds: 2,
                         swaps: 2,
                         cpus: cpus(),
                     };
@@ -144,6 +154,9 @@ fn measure_parts(lab: &Lab, options: &Options, report: &mut Report) -> Result<()
     }
     if options.parts.contains('B') {
         live::measure(&stage, &options.effort, report)?;
+    }
+    if options.parts.contains('C') {
+        goodput::measure(lab, &stage, &options.effort, report)?;
     }
     if options.parts.contains('D') {
         swap::measure(&stage, &options.effort, report)?;
