@@ -27,14 +27,27 @@ pub struct Loaded {
 /// # Errors
 /// Every problem.
 pub fn load(path: &Path) -> Result<Loaded, Vec<Diagnostic>> {
-    let base = path.parent().map(Path::to_owned).unwrap_or_default();
+    let base = base(path);
+    let config = sallyport_config::parse(&sources(path)?)?;
+    let lists = load_allowlists(&config, &base)?;
+    Ok(Loaded { config, base, lists })
+}
+
+/// Reads the main file and those in `conf.d`, and judges none of them.
+///
+/// # Errors
+/// The first file that cannot be read.
+pub fn sources(path: &Path) -> Result<Vec<Source>, Vec<Diagnostic>> {
+    let base = base(path);
     let mut sources = vec![source(path).map_err(|problem| vec![problem])?];
     for extra in companions(&base).map_err(|error| vec![unreadable(&base.join("conf.d"), &error)])? {
         sources.push(source(&extra).map_err(|problem| vec![problem])?);
     }
-    let config = sallyport_config::parse(&sources)?;
-    let lists = load_allowlists(&config, &base)?;
-    Ok(Loaded { config, base, lists })
+    Ok(sources)
+}
+
+fn base(path: &Path) -> PathBuf {
+    path.parent().map(Path::to_owned).unwrap_or_default()
 }
 
 fn companions(base: &Path) -> io::Result<Vec<PathBuf>> {
