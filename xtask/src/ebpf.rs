@@ -243,6 +243,11 @@ fn flags() -> Result<String> {
         format!("-Clinker={}", linker.display()),
         "-Cdebuginfo=2".to_owned(),
         "-Clink-arg=--btf".to_owned(),
+        // 32-bit arithmetic and jumps: Linux 5.1, which is older than all that is supported.
+        "-Ctarget-cpu=v3".to_owned(),
+        // Else a header's word is read byte by byte: no packet's header is aligned for it. The kernel lets programs
+        // read such words where the processor can, which it can on x86-64 and aarch64.
+        "-Ctarget-feature=+allows-misaligned-mem-access".to_owned(),
         "--cfg=bpf_target_arch=\"x86_64\"".to_owned(),
         format!("--remap-path-prefix={}=/cargo", home.display()),
         format!("--remap-path-prefix={}=/sallyport", tasks::root().display()),

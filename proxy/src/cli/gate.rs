@@ -58,17 +58,17 @@ fn run(invocation: &Invocation, command: &GateCommand) -> Result<u8, Failure> {
             let status = gate::status(&paths(invocation)?.socket)?;
             Ok(shown(format, &status))
         }
-        GateCommand::Top(watch) => {
+        GateCommand::Top(pace) => {
             let form = match format {
                 Format::Text => gate::Form::Text,
                 Format::Json => gate::Form::Json,
             };
-            gate::top(&paths(invocation)?.socket, watch, form)?;
+            gate::top(&paths(invocation)?.socket, pace, form)?;
             Ok(OK)
         }
         GateCommand::Explain(question) => {
-            let Loaded { config, lists, base } = loaded(invocation)?;
-            let explanation = gate::explain(&config, &lists, &base, question)?;
+            let loaded = loaded(invocation)?;
+            let explanation = gate::explain(&loaded.config, &loaded.lists, &loaded.base, question)?;
             Ok(shown(format, &explanation))
         }
         GateCommand::Apply(apply) => {

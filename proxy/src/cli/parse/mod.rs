@@ -87,7 +87,7 @@ pub(super) enum GateCommand {
     /// What it does.
     Status,
     /// What it counts.
-    Top(gate::Watch),
+    Top(gate::Pace),
     /// What a connection meets.
     Explain(gate::Question),
     /// Make it read its configuration.
@@ -239,7 +239,7 @@ fn gate_command(words: &[&str], options: &mut Options) -> Result<GateCommand, St
             debug_object: options.take("--debug-object").map(PathBuf::from),
         }),
         ["status"] => Ok(GateCommand::Status),
-        ["top"] => watch(options).map(GateCommand::Top),
+        ["top"] => pace(options).map(GateCommand::Top),
         ["explain", source, port] => question(source, port, options).map(GateCommand::Explain),
         ["explain", ..] => {
             Err("`gate explain` needs an address and a port, such as `192.0.2.7 443`".to_owned())
@@ -258,7 +258,7 @@ fn gate_command(words: &[&str], options: &mut Options) -> Result<GateCommand, St
     }
 }
 
-fn watch(options: &mut Options) -> Result<gate::Watch, String> {
+fn pace(options: &mut Options) -> Result<gate::Pace, String> {
     let interval = options.duration("--interval", INTERVAL_MIN, INTERVAL_MAX)?;
     let lines = match options.text("--lines") {
         None => None,
@@ -267,7 +267,7 @@ fn watch(options: &mut Options) -> Result<gate::Watch, String> {
                 .map_err(|_| format!("`--lines {text}` is unknown, expected a number from 1"))?,
         ),
     };
-    Ok(gate::Watch {
+    Ok(gate::Pace {
         interval: interval.unwrap_or(Duration::from_secs(1)),
         lines,
         rounds: if options.flag("--once") {

@@ -1,7 +1,7 @@
 //! Command lines, good and bad.
 
 use super::{Command, DEFAULT_CONFIG, Format, GateCommand, HELP, Invocation, parse};
-use crate::gate::{Apply, Question, Reach, Rounds, Watch};
+use crate::gate::{Apply, Pace, Question, Reach, Rounds};
 use std::{ffi::OsString, num::NonZeroUsize, path::PathBuf, time::Duration};
 
 fn parsed(line: &str) -> Result<Invocation, String> {
@@ -79,19 +79,19 @@ fn apply_and_confirm_say_how_long_and_whether_by_force() {
 
 #[test]
 fn top_has_an_interval_lines_and_rounds() {
-    let watch = |line: &str| match gate(line) {
-        GateCommand::Top(watch) => watch,
+    let pace = |line: &str| match gate(line) {
+        GateCommand::Top(pace) => pace,
         other => panic!("{other:?}"),
     };
-    let usual = Watch {
+    let usual = Pace {
         interval: Duration::from_secs(1),
         lines: None,
         rounds: Rounds::Endless,
     };
-    assert_eq!(watch("gate top"), usual);
+    assert_eq!(pace("gate top"), usual);
     assert_eq!(
-        watch("gate top --once --interval 100ms --lines 7"),
-        Watch {
+        pace("gate top --once --interval 100ms --lines 7"),
+        Pace {
             interval: Duration::from_millis(100),
             lines: NonZeroUsize::new(7),
             rounds: Rounds::One

@@ -10,7 +10,7 @@ mod text;
 use super::{
     compile::{GatePolicy, wire_ports},
     error::GateError,
-    policy::{Allowlists, resolve},
+    policy::{Allowlists, Digest, digest, resolve},
 };
 use ipnet::IpNet;
 use running::{Running, running};
@@ -46,7 +46,11 @@ pub struct Explanation {
     failsafe: Vec<IpNet>,
     interfaces: Vec<AtInterface>,
     entry_points: Vec<AtAccept>,
+    /// Of the policy that this is by.
+    digest: Digest,
     running: Running,
+    /// Whether the running gate judges by the same policy now; `None` where it does not say.
+    same: Option<bool>,
 }
 
 /// What packets meet on one interface.
@@ -119,10 +123,19 @@ pub fn explain(
     question: &Question,
 ) -> Result<Explanation, GateError> {
     let policy = GatePolicy::compile(config, lists).map_err(GateError::Policy)?;
-    Ok(Explanation {
-        running: running(&config.gate.socket),
-        ..explained(config, lists, base, &policy, question)
-    })
+    let mut explanation = explained(config, lists, base, &policy, question);
+    explanation.set_running(running(&config.gate.socket));
+    Ok(explanation)
+}
+
+impl Explanation {
+    fn set_running(&mut self, running: Running) {
+        self.same = match &running {
+            Running::Gate(told) => told.in_force().map(|theirs| theirs == self.digest.to_string()),
+            Running::Unasked | Running::Silent(_) => None,
+        };
+        self.running = running;
+    }
 }
 
 fn explained(
@@ -151,7 +164,9 @@ fn explained(
         failsafe: holding(&config.gate.failsafe, source),
         interfaces: interfaces.iter().map(at).collect(),
         entry_points: accept.collect(),
+        digest: digest(config, lists),
         running: Running::Unasked,
+        same: None,
     }
 }
 

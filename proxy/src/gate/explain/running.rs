@@ -54,6 +54,16 @@ pub(super) struct Attached {
     pub(super) reason: String,
 }
 
+impl Told {
+    /// The digest of the policy that counts now.
+    pub(super) fn in_force(&self) -> Option<&str> {
+        match &self.trial {
+            Some(trial) => trial.digest.as_deref(),
+            None => self.digest.as_deref(),
+        }
+    }
+}
+
 #[derive(Default, Deserialize)]
 #[serde(default)]
 struct Answer {

@@ -1,9 +1,13 @@
 //! Verdicts against a scan of the lists as they are written, and the words for them.
 
-use super::{AcceptVerdict, Explanation, KernelVerdict, Question, explained};
+use super::{
+    AcceptVerdict, Explanation, KernelVerdict, Question, Running, explained,
+    running::{Attached, Told, Trial},
+};
 use crate::gate::{
     compile::GatePolicy,
-    policy::{Allowlists, load_allowlists},
+    lists::Lists,
+    policy::{Allowlists, Digest},
 };
 use ipnet::Ipv4Net;
 use proptest::prelude::{any, prop_assert_eq, proptest};
@@ -41,7 +45,9 @@ const SHARED: &str = "[gate]\nmode = \"enforce\"\nfailsafe = [\"203.0.113.9/32\"
 
 fn shared(mode: &str, source: &str, port: u16, interface: Option<&str>) -> Explanation {
     let config = config(&SHARED.replace("enforce", mode));
-    let lists = load_allowlists(&config, Path::new("/")).expect("no files");
+    let lists = Lists::load(&config, Path::new("/"), None)
+        .expect("no files")
+        .allowlists();
     ask(&config, &lists, source, port, interface)
 }
 
@@ -164,9 +170,15 @@ fn every_prefix_that_holds_the_source_is_named_with_its_list_and_file() {
         "[allowlists.office]\nsources = [\"10.0.0.0/8\"]\nfile = \"more.txt\"\n\
          [entry_points.web]\naddress = \":443\"\ngate = { interfaces = [\"eth0\"], allow = [\"10.1.2.3/32\", \"office\"] }\n",
     );
-    let lists = load_allowlists(&config, &directory);
+    let lists = Lists::load(&config, &directory, None);
     std::fs::remove_dir_all(&directory).expect("it is there");
-    let told = ask(&config, &lists.expect("valid"), "10.1.2.3", 443, None);
+    let told = ask(
+        &config,
+        &lists.expect("valid").allowlists(),
+        "10.1.2.3",
+        443,
+        None,
+    );
     let text = told.to_string();
     let line = "  `web` (:443): admitted by 10.1.2.3/32 in `allow`, 10.1.2.0/24 of allowlist `office` (file `/etc/gate/more.txt`), 10.0.0.0/8 of allowlist `office`";
     assert!(text.lines().any(|said| said == line), "{text}");
@@ -180,6 +192,53 @@ fn every_prefix_that_holds_the_source_is_named_with_its_list_and_file() {
     );
     // The maps hold the lists merged.
     assert_eq!(document["interfaces"][0]["prefix"], "10.0.0.0/8");
+}
+
+#[test]
+fn whether_the_running_gate_judges_by_it_is_said() {
+    let mut told = shared("enforce", "192.0.2.77", 443, Some("eth0"));
+    let own = told.digest;
+    let other: Digest = "00".repeat(32).parse().expect("a digest");
+    let gate = |digest: Option<Digest>, trial: Option<Digest>| {
+        Running::Gate(Told {
+            digest: digest.map(|digest| digest.to_string()),
+            trial: trial.map(|digest| Trial {
+                digest: Some(digest.to_string()),
+            }),
+            interfaces: vec![Attached {
+                name: "eth0".to_owned(),
+                actual: "none".to_owned(),
+                reason: "it is not there".to_owned(),
+            }],
+        })
+    };
+    for (running, words, same) in [
+        (gate(Some(own), None), "it judges by this policy", Some(true)),
+        (
+            gate(Some(other), None),
+            "it judges by another policy",
+            Some(false),
+        ),
+        (gate(Some(other), Some(own)), "it tries this policy", Some(true)),
+        (
+            gate(Some(own), Some(other)),
+            "it tries another policy",
+            Some(false),
+        ),
+        (gate(None, None), "does not say", None),
+        (Running::Silent("gone".to_owned()), "no answer (gone)", None),
+    ] {
+        told.set_running(running);
+        let text = told.to_string();
+        assert!(text.lines().last().expect("lines").contains(words), "{text}");
+        assert_eq!(told.same, same, "{text}");
+    }
+    told.set_running(gate(Some(own), None));
+    assert!(
+        told.to_string()
+            .contains("; but nothing is attached here now: it is not there"),
+        "{told}"
+    );
 }
 
 proptest! {

@@ -76,9 +76,21 @@ impl Explanation {
         match &self.running {
             Running::Unasked => "running gate: not asked".to_owned(),
             Running::Silent(why) => format!("running gate: no answer ({why}); this is what the files say"),
-            Running::Gate(_) => {
-                "running gate: it does not say by which policy it judges; this is what the files say"
-                    .to_owned()
+            Running::Gate(told) => {
+                let (does, keeps) = match &told.trial {
+                    None => ("judges by", ""),
+                    Some(_) => ("tries", " until it is confirmed or its time is up"),
+                };
+                match self.same {
+                    Some(true) => format!("running gate: it {does} this policy{keeps}"),
+                    Some(false) => format!(
+                        "running gate: it {does} another policy than the files say{keeps}; `sallyport gate apply` makes it read them"
+                    ),
+                    None => {
+                        "running gate: it does not say by which policy it judges; this is what the files say"
+                            .to_owned()
+                    }
+                }
             }
         }
     }

@@ -85,7 +85,7 @@ pub struct SourceCount {
 
 /// How `gate top` looks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Watch {
+pub struct Pace {
     /// From one look to the next.
     pub interval: Duration,
     /// Sources that are shown; what there is room for where absent.
@@ -117,19 +117,19 @@ pub enum Form {
 ///
 /// # Errors
 /// Where no gate answers the first time, or the terminal cannot be used.
-pub fn top(socket: &Path, watch: &Watch, form: Form) -> Result<(), GateError> {
+pub fn top(socket: &Path, pace: &Pace, form: Form) -> Result<(), GateError> {
     let first = Reading::new(counts(socket)?);
-    match (form, watch.rounds) {
-        (Form::Json, _) => documents(socket, watch, first),
-        (Form::Text, Rounds::Endless) if io::stdout().is_terminal() => live(socket, watch, first),
-        (Form::Text, _) => blocks(socket, watch, first),
+    match (form, pace.rounds) {
+        (Form::Json, _) => documents(socket, pace, first),
+        (Form::Text, Rounds::Endless) if io::stdout().is_terminal() => live(socket, pace, first),
+        (Form::Text, _) => blocks(socket, pace, first),
     }
 }
 
 /// The first document at once, the next ones an interval apart.
-fn documents(socket: &Path, watch: &Watch, first: Reading) -> Result<(), GateError> {
+fn documents(socket: &Path, pace: &Pace, first: Reading) -> Result<(), GateError> {
     let mut next = Some(first);
-    let mut looks = Looks::every(watch.interval);
+    let mut looks = Looks::every(pace.interval);
     loop {
         if let Some(reading) = &next {
             let mut line =
@@ -139,7 +139,7 @@ fn documents(socket: &Path, watch: &Watch, first: Reading) -> Result<(), GateErr
                 return Ok(());
             }
         }
-        if watch.rounds == Rounds::One {
+        if pace.rounds == Rounds::One {
             return Ok(());
         }
         looks.sleep();
@@ -148,15 +148,15 @@ fn documents(socket: &Path, watch: &Watch, first: Reading) -> Result<(), GateErr
 }
 
 /// Every block has rates, so that the first one comes an interval after the start.
-fn blocks(socket: &Path, watch: &Watch, first: Reading) -> Result<(), GateError> {
-    let sources = watch.lines.map_or(SOURCES_USUAL, NonZeroUsize::get);
+fn blocks(socket: &Path, pace: &Pace, first: Reading) -> Result<(), GateError> {
+    let sources = pace.lines.map_or(SOURCES_USUAL, NonZeroUsize::get);
     let mut before = first;
-    let mut looks = Looks::every(watch.interval);
+    let mut looks = Looks::every(pace.interval);
     loop {
         looks.sleep();
         let Some(now) = look(socket) else { continue };
         let view = View::between(Some(&before), &now);
-        if !printed(&block(&view, sources)) || watch.rounds == Rounds::One {
+        if !printed(&block(&view, sources)) || pace.rounds == Rounds::One {
             return Ok(());
         }
         before = now;
@@ -164,17 +164,17 @@ fn blocks(socket: &Path, watch: &Watch, first: Reading) -> Result<(), GateError>
 }
 
 /// Redraws one screen until a key or a signal ends it.
-fn live(socket: &Path, watch: &Watch, first: Reading) -> Result<(), GateError> {
+fn live(socket: &Path, pace: &Pace, first: Reading) -> Result<(), GateError> {
     let mut screen = Screen::enter().map_err(GateError::Terminal)?;
     let mut view = View::between(None, &first);
     let mut before = first;
     let mut trouble = None;
-    let mut looks = Looks::every(watch.interval);
+    let mut looks = Looks::every(pace.interval);
     loop {
         let room = Room {
             size: screen.size(),
-            sources: watch.lines,
-            interval: watch.interval,
+            sources: pace.lines,
+            interval: pace.interval,
         };
         screen
             .draw(&frame(&view, trouble.as_deref(), room))
