@@ -22,10 +22,9 @@ use std::{
 /// The other screen, without a cursor; and back.
 const ENTER: &str = "\x1b[?1049h\x1b[?25l";
 const LEAVE: &str = "\x1b[?25h\x1b[?1049l";
-/// To the first column of the first line; the rest of a line; the rest of the screen.
-const HOME: &str = "\x1b[H";
-const REST_OF_LINE: &str = "\x1b[K";
-const REST_OF_SCREEN: &str = "\x1b[J";
+/// To the first column of the first line, and nothing from there on. Erasing after a line that is as wide as the
+/// screen would take its last character.
+const AFRESH: &str = "\x1b[H\x1b[J";
 
 /// `q`, and what Ctrl-C and Ctrl-D send.
 const END_KEYS: [u8; 4] = [b'q', b'Q', 3, 4];
@@ -122,8 +121,7 @@ impl Screen {
     /// Where the terminal is gone.
     pub(super) fn draw(&mut self, lines: &[String]) -> io::Result<()> {
         // No line end after the last one: it would scroll a full screen.
-        let drawn: Vec<String> = lines.iter().map(|line| format!("{line}{REST_OF_LINE}")).collect();
-        put(&format!("{HOME}{}{REST_OF_SCREEN}", drawn.join("\r\n")))
+        put(&format!("{AFRESH}{}", lines.join("\r\n")))
     }
 
     /// Waits for a key, a signal or the time.
