@@ -22,10 +22,10 @@ use crate::gates::Stage;
 use crate::report::Report;
 use anyhow::{Context, Result, bail};
 use sallyport_tests::gateway::binary;
-use sallyport_tests::lab::{Lab, close_all};
+use sallyport_tests::lab::Lab;
+use sallyport_tests::signals;
 use std::path::PathBuf;
 use std::process::ExitCode;
-use tokio::signal::unix::{SignalKind, signal};
 
 /// It could not measure.
 const FAILED: u8 = 1;
@@ -34,7 +34,7 @@ const USAGE: u8 = 64;
 /// Not root.
 const NOT_PERMITTED: u8 = 77;
 /// Ended by Ctrl-C, as shells report it.
-const INTERRUPTED: i32 = 130;
+const INTERRUPTED: u8 = 130;
 
 /// How much is measured.
 #[derive(Clone, Copy, Debug)]
@@ -76,7 +76,7 @@ fn main() -> ExitCode {
             "the benchmark makes namespaces and loads programs, which needs root",
         );
     }
-    match clean_up_on_signals().and_then(|()| measure(&options)) {
+    match signals::take_down(|| INTERRUPTED).and_then(|()| measure(&options)) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => complain(FAILED, &format!("the gate could not be measured: {error:#}")),
     }
@@ -181,30 +181,4 @@ fn facts(report: &mut Report) -> Result<()> {
 /// CPUs of the machine, whatever this thread is kept on.
 fn cpus() -> usize {
     std::fs::read_to_string("/proc/cpuinfo").map_or(1, |text| text.matches("processor\t").count().max(1))
-}
-
-/// A thread that takes every lab down at SIGINT and SIGTERM, then ends the process.
-fn clean_up_on_signals() -> Result<()> {
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_io()
-        .build()?;
-    let entered = runtime.enter();
-    let mut signals = [signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?];
-    drop(entered);
-    std::thread::spawn(move || {
-        runtime.block_on(std::future::poll_fn(|context| {
-            let came = signals
-                .iter_mut()
-                .any(|signal| signal.poll_recv(context).is_ready());
-            if came {
-                std::task::Poll::Ready(())
-            } else {
-                std::task::Poll::Pending
-            }
-        }));
-        eprintln!("taking the lab down");
-        close_all();
-        std::process::exit(INTERRUPTED);
-    });
-    Ok(())
 }
