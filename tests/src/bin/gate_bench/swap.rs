@@ -87,7 +87,7 @@ fn apply(gated: &Gated) -> Result<Result<Duration, String>> {
     let took = began.elapsed();
     let answer: Value = serde_json::from_str(&line).unwrap_or(Value::Null);
     let Some(applied) = answer.get("applied") else {
-        return Ok(Err(line.trim().chars().take(100).collect()));
+        return Ok(Err(line.trim().chars().take(60).collect()));
     };
     let prefixes = applied
         .get("prefixes")
