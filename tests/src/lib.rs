@@ -21,4 +21,5 @@ pub mod raw_client;
 pub mod raw_relay;
 pub mod raw_server;
 pub mod stage;
+pub mod terminal;
 pub mod wait;
