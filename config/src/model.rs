@@ -142,12 +142,14 @@ pub enum GateMode {
 /// `gate.attach`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum GateAttach {
-    /// Native XDP, then TCX.
+    /// Native XDP, then TCX, then clsact.
     Auto,
     /// Native XDP or nothing.
     Xdp,
-    /// TC only.
+    /// TC only: TCX, then clsact.
     Tc,
+    /// A clsact filter only.
+    Clsact,
     /// Generic XDP, by name only.
     XdpGeneric,
 }

@@ -121,9 +121,9 @@ pub(super) const PROCESS: &[Row] = &[
     ),
     now(
         "gate.attach",
-        "`auto`, `xdp`, `tc` or `xdp-generic`",
+        "`auto`, `xdp`, `tc`, `clsact` or `xdp-generic`",
         "auto",
-        "Where the program is attached; `auto` is native XDP, then TC.",
+        "Where the program is attached; `auto` is native XDP, then TC; `tc` is TCX, then clsact.",
     ),
     now(
         "gate.socket",

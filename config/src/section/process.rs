@@ -114,6 +114,7 @@ pub(super) fn gate(table: &Table<'_>) -> Gate {
         ("auto", GateAttach::Auto),
         ("xdp", GateAttach::Xdp),
         ("tc", GateAttach::Tc),
+        ("clsact", GateAttach::Clsact),
         ("xdp-generic", GateAttach::XdpGeneric),
     ];
     let fragments = [("pass", LaterFragments::Pass), ("strict", LaterFragments::Strict)];

@@ -328,8 +328,8 @@ impl Engine {
                 None if !taken => {
                     numbers.insert(link.interface, link.attachment);
                 }
-                // Its program would judge by another interface's policy.
-                _ => self.pins.remove_link(&link)?,
+                // One whose number another took filters on until `attach` has put another program in its place.
+                _ => {}
             }
         }
         self.wiring.attachments = self.memory.attachments.clone();

@@ -13,6 +13,7 @@ mod engine;
 mod error;
 mod events;
 mod explain;
+mod fallback;
 mod inputs;
 mod interfaces;
 mod keeper;

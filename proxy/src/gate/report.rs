@@ -322,6 +322,7 @@ fn attach_word(attach: GateAttach) -> &'static str {
         GateAttach::Auto => "auto",
         GateAttach::Xdp => "xdp",
         GateAttach::Tc => "tc",
+        GateAttach::Clsact => "clsact",
         GateAttach::XdpGeneric => "xdp-generic",
     }
 }
