@@ -211,7 +211,7 @@ fn entry_points(state: &State, config: &Config, snapshot: &Snapshot) -> Vec<Entr
         } else {
             state.waits(name)
         },
-        proof: match snapshot.entries.get(name).map(|entry| &entry.side) {
+        proof: match snapshot.entries.get(name).map(|entry| &*entry.side) {
             Some(Side::Parents(parents)) => Some(match parents.proof {
                 Proof::Certificate => "client certificate",
                 Proof::Source => "source address",
