@@ -4,15 +4,15 @@
 use aya::{
     Ebpf, EbpfLoader, TestRun, TestRunOptions,
     maps::{
-        Array, ArrayOfMaps, HashMap, MapData, PerCpuArray,
+        Array, ArrayOfMaps, HashMap, MapData, PerCpuArray, PerCpuValues, RingBuf,
         lpm_trie::{Key, LpmTrie},
     },
     programs::{Program, ProgramError},
 };
 use sallyport_ebpf::{
-    ALLOWED_WORDS, Allowed, CFG_DEADLINE, CFG_WORD, ConfigWord, Destination, Fragments, Mode, Outcome,
-    PolicyEntry, Reason, SOURCE_FAILSAFE, SourceValue, allowed_entry, counter_entry, policy_entry,
-    with_port_index,
+    ALLOWED_WORDS, Allowed, CFG_DEADLINE, CFG_FALLBACK, CFG_WORD, ConfigWord, Destination, Event, Fragments,
+    Mode, Outcome, PolicyEntry, Reason, SOURCE_FAILSAFE, SourceValue, allowed_entry, counter_entry,
+    policy_entry, with_port_index,
 };
 use std::net::IpAddr;
 
@@ -20,6 +20,8 @@ use std::net::IpAddr;
 const ATTACHMENT: u32 = 3;
 /// The policy of the gated port in slot 0 and slot 1.
 const POLICIES: [u32; 2] = [1, 7];
+/// The counters of those policies, in slot 0 and slot 1.
+const ROWS: [u32; 2] = [64, 511];
 
 static OBJECT: &[u8] = aya::include_bytes_aligned!("../../../ebpf/prebuilt/sallyport-gate.o");
 
@@ -43,12 +45,21 @@ pub(crate) struct Slot<'a> {
 
 pub(crate) const FAILSAFE: SourceValue = [0, SOURCE_FAILSAFE];
 
+/// What a packet can meet: a reason to pass is always acted on.
+fn kinds() -> impl Iterator<Item = (Reason, Outcome)> {
+    Reason::ALL
+        .into_iter()
+        .flat_map(|reason| [(reason, Outcome::Enforced), (reason, Outcome::Observed)])
+        .filter(|(reason, outcome)| reason.drops() || *outcome == Outcome::Enforced)
+}
+
 /// The loaded programs.
 pub(crate) struct Kernel {
     bpf: Ebpf,
     /// The kernel keeps inner maps alive by itself; these are kept for tidiness of ownership.
     _tries4: Vec<LpmTrie<MapData, [u8; 4], SourceValue>>,
     _tries6: Vec<LpmTrie<MapData, [u8; 16], SourceValue>>,
+    own: Vec<IpAddr>,
 }
 
 impl Kernel {
@@ -90,6 +101,7 @@ impl Kernel {
             bpf,
             _tries4: tries4,
             _tries6: tries6,
+            own: Vec::new(),
         };
         kernel
             .array("PORTS")
@@ -124,11 +136,11 @@ impl Kernel {
     pub(crate) fn judge(&mut self, destination: Destination) {
         let mut map: Array<_, u32> =
             Array::try_from(self.bpf.map_mut("POLICY").expect("the map")).expect("its type");
-        for (slot, policy) in (0u32..).zip(POLICIES) {
-            let entry = PolicyEntry::new(policy, destination).0;
+        for ((slot, policy), row) in (0u32..).zip(POLICIES).zip(ROWS) {
+            let entry = PolicyEntry::new(policy, row, destination).0;
             map.set(policy_entry(slot, ATTACHMENT, slot + 1), entry, 0)
                 .expect("an entry");
-            let entry = PolicyEntry::new(0, destination).0;
+            let entry = PolicyEntry::new(0, 0, destination).0;
             map.set(policy_entry(slot, ATTACHMENT, 0), entry, 0)
                 .expect("an entry");
         }
@@ -141,22 +153,79 @@ impl Kernel {
             .expect("the word");
     }
 
-    /// Coarse monotonic nanoseconds after which the policy only observes.
-    pub(crate) fn deadline(&mut self, nanoseconds: u64) {
-        self.array("CFG")
-            .set(CFG_DEADLINE, nanoseconds, 0)
-            .expect("the deadline");
+    /// Puts slot 1 on trial until a deadline (coarse monotonic nanoseconds), with slot 0 to fall back to.
+    pub(crate) fn trial(&mut self, deadline_ns: u64, mode: Mode, fallback: Mode) {
+        let word = ConfigWord::new(1, mode, Fragments::Pass, 2).on_trial();
+        let fallback = ConfigWord::new(0, fallback, Fragments::Pass, 1);
+        for (index, value) in [
+            (CFG_DEADLINE, deadline_ns),
+            (CFG_FALLBACK, fallback.0),
+            (CFG_WORD, word.0),
+        ] {
+            self.array("CFG").set(index, value, 0).expect("an entry");
+        }
     }
 
     /// Makes an address one of this host.
     pub(crate) fn own(&mut self, address: IpAddr) {
-        let key = match address {
+        self.own.push(address);
+        let mut trie: LpmTrie<_, [u8; 16], u32> = LpmTrie::create(64, 1).expect("a trie");
+        for address in &self.own {
+            let key = match address {
+                IpAddr::V4(address) => address.to_ipv6_mapped().octets(),
+                IpAddr::V6(address) => address.octets(),
+            };
+            trie.insert(&Key::new(128, key), 1, 0).expect("an entry");
+        }
+        let mut outer = ArrayOfMaps::try_from(self.bpf.map_mut("LOCAL").expect("the map")).expect("its type");
+        outer.set(0, &trie, 0).expect("the slot");
+    }
+
+    /// Gives the drops that come next so many events.
+    pub(crate) fn budget(&mut self, samples: i64) {
+        let cpus = aya::util::nr_cpus().expect("the number of CPUs");
+        let values = PerCpuValues::try_from(vec![samples; cpus]).expect("one a CPU");
+        let mut map: PerCpuArray<_, i64> =
+            PerCpuArray::try_from(self.bpf.map_mut("BUDGET").expect("the map")).expect("its type");
+        map.set(0, values, 0).expect("the budget");
+    }
+
+    /// Takes the events that were recorded.
+    pub(crate) fn events(&mut self) -> Vec<Event> {
+        let mut ring = RingBuf::try_from(self.bpf.map_mut("EVENTS").expect("the map")).expect("its type");
+        let mut events = Vec::new();
+        while let Some(item) = ring.next() {
+            let number = |at: usize| u32::from_ne_bytes(item[at..at + 4].try_into().expect("four bytes"));
+            let port = |at: usize| u16::from_ne_bytes(item[at..at + 2].try_into().expect("two bytes"));
+            assert_eq!(item.len(), size_of::<Event>());
+            events.push(Event {
+                at_ns: u64::from_ne_bytes(item[..8].try_into().expect("eight bytes")),
+                source: item[8..24].try_into().expect("an address"),
+                destination: item[24..40].try_into().expect("an address"),
+                source_port: port(40),
+                destination_port: port(42),
+                row: number(44),
+                attachment: number(48),
+                reason: number(52),
+                outcome: number(56),
+                reserved: number(60),
+            });
+        }
+        events
+    }
+
+    /// The estimate of a source's drops.
+    pub(crate) fn top(&self, source: IpAddr) -> Option<u64> {
+        let source = match source {
             IpAddr::V4(address) => address.to_ipv6_mapped().octets(),
             IpAddr::V6(address) => address.octets(),
         };
-        let mut map: HashMap<_, [u8; 16], u8> =
-            HashMap::try_from(self.bpf.map_mut("LOCAL").expect("the map")).expect("its type");
-        map.insert(key, 1, 0).expect("an entry");
+        let mut key = [0u8; 24];
+        key[..16].copy_from_slice(&source);
+        key[16..20].copy_from_slice(&ATTACHMENT.to_ne_bytes());
+        let map: HashMap<_, [u8; 24], u64> =
+            HashMap::try_from(self.bpf.map("TOP").expect("the map")).expect("its type");
+        map.get(&key, 0).ok()
     }
 
     /// Runs one program on one packet, which must raise exactly one counter by one (none when `Off`).
@@ -203,13 +272,13 @@ impl Kernel {
         let map: PerCpuArray<_, u64> =
             PerCpuArray::try_from(self.bpf.map("COUNTERS").expect("the map")).expect("its type");
         let mut all = Vec::new();
-        for outcome in [Outcome::Enforced, Outcome::Observed] {
-            for reason in Reason::ALL {
-                let values = map
-                    .get(&counter_entry(ATTACHMENT, reason, outcome), 0)
-                    .expect("the counter");
-                all.push((reason, outcome, values.iter().sum()));
-            }
+        for (reason, outcome) in kinds() {
+            let rows = [ATTACHMENT, ROWS[0], ROWS[1]];
+            let count = |row: u32| {
+                let values = map.get(&counter_entry(row, reason, outcome), 0);
+                values.expect("the counter").iter().sum::<u64>()
+            };
+            all.push((reason, outcome, rows.into_iter().map(count).sum()));
         }
         all
     }
@@ -223,5 +292,26 @@ impl Kernel {
         };
         info.expect("the program's information")
             .verified_instruction_count()
+    }
+}
+
+/// This thread on one CPU, until it is dropped.
+pub(crate) struct Pinned(nix::sched::CpuSet);
+
+impl Pinned {
+    pub(crate) fn to_one_cpu() -> Self {
+        let this = nix::unistd::Pid::from_raw(0);
+        let before = nix::sched::sched_getaffinity(this).expect("the affinity");
+        let first = (0..nix::sched::CpuSet::count()).find(|cpu| before.is_set(*cpu).unwrap_or(false));
+        let mut one = nix::sched::CpuSet::new();
+        one.set(first.expect("a CPU")).expect("a CPU of the set");
+        nix::sched::sched_setaffinity(this, &one).expect("the affinity");
+        Self(before)
+    }
+}
+
+impl Drop for Pinned {
+    fn drop(&mut self) {
+        let _ = nix::sched::sched_setaffinity(nix::unistd::Pid::from_raw(0), &self.0);
     }
 }
