@@ -6,13 +6,18 @@
 pub mod load;
 
 mod admin;
+mod admitting;
 mod discovery;
+mod following;
 mod gatekeeper;
+mod keeping;
 mod listening;
+mod listing;
 mod logging;
 mod reload;
 mod state;
 mod status;
+mod subscription;
 mod text;
 
 pub use admin::{AskError, ask, reload as ask_reload};
@@ -160,6 +165,7 @@ async fn serve(state: Rc<State>) -> Result<(), RunError> {
     state.commit(prepared).await;
     discovery::restart(&state);
     gatekeeper::watch(&state);
+    keeping::start(&state);
     tracing::info!(pid = std::process::id(), "ready");
     wait_for_the_end(&state).await?;
     drop(admin);
