@@ -288,6 +288,18 @@ pub(super) fn second_look(state: &State) -> Option<Instant> {
     difference.since.checked_add(GRACE)
 }
 
+/// Whether the gate has a policy on trial; `None` where it is not heard.
+pub(super) fn gate_tries(state: &State) -> Option<bool> {
+    let clock = Clock::read();
+    match &state.following.borrow().said {
+        Said::Policy(announced) => {
+            let trial = announced.trial.as_ref();
+            Some(trial.is_some_and(|trial| clock.at(trial.deadline_ns) > clock.now))
+        }
+        Said::Nothing | Said::Silent(_) => None,
+    }
+}
+
 /// Whether gate and accept judge alike.
 pub(super) fn agreement(state: &State) -> Agreement {
     let (admitting, following) = (state.admitting.borrow(), state.following.borrow());

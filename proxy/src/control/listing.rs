@@ -10,13 +10,15 @@ use std::{collections::BTreeSet, rc::Rc, time::UNIX_EPOCH};
 /// The file of an allowlist, for the status.
 #[derive(Debug, Serialize)]
 pub(super) struct ListStatus {
-    name: String,
+    /// The list.
+    pub name: String,
     file: String,
-    prefixes: usize,
-    /// Seconds since the epoch.
-    taken: u64,
+    /// Prefixes in the file that count.
+    pub prefixes: usize,
+    /// When they were read, in seconds since the epoch.
+    pub taken: u64,
     /// Why the file as it is now is not taken.
-    problems: Vec<String>,
+    pub problems: Vec<String>,
 }
 
 /// Looks at the files and takes what is good. Returns whether the policy at accept is another one now.

@@ -14,6 +14,7 @@ mod keeping;
 mod listening;
 mod listing;
 mod logging;
+mod metrics;
 mod reload;
 mod state;
 mod status;
@@ -162,6 +163,7 @@ async fn serve(state: Rc<State>) -> Result<(), RunError> {
     let admin = admin::listen(&state)?;
     let held = gatekeeper::held(&state.config());
     let prepared = state.prepare(&held)?;
+    metrics::commit(&state, metrics::prepare(&state, &state.config())?);
     state.commit(prepared).await;
     discovery::restart(&state);
     gatekeeper::watch(&state);

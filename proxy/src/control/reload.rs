@@ -1,6 +1,6 @@
 //! Taking a new configuration: all or nothing, and the old one serves until the new one is whole.
 
-use super::{discovery, gatekeeper, load::load_after, state::State};
+use super::{discovery, gatekeeper, listening::BindError, load::load_after, metrics, state::State};
 use crate::{
     fault::with_causes,
     snapshot::{StateDir, compile},
@@ -50,12 +50,14 @@ async fn attempt(state: &Rc<State>) -> Result<(), Vec<Diagnostic>> {
         StateDir::Keep,
     )?;
     let held = gatekeeper::held_now(state, &loaded.config);
-    let prepared = state.prepare_for(&loaded.config, &held).map_err(|error| {
+    let refused = |error: BindError| {
         vec![Diagnostic {
             at: file(state),
             message: with_causes(&error),
         }]
-    })?;
+    };
+    let prepared = state.prepare_for(&loaded.config, &held).map_err(refused)?;
+    let measured = metrics::prepare(state, &loaded.config).map_err(refused)?;
     state
         .directory
         .borrow_mut()
@@ -70,6 +72,7 @@ async fn attempt(state: &Rc<State>) -> Result<(), Vec<Diagnostic>> {
     let snapshot = snapshot.with_discovered(&offered).with_admissions(admissions);
     state.published().publish(snapshot);
     state.adopt(loaded);
+    metrics::commit(state, measured);
     state.commit(prepared).await;
     state.tell_all(|| Message::Recheck).await;
     discovery::restart(state);

@@ -5,6 +5,7 @@ use super::{
     following::Following,
     listening::{BindError, Listening, Prepared},
     load::Loaded,
+    metrics::Metrics,
 };
 use crate::{
     gate::lists::Lists,
@@ -50,6 +51,8 @@ pub(super) struct State {
     pub admitting: RefCell<Admitting>,
     /// What the gate says of its policy.
     pub following: RefCell<Following>,
+    /// The listener of the metrics.
+    pub metrics: RefCell<Metrics>,
     shared: Shared,
     loaded: RefCell<Rc<Loaded>>,
     listening: Mutex<Listening>,
@@ -91,6 +94,7 @@ impl State {
             reloading: Mutex::default(),
             admitting: RefCell::new(Admitting::new(&loaded)),
             following: RefCell::default(),
+            metrics: RefCell::default(),
             shared,
             loaded: RefCell::new(Rc::new(loaded)),
             listening: Mutex::default(),
