@@ -19,4 +19,5 @@ pub mod process;
 pub mod raw_client;
 pub mod raw_relay;
 pub mod raw_server;
+pub mod terminal;
 pub mod wait;

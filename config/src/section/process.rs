@@ -145,8 +145,8 @@ pub(super) fn gate(table: &Table<'_>) -> Gate {
             .get("attach")
             .and_then(|value| value.word(&attach, &[]))
             .unwrap_or(GateAttach::Auto),
-        socket: socket_or(table, "socket", "/run/sallyport-gate/gate.sock"),
-        pin_dir: path_or(table, "pin_dir", "/sys/fs/bpf/sallyport"),
+        socket: socket_or(table, "socket", crate::GATE_SOCKET),
+        pin_dir: path_or(table, "pin_dir", crate::GATE_PIN_DIR),
         failsafe: failsafe(table),
         later_fragments: table
             .get("later_fragments")

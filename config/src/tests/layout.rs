@@ -267,3 +267,33 @@ fn the_admin_socket_is_told_also_where_the_rest_is_not_valid() {
     assert_eq!(socket("[proxy]\nworkers = 1\n"), None);
     assert_eq!(socket("]["), None);
 }
+
+#[test]
+fn a_gate_is_found_also_where_the_rest_is_not_valid() {
+    let paths = |texts: &[&str]| {
+        let sources: Vec<crate::Source> = texts
+            .iter()
+            .map(|text| crate::Source {
+                name: "t".to_owned(),
+                text: (*text).to_owned(),
+            })
+            .collect();
+        let paths = crate::gate_paths(&sources);
+        (
+            paths.socket.display().to_string(),
+            paths.pin_dir.display().to_string(),
+        )
+    };
+    let (socket, pins) = ("/run/sallyport-gate/gate.sock", "/sys/fs/bpf/sallyport");
+    assert_eq!(paths(&[]), (socket.to_owned(), pins.to_owned()));
+    assert_eq!(
+        paths(&["[gate]\nsocket = \"/a.sock\"\nbroken = \n"]),
+        ("/a.sock".to_owned(), pins.to_owned())
+    );
+    assert_eq!(
+        paths(&["][", "[gate]\npin_dir = \"/p\"\nmode = 1\n"]),
+        (socket.to_owned(), "/p".to_owned())
+    );
+    let told = crate::parse(&[]).map(|config| (config.gate.socket, config.gate.pin_dir));
+    assert_eq!(told.ok(), Some((socket.into(), pins.into())));
+}

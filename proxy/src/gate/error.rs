@@ -18,8 +18,8 @@ pub enum GateError {
     )]
     Capability(&'static str),
     /// Only root may.
-    #[error("`gate off` is for root; run it as root")]
-    NotRoot,
+    #[error("`{0}` is for root; run it as root")]
+    NotRoot(&'static str),
     /// bpffs is not there.
     #[error("`{}` is on no bpf file system, so nothing could outlive this process; mount it: `mount -t bpf bpf /sys/fs/bpf`, or set `gate.pin_dir`", path.display())]
     NoBpffs {
@@ -89,6 +89,17 @@ pub enum GateError {
         /// Why.
         source: io::Error,
     },
+    /// This user may not ask.
+    #[error("`{}` may not be opened by this user; run it as root, or as a member of the group of its directory", path.display())]
+    NotAllowed {
+        /// The gate's socket.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// The terminal cannot be used.
+    #[error("cannot use the terminal; `--once` needs none")]
+    Terminal(#[source] io::Error),
     /// The gate's answer is not understood.
     #[error("the gate's answer is not understood: {0}")]
     Answer(String),
@@ -104,15 +115,15 @@ impl GateError {
     /// The exit code of a command that ended with this.
     pub fn exit_code(&self) -> u8 {
         match self {
-            Self::Capability(_) | Self::NotRoot => NOT_PERMITTED,
+            Self::Capability(_) | Self::NotRoot(_) | Self::NotAllowed { .. } => NOT_PERMITTED,
             Self::Load(source) if not_permitted(source) => NOT_PERMITTED,
-            Self::NoBpffs { .. } | Self::NoDaemon { .. } | Self::Load(_) => UNAVAILABLE,
-            Self::Policy(_) => CONFIG,
             Self::Pins { source, .. } | Self::Socket { source, .. }
                 if source.kind() == io::ErrorKind::PermissionDenied =>
             {
                 NOT_PERMITTED
             }
+            Self::NoBpffs { .. } | Self::NoDaemon { .. } | Self::Load(_) => UNAVAILABLE,
+            Self::Policy(_) => CONFIG,
             _ => FAILED,
         }
     }
