@@ -1,6 +1,12 @@
 //! The programs in the kernel, with maps of their own that nothing pins, run on packets by
 //! `BPF_PROG_TEST_RUN`.
 
+mod fill;
+
+use crate::{
+    generate::Case,
+    oracle::{Link, Segments},
+};
 use aya::{
     Ebpf, EbpfLoader, TestRun, TestRunOptions,
     maps::{
@@ -10,14 +16,14 @@ use aya::{
     programs::{Program, ProgramError},
 };
 use sallyport_ebpf::{
-    ALLOWED_WORDS, Allowed, CFG_DEADLINE, CFG_WORD, ConfigWord, Destination, Fragments, Mode, Outcome,
-    PolicyEntry, Reason, SOURCE_FAILSAFE, SourceValue, allowed_entry, counter_entry, policy_entry,
-    with_port_index,
+    ALLOWED_WORDS, Allowed, CFG_DEADLINE, CFG_WORD, COUNTER_ENTRIES, ConfigWord, Destination, Fragments,
+    Mode, Outcome, PolicyEntry, Reason, SOURCE_FAILSAFE, SourceValue, allowed_entry, counter_entry,
+    policy_entry, with_port_index,
 };
 use std::net::IpAddr;
 
 /// Not 0, so that a program that ignores its number shows.
-const ATTACHMENT: u32 = 3;
+pub(crate) const ATTACHMENT: u32 = 3;
 /// The policy of the gated port in slot 0 and slot 1.
 const POLICIES: [u32; 2] = [1, 7];
 
@@ -25,6 +31,63 @@ static OBJECT: &[u8] = aya::include_bytes_aligned!("../../../ebpf/prebuilt/sally
 
 /// The four programs.
 pub(crate) const PROGRAMS: [&str; 4] = ["gate_xdp", "gate_xdp_nofrags", "gate_tc_l2", "gate_tc_l3"];
+
+/// What the programs' runs start with: the device, and how the kernel gives it the packet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct View<'a> {
+    pub(crate) packet: &'a [u8],
+    pub(crate) link: Link,
+    pub(crate) segments: Segments,
+    first_buffer: Option<u32>,
+}
+
+impl<'a> View<'a> {
+    /// What a program sees of a case; `None` where it would see nothing.
+    pub(crate) fn of(program: &str, case: &'a Case) -> Option<Self> {
+        let (frame, at_xdp) = (&case.frame[..], program.starts_with("gate_xdp"));
+        let packet = match program {
+            "gate_tc_l3" => frame.get(case.network..)?,
+            _ => frame,
+        };
+        Some(Self {
+            packet,
+            link: match program {
+                "gate_tc_l3" => Link::Bare {
+                    protocol: test_run_protocol(packet)?,
+                },
+                _ => Link::Ethernet,
+            },
+            segments: if at_xdp { Segments::One } else { case.segments },
+            first_buffer: case.first_buffer.filter(|_| program == "gate_xdp"),
+        })
+    }
+
+    /// The kernel's structure for a test run, where the defaults are not meant.
+    fn context(&self) -> Option<Vec<u8>> {
+        if let Some(bytes) = self.first_buffer {
+            // `struct xdp_md`: data, data_end and four more.
+            let mut context = vec![0; 24];
+            context[4..8].copy_from_slice(&bytes.to_ne_bytes());
+            return Some(context);
+        }
+        (self.segments == Segments::Joined).then(|| {
+            // `struct __sk_buff`: gso_size stands at 176.
+            let mut context = vec![0; 192];
+            context[176..180].copy_from_slice(&1400u32.to_ne_bytes());
+            context
+        })
+    }
+}
+
+/// What a test run says that a device says: it takes every packet for an Ethernet frame (`eth_type_trans`).
+fn test_run_protocol(packet: &[u8]) -> Option<u16> {
+    let kind = packet.get(12..14)?;
+    match u16::from_be_bytes([kind[0], kind[1]]) {
+        kind @ 0x0600.. => Some(kind),
+        _ if packet.get(14..16) == Some(&[0xff, 0xff]) => Some(1),
+        _ => Some(4),
+    }
+}
 
 /// What a program did with a packet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -46,6 +109,7 @@ pub(crate) const FAILSAFE: SourceValue = [0, SOURCE_FAILSAFE];
 /// The loaded programs.
 pub(crate) struct Kernel {
     bpf: Ebpf,
+    filled: [fill::Filled; 2],
     /// The kernel keeps inner maps alive by itself; these are kept for tidiness of ownership.
     _tries4: Vec<LpmTrie<MapData, [u8; 4], SourceValue>>,
     _tries6: Vec<LpmTrie<MapData, [u8; 16], SourceValue>>,
@@ -54,10 +118,8 @@ pub(crate) struct Kernel {
 impl Kernel {
     /// Loads everything and fills both slots.
     pub(crate) fn load(port: u16, slots: [Slot<'_>; 2]) -> Self {
-        let mut bpf = EbpfLoader::new()
-            .override_global("ATTACHMENT", &ATTACHMENT, true)
-            .load(OBJECT)
-            .expect("the object loads: root with CAP_BPF is needed");
+        let mut kernel = Self::open();
+        let bpf = &mut kernel.bpf;
         let (mut tries4, mut tries6) = (Vec::new(), Vec::new());
         for (slot, content) in (0u32..).zip(slots) {
             let mut v4 = LpmTrie::create(64, 1).expect("a trie");
@@ -86,11 +148,8 @@ impl Kernel {
             map.set(allowed_entry(slot, POLICIES[slot as usize]), allowed, 0)
                 .expect("the policy");
         }
-        let mut kernel = Self {
-            bpf,
-            _tries4: tries4,
-            _tries6: tries6,
-        };
+        kernel._tries4 = tries4;
+        kernel._tries6 = tries6;
         kernel
             .array("PORTS")
             .set(
@@ -100,8 +159,17 @@ impl Kernel {
             )
             .expect("a port");
         kernel.judge(Destination::Any);
+        kernel
+    }
+
+    /// Loads everything and fills nothing.
+    pub(crate) fn open() -> Self {
+        let mut bpf = EbpfLoader::new()
+            .override_global("ATTACHMENT", &ATTACHMENT, true)
+            .load(OBJECT)
+            .expect("the object loads: root with CAP_BPF is needed");
         for name in PROGRAMS {
-            match kernel.bpf.program_mut(name).expect("the program") {
+            match bpf.program_mut(name).expect("the program") {
                 Program::Xdp(program) => program
                     .load()
                     .unwrap_or_else(|error| panic!("`{name}`: {error:#?}")),
@@ -113,7 +181,12 @@ impl Kernel {
                 _ => panic!("`{name}` is of another type"),
             }
         }
-        kernel
+        Self {
+            bpf,
+            filled: Default::default(),
+            _tries4: Vec::new(),
+            _tries6: Vec::new(),
+        }
     }
 
     fn array(&mut self, name: &str) -> Array<&mut MapData, u64> {
@@ -163,8 +236,30 @@ impl Kernel {
     /// `None` where the kernel refuses to test with so short a packet.
     pub(crate) fn run(&self, name: &str, packet: &[u8]) -> Option<(Verdict, Option<(Reason, Outcome)>)> {
         let before = self.counters();
+        let verdict = self.verdict(name, packet, None)?;
+        Some((verdict, risen(&before, &self.counters())))
+    }
+
+    /// As [`Kernel::run`], as a case comes to the program.
+    pub(crate) fn run_view(
+        &self,
+        name: &str,
+        view: &View<'_>,
+    ) -> Option<(Verdict, Option<(Reason, Outcome)>)> {
+        let before = self.counters();
+        let verdict = self.verdict(name, view.packet, view.context().as_deref())?;
+        Some((verdict, risen(&before, &self.counters())))
+    }
+
+    /// Runs one program on one packet and looks at nothing else; `None` where the kernel refuses to.
+    pub(crate) fn verdict_of(&self, name: &str, view: &View<'_>) -> Option<Verdict> {
+        self.verdict(name, view.packet, view.context().as_deref())
+    }
+
+    fn verdict(&self, name: &str, packet: &[u8], context: Option<&[u8]>) -> Option<Verdict> {
         let options = TestRunOptions {
             data_in: Some(packet),
+            ctx_in: context,
             repeat: 1,
             ..TestRunOptions::default()
         };
@@ -180,23 +275,24 @@ impl Kernel {
             }
             Err(error) => panic!("`{name}`: {error:?}"),
         };
-        let verdict = match (name.starts_with("gate_xdp"), code as i32) {
-            (true, 2) | (false, -1) => Verdict::Pass,
-            (true, 1) | (false, 2) => Verdict::Drop,
+        match (name.starts_with("gate_xdp"), code as i32) {
+            (true, 2) | (false, -1) => Some(Verdict::Pass),
+            (true, 1) | (false, 2) => Some(Verdict::Drop),
             (_, other) => panic!("`{name}` returned {other}"),
-        };
-        let after = self.counters();
-        let risen: Vec<_> = before
-            .iter()
-            .zip(&after)
-            .filter(|(before, after)| before.2 != after.2)
-            .collect();
-        assert!(risen.len() <= 1, "one packet, several counters: {risen:?}");
-        let reason = risen.first().map(|(before, after)| {
-            assert_eq!(after.2, before.2 + 1, "one packet was counted more than once");
-            (after.0, after.1)
-        });
-        Some((verdict, reason))
+        }
+    }
+
+    /// What one counter says, summed over the CPUs.
+    pub(crate) fn counter(&self, entry: u32) -> u64 {
+        let map: PerCpuArray<_, u64> =
+            PerCpuArray::try_from(self.bpf.map("COUNTERS").expect("the map")).expect("its type");
+        let values = map.get(&entry, 0).expect("the counter");
+        values.iter().sum()
+    }
+
+    /// What all counters say together.
+    pub(crate) fn counted(&self) -> u64 {
+        (0..COUNTER_ENTRIES).map(|entry| self.counter(entry)).sum()
     }
 
     fn counters(&self) -> Vec<(Reason, Outcome, u64)> {
@@ -224,4 +320,20 @@ impl Kernel {
         info.expect("the program's information")
             .verified_instruction_count()
     }
+}
+
+type Counted = (Reason, Outcome, u64);
+
+/// The one counter that has risen, by one.
+fn risen(before: &[Counted], after: &[Counted]) -> Option<(Reason, Outcome)> {
+    let risen: Vec<_> = before
+        .iter()
+        .zip(after)
+        .filter(|(before, after)| before.2 != after.2)
+        .collect();
+    assert!(risen.len() <= 1, "one packet, several counters: {risen:?}");
+    risen.first().map(|(before, after)| {
+        assert_eq!(after.2, before.2 + 1, "one packet was counted more than once");
+        (after.0, after.1)
+    })
 }
