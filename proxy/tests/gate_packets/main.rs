@@ -11,6 +11,7 @@ mod generate;
 mod kernel;
 mod oracle;
 mod random;
+mod rows;
 mod tables;
 mod world;
 

@@ -268,6 +268,7 @@ fn policy(random: &mut Random, nets: &[Prefix]) -> Policy {
         }
     }
     gated.insert(443, 0);
+    elsewhere.remove(&443);
     Policy {
         lists,
         failsafe,

@@ -46,9 +46,16 @@ fn members(policy: &Policy) -> BTreeMap<Prefix, (BTreeSet<usize>, bool)> {
 impl Kernel {
     /// Makes the maps say what a world says.
     pub(crate) fn install(&mut self, world: &World) {
+        self.install_without_sources(world);
+        for (slot, policy) in (0u32..).zip(&world.slots) {
+            self.fill_sources(slot, policy);
+        }
+    }
+
+    /// Leaves the tries as they are, which is missing at first.
+    pub(crate) fn install_without_sources(&mut self, world: &World) {
         for (slot, policy) in (0u32..).zip(&world.slots) {
             self.clear(slot);
-            self.fill_sources(slot, policy);
             self.fill_ports(slot, policy, world.destination);
         }
         self.set_own(&world.own);
