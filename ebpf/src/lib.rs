@@ -5,7 +5,7 @@
 #![no_std]
 
 /// Version of everything in this file.
-pub const LAYOUT: u32 = 1;
+pub const LAYOUT: u32 = 2;
 
 /// Interfaces that can be gated at once.
 pub const ATTACHMENTS_MAX: u32 = 64;
@@ -15,8 +15,12 @@ pub const GATED_PORTS_MAX: u32 = 256;
 pub const POLICIES_MAX: u32 = 256;
 /// Distinct sets of policies that a prefix can be on.
 pub const SETS_MAX: u32 = 4096;
-/// Addresses of this host.
-pub const LOCAL_MAX: u32 = 4096;
+/// Prefixes that are this host's own.
+pub const LOCAL_MAX: u32 = 1 << 16;
+/// Dropped sources that are remembered at once.
+pub const TOP_MAX: u32 = 1 << 14;
+/// Bytes of the ring of events.
+pub const EVENTS_BYTES: u32 = 256 * 1024;
 /// Prefixes of one family and slot.
 pub const PREFIXES_MAX: u32 = 1 << 20;
 
@@ -32,11 +36,14 @@ pub const SOURCE_FAILSAFE: u32 = 1;
 
 /// Index of the configuration word in the map `CFG`.
 pub const CFG_WORD: u32 = 0;
-/// Index of the confirmation deadline (coarse monotonic nanoseconds, 0 = none) in the map `CFG`: past it the
-/// programs observe. Nobody arms it yet.
+/// Index of the end of a trial (coarse monotonic nanoseconds) in the map `CFG`. Read only where the word says
+/// that it is on trial; written only while no word is.
 pub const CFG_DEADLINE: u32 = 1;
+/// Index of the word that counts once the trial has ended without a confirmation, in the map `CFG`. As the
+/// deadline.
+pub const CFG_FALLBACK: u32 = 2;
 /// Entries of the map `CFG`.
-pub const CFG_ENTRIES: u32 = 2;
+pub const CFG_ENTRIES: u32 = 3;
 
 /// What a packet that would be dropped meets.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -51,7 +58,7 @@ pub enum Mode {
 }
 
 /// The one word that a packet's judgement reads once: slot, mode, switches, generation. Writing it is the
-/// only thing that changes which policy applies.
+/// only thing that changes which policy applies, but for the clock, which ends a trial.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ConfigWord(pub u64);
 
@@ -59,6 +66,7 @@ const SLOT: u64 = 1;
 const MODE_SHIFT: u32 = 1;
 const MODE_MASK: u64 = 0b11;
 const STRICT_FRAGMENTS: u64 = 1 << 3;
+const TRIAL: u64 = 1 << 4;
 const GENERATION_SHIFT: u32 = 32;
 const ZERO_SHIFT: u32 = 16;
 const ZERO_MASK: u64 = 0x7fff;
@@ -118,6 +126,22 @@ impl ConfigWord {
         self.0 & STRICT_FRAGMENTS != 0
     }
 
+    /// This word, which counts no longer than until the deadline unless it is confirmed.
+    pub const fn on_trial(self) -> Self {
+        Self(self.0 | TRIAL)
+    }
+
+    /// This word, which counts until another is written.
+    pub const fn confirmed(self) -> Self {
+        Self(self.0 & !TRIAL)
+    }
+
+    /// Whether it counts no longer than until the deadline.
+    #[inline(always)]
+    pub const fn is_on_trial(self) -> bool {
+        self.0 & TRIAL != 0
+    }
+
     /// Bits that are 0 in every word. The verifier does not know: a position that this is added to is any
     /// position to it, so that it walks one path where it would walk one a combination of headers.
     #[inline(always)]
@@ -125,13 +149,14 @@ impl ConfigWord {
         ((self.0 >> ZERO_SHIFT) & ZERO_MASK) as u32
     }
 
-    /// How often the word was written.
+    /// Which policy it is: higher than that of every word before it that was not fallen back to.
     pub const fn generation(self) -> u32 {
         (self.0 >> GENERATION_SHIFT) as u32
     }
 }
 
-/// An entry of the map `POLICY`: the policy of a gated port on an attachment, and which destinations are judged.
+/// An entry of the map `POLICY`: the policy of a gated port on an attachment, the row that its packets are counted
+/// in, and which destinations are judged.
 ///
 /// Entry 0 of an attachment belongs to no port: it says which destinations are judged where a packet hides its
 /// port.
@@ -139,21 +164,28 @@ impl ConfigWord {
 pub struct PolicyEntry(pub u32);
 
 const ANY_DESTINATION: u32 = 1 << 31;
+const ROW_SHIFT: u32 = 8;
 
 impl PolicyEntry {
     /// Packs an entry; policy 0 is "not gated here".
-    pub const fn new(policy: u32, destination: Destination) -> Self {
+    pub const fn new(policy: u32, row: u32, destination: Destination) -> Self {
         let any = match destination {
             Destination::Local => 0,
             Destination::Any => ANY_DESTINATION,
         };
-        Self((policy & (POLICIES_MAX - 1)) | any)
+        Self((policy & (POLICIES_MAX - 1)) | ((row & (ROWS_MAX - 1)) << ROW_SHIFT) | any)
     }
 
     /// The policy's identifier.
     #[inline(always)]
     pub const fn policy(self) -> u32 {
         self.0 & (POLICIES_MAX - 1)
+    }
+
+    /// The row of counters.
+    #[inline(always)]
+    pub const fn row(self) -> u32 {
+        (self.0 >> ROW_SHIFT) & (ROWS_MAX - 1)
     }
 
     /// Whether packets to other hosts are judged too.
@@ -204,16 +236,66 @@ pub enum Outcome {
     Observed = 1,
 }
 
-/// Index of the map `COUNTERS`.
+/// Rows of counters: the first [`ATTACHMENTS_MAX`] are the attachments' own, for packets that no policy judges, and
+/// the others are given to the policies of attachments.
+pub const ROWS_MAX: u32 = 512;
+/// Reasons to pass come first in a row, then as many to drop.
+pub const REASONS_A_KIND: u32 = 16;
+/// Counters of a row: reasons to pass, to drop and dropped, to drop and observed.
+pub const COUNTERS_A_ROW: u32 = 3 * REASONS_A_KIND;
+/// Entries of the map `COUNTERS`.
+pub const COUNTER_ENTRIES: u32 = ROWS_MAX * COUNTERS_A_ROW;
+
+/// Index of the map `COUNTERS`. Every packet that is looked at raises exactly one of them.
 #[inline(always)]
-pub const fn counter_entry(attachment: u32, reason: Reason, outcome: Outcome) -> u32 {
-    ((attachment & (ATTACHMENTS_MAX - 1)) * 2 + outcome as u32) * REASONS_MAX + reason as u32
+pub const fn counter_entry(row: u32, reason: Reason, outcome: Outcome) -> u32 {
+    let shift = match outcome {
+        Outcome::Observed if reason.drops() => REASONS_A_KIND,
+        _ => 0,
+    };
+    (row & (ROWS_MAX - 1)) * COUNTERS_A_ROW + reason as u32 + shift
 }
 
-/// Room for reasons, more than there are.
-pub const REASONS_MAX: u32 = 32;
-/// Entries of the map `COUNTERS`.
-pub const COUNTER_ENTRIES: u32 = ATTACHMENTS_MAX * 2 * REASONS_MAX;
+/// Of how many drops one is sampled once the budget of the map `BUDGET` is spent; a power of two.
+pub const SAMPLE_OF: u64 = 64;
+
+/// The key of the map `TOP`, whose values are estimated drops.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[repr(C, align(8))]
+pub struct TopKey {
+    /// The source; IPv4 is mapped into IPv6.
+    pub source: [u8; 16],
+    /// The attachment.
+    pub attachment: u32,
+    /// Always 0.
+    pub reserved: u32,
+}
+
+/// A record of the ring `EVENTS`: a packet that was dropped, or would have been.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(C)]
+pub struct Event {
+    /// Coarse monotonic nanoseconds.
+    pub at_ns: u64,
+    /// The source; IPv4 is mapped into IPv6; 0.0.0.0 where the packet does not tell.
+    pub source: [u8; 16],
+    /// The destination, likewise.
+    pub destination: [u8; 16],
+    /// The source port, 0 where the packet does not tell.
+    pub source_port: u16,
+    /// The destination port, likewise.
+    pub destination_port: u16,
+    /// The row that it was counted in.
+    pub row: u32,
+    /// The attachment.
+    pub attachment: u32,
+    /// The number of its [`Reason`].
+    pub reason: u32,
+    /// The number of its [`Outcome`].
+    pub outcome: u32,
+    /// Always 0.
+    pub reserved: u32,
+}
 
 /// Why a packet passed or was dropped. Numbers are part of the layout.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -274,6 +356,11 @@ impl Reason {
         Self::Internal,
     ];
 
+    /// The reason of a number.
+    pub fn of(number: u32) -> Option<Self> {
+        Self::ALL.into_iter().find(|reason| *reason as u32 == number)
+    }
+
     /// The stable code in status, logs and metrics.
     pub const fn code(self) -> &'static str {
         match self {
@@ -299,13 +386,15 @@ impl Reason {
     /// Whether the packet is to be dropped.
     #[inline(always)]
     pub const fn drops(self) -> bool {
-        self as u32 >= 16
+        self as u32 >= REASONS_A_KIND
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    extern crate std;
 
     #[test]
     fn the_word_keeps_what_it_is_given() {
@@ -325,14 +414,23 @@ mod tests {
     }
 
     #[test]
-    fn a_policy_entry_keeps_policy_and_destination_apart() {
+    fn a_policy_entry_keeps_policy_row_and_destination_apart() {
         for destination in [Destination::Local, Destination::Any] {
-            for policy in [0, 1, POLICIES_MAX - 1] {
-                let entry = PolicyEntry::new(policy, destination);
-                assert_eq!(entry.policy(), policy);
+            for (policy, row) in [(0, 0), (1, ROWS_MAX - 1), (POLICIES_MAX - 1, 64)] {
+                let entry = PolicyEntry::new(policy, row, destination);
+                assert_eq!((entry.policy(), entry.row()), (policy, row));
                 assert_eq!(entry.any_destination(), destination == Destination::Any);
             }
         }
+    }
+
+    #[test]
+    fn a_trial_is_a_bit_of_the_word_and_nothing_else() {
+        let word = ConfigWord::new(1, Mode::Enforce, Fragments::Strict, 7);
+        assert!(!word.is_on_trial() && word.on_trial().is_on_trial());
+        assert_eq!(word.on_trial().confirmed(), word);
+        assert_eq!(word.on_trial().zero(), 0);
+        assert_eq!((word.on_trial().slot(), word.on_trial().generation()), (1, 7));
     }
 
     #[test]
@@ -350,12 +448,26 @@ mod tests {
             POLICY_ENTRIES - 1
         );
         assert_eq!(allowed_entry(1, POLICIES_MAX - 1), ALLOWED_ENTRIES - 1);
-        assert!(Reason::ALL.iter().all(|reason| (*reason as u32) < REASONS_MAX));
-        assert_eq!(counter_entry(0, Reason::NotIp, Outcome::Observed), REASONS_MAX);
-        assert_eq!(
-            counter_entry(1, Reason::NotIp, Outcome::Enforced),
-            2 * REASONS_MAX
-        );
-        assert!(counter_entry(ATTACHMENTS_MAX - 1, Reason::Internal, Outcome::Observed) < COUNTER_ENTRIES);
+        let mut seen = [false; COUNTERS_A_ROW as usize];
+        for reason in Reason::ALL {
+            let enforced = counter_entry(0, reason, Outcome::Enforced);
+            let observed = counter_entry(0, reason, Outcome::Observed);
+            assert_eq!(enforced != observed, reason.drops(), "{reason:?}");
+            for index in std::collections::BTreeSet::from([enforced, observed]) {
+                assert!(!core::mem::replace(&mut seen[index as usize], true), "{reason:?}");
+            }
+            assert_eq!(
+                counter_entry(1, reason, Outcome::Observed),
+                observed + COUNTERS_A_ROW
+            );
+            assert_eq!(Reason::of(reason as u32), Some(reason));
+        }
+        assert!(counter_entry(ROWS_MAX - 1, Reason::Internal, Outcome::Observed) < COUNTER_ENTRIES);
+    }
+
+    #[test]
+    fn records_have_no_bytes_that_nobody_writes() {
+        assert_eq!(size_of::<Event>(), 64);
+        assert_eq!(size_of::<TopKey>(), 24);
     }
 }

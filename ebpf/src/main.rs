@@ -15,6 +15,7 @@
 mod judge;
 mod maps;
 mod packet;
+mod sample;
 #[cfg(feature = "log")]
 mod trace;
 

@@ -18,27 +18,55 @@ pub(crate) enum Length {
     Joined,
 }
 
+/// A number that headers hold, in network order.
+pub(crate) trait Word: Copy {
+    /// From the bytes as they stand in memory.
+    fn from_network(self) -> Self;
+    /// What a buffer holds before it is filled.
+    const ZERO: Self;
+}
+
+macro_rules! words {
+    ($($word:ty),+) => {
+        $(impl Word for $word {
+            const ZERO: Self = 0;
+
+            #[inline(always)]
+            fn from_network(self) -> Self {
+                Self::from_be(self)
+            }
+        })+
+    };
+}
+
+words!(u16, u32, u64);
+
 /// A packet from its link-layer header on.
 pub(crate) trait Packet {
-    /// `N` bytes from `at`, `None` where the packet is shorter.
-    fn load<const N: usize>(&self, at: u32) -> Option<[u8; N]>;
+    /// The number at `at`, `None` where the packet is shorter.
+    fn load<W: Word>(&self, at: u32) -> Option<W>;
 
-    /// The packet's whole length in bytes.
-    fn len(&self) -> u32;
+    /// Whether the packet has `bytes` bytes or more.
+    fn holds(&self, bytes: u32) -> bool;
 
     /// Whether the stated length can be trusted to be there.
     fn length(&self) -> Length;
 }
 
-/// Reads `N` bytes between two ends of packet memory.
+/// Reads a number between two ends of packet memory.
 #[inline(always)]
-fn in_place<const N: usize>(data: usize, data_end: usize, at: u32) -> Option<[u8; N]> {
+fn in_place<W: Word>(data: usize, data_end: usize, at: u32) -> Option<W> {
     let start = data + (at & AT_MASK) as usize;
-    if start + N > data_end {
+    if start + size_of::<W>() > data_end {
         return None;
     }
     // SAFETY: the bytes lie between the packet's ends, as the comparison above shows the verifier.
-    Some(unsafe { (start as *const [u8; N]).read() })
+    Some(unsafe { (start as *const W).read_unaligned() }.from_network())
+}
+
+#[inline(always)]
+fn in_first(data: usize, data_end: usize, bytes: u32) -> bool {
+    data + (bytes & AT_MASK) as usize <= data_end
 }
 
 /// A packet at XDP whose driver may use several buffers.
@@ -46,20 +74,23 @@ pub(crate) struct XdpFrags<'a>(pub(crate) &'a XdpContext);
 
 impl Packet for XdpFrags<'_> {
     #[inline(always)]
-    fn load<const N: usize>(&self, at: u32) -> Option<[u8; N]> {
-        if let Some(bytes) = in_place(self.0.data(), self.0.data_end(), at) {
-            return Some(bytes);
+    fn load<W: Word>(&self, at: u32) -> Option<W> {
+        if let Some(number) = in_place(self.0.data(), self.0.data_end(), at) {
+            return Some(number);
         }
-        let mut bytes = [0u8; N];
-        // SAFETY: the context is the program's own and `bytes` has the `N` bytes that the helper may write.
-        let code = unsafe { bpf_xdp_load_bytes(self.0.ctx, at, bytes.as_mut_ptr().cast(), N as u32) };
-        (code == 0).then_some(bytes)
+        let mut number = W::ZERO;
+        let room = (&raw mut number).cast();
+        // SAFETY: the context is the program's own and `number` has the bytes that the helper may write.
+        let code = unsafe { bpf_xdp_load_bytes(self.0.ctx, at, room, size_of::<W>() as u32) };
+        (code == 0).then_some(number.from_network())
     }
 
     #[inline(always)]
-    fn len(&self) -> u32 {
+    fn holds(&self, bytes: u32) -> bool {
+        // The helper is asked where the first buffer does not tell: a call costs as much as all the rest here.
         // SAFETY: the context is the program's own.
-        (unsafe { bpf_xdp_get_buff_len(self.0.ctx) }) as u32
+        in_first(self.0.data(), self.0.data_end(), bytes)
+            || (unsafe { bpf_xdp_get_buff_len(self.0.ctx) }) >= u64::from(bytes)
     }
 
     #[inline(always)]
@@ -73,13 +104,13 @@ pub(crate) struct XdpLinear<'a>(pub(crate) &'a XdpContext);
 
 impl Packet for XdpLinear<'_> {
     #[inline(always)]
-    fn load<const N: usize>(&self, at: u32) -> Option<[u8; N]> {
+    fn load<W: Word>(&self, at: u32) -> Option<W> {
         in_place(self.0.data(), self.0.data_end(), at)
     }
 
     #[inline(always)]
-    fn len(&self) -> u32 {
-        (self.0.data_end() - self.0.data()) as u32
+    fn holds(&self, bytes: u32) -> bool {
+        in_first(self.0.data(), self.0.data_end(), bytes)
     }
 
     #[inline(always)]
@@ -93,19 +124,20 @@ pub(crate) struct Skb<'a>(pub(crate) &'a TcContext);
 
 impl Packet for Skb<'_> {
     #[inline(always)]
-    fn load<const N: usize>(&self, at: u32) -> Option<[u8; N]> {
-        if let Some(bytes) = in_place(self.0.data(), self.0.data_end(), at) {
-            return Some(bytes);
+    fn load<W: Word>(&self, at: u32) -> Option<W> {
+        if let Some(number) = in_place(self.0.data(), self.0.data_end(), at) {
+            return Some(number);
         }
-        let mut bytes = [0u8; N];
-        // SAFETY: the context is the program's own and `bytes` has the `N` bytes that the helper may write.
-        let code = unsafe { bpf_skb_load_bytes(self.0.as_ptr(), at, bytes.as_mut_ptr().cast(), N as u32) };
-        (code == 0).then_some(bytes)
+        let mut number = W::ZERO;
+        let room = (&raw mut number).cast();
+        // SAFETY: the context is the program's own and `number` has the bytes that the helper may write.
+        let code = unsafe { bpf_skb_load_bytes(self.0.as_ptr(), at, room, size_of::<W>() as u32) };
+        (code == 0).then_some(number.from_network())
     }
 
     #[inline(always)]
-    fn len(&self) -> u32 {
-        self.0.len()
+    fn holds(&self, bytes: u32) -> bool {
+        self.0.len() >= bytes
     }
 
     #[inline(always)]

@@ -1,6 +1,6 @@
 //! Reading a configuration: the main file, `conf.d` beside it, and the allowlist files that they name.
 
-use crate::gate::policy::{Allowlists, load_allowlists};
+use crate::gate::{lists::Lists, policy::Allowlists};
 use sallyport_config::{
     Source,
     diagnostic::{Diagnostic, Location},
@@ -18,6 +18,8 @@ pub struct Loaded {
     pub config: Config,
     /// Its directory, where relative paths start.
     pub base: PathBuf,
+    /// The files of the allowlists.
+    pub files: Lists,
     /// The allowlists with the contents of their files.
     pub lists: Allowlists,
 }
@@ -27,14 +29,29 @@ pub struct Loaded {
 /// # Errors
 /// Every problem.
 pub fn load(path: &Path) -> Result<Loaded, Vec<Diagnostic>> {
+    let (config, base) = configuration(path)?;
+    let files = Lists::load(&config, &base, None)?;
+    let lists = files.allowlists();
+    Ok(Loaded {
+        config,
+        base,
+        files,
+        lists,
+    })
+}
+
+/// Reads and validates the configuration without the files that it names; also its directory.
+///
+/// # Errors
+/// Every problem.
+pub fn configuration(path: &Path) -> Result<(Config, PathBuf), Vec<Diagnostic>> {
     let base = path.parent().map(Path::to_owned).unwrap_or_default();
     let mut sources = vec![source(path).map_err(|problem| vec![problem])?];
     for extra in companions(&base).map_err(|error| vec![unreadable(&base.join("conf.d"), &error)])? {
         sources.push(source(&extra).map_err(|problem| vec![problem])?);
     }
     let config = sallyport_config::parse(&sources)?;
-    let lists = load_allowlists(&config, &base)?;
-    Ok(Loaded { config, base, lists })
+    Ok((config, base))
 }
 
 fn companions(base: &Path) -> io::Result<Vec<PathBuf>> {

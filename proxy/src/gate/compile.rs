@@ -5,7 +5,7 @@
 
 use super::policy::{Allowlists, prefixes};
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
-use sallyport_config::model::Config;
+use sallyport_config::model::{Config, EntryPoint, EntryPointGate};
 use sallyport_ebpf::{
     ALLOWED_WORDS, Allowed, GATED_PORTS_MAX, POLICIES_MAX, PREFIXES_MAX, SETS_MAX, SOURCE_FAILSAFE,
     SourceValue,
@@ -106,12 +106,7 @@ fn wanted(config: &Config, lists: &Allowlists) -> (Wanted, Vec<String>) {
     let mut warnings = Vec::new();
     for (name, entry) in &config.entry_points {
         let Some(gate) = &entry.gate else { continue };
-        let own = [entry.address.port()];
-        let ports = if gate.ports.is_empty() {
-            &own[..]
-        } else {
-            &gate.ports
-        };
+        let ports = wire_ports(entry, gate);
         for (interface, port) in gate
             .interfaces
             .iter()
@@ -127,6 +122,15 @@ fn wanted(config: &Config, lists: &Allowlists) -> (Wanted, Vec<String>) {
         }
     }
     (wanted, warnings)
+}
+
+/// The ports that packets carry before any DNAT: `ports`, or the port of the entry point's address.
+pub(super) fn wire_ports(entry: &EntryPoint, gate: &EntryPointGate) -> Vec<u16> {
+    if gate.ports.is_empty() {
+        vec![entry.address.port()]
+    } else {
+        gate.ports.clone()
+    }
 }
 
 /// Gives every prefix the members of those around it, and leaves out what adds nothing to the one around it.

@@ -1,10 +1,15 @@
 //! The host's interfaces and addresses, and the kernel's word that they changed (rtnetlink, never
 //! `/sys/class/net`, which shows another namespace's after `setns`).
 
-use super::error::GateError;
+use super::{
+    error::GateError,
+    netlink::{Attributes, Message, Netlink, attribute},
+};
+use crate::fault::with_causes;
+use ipnet::IpNet;
 use nix::{
     ifaddrs::getifaddrs,
-    net::if_::if_nametoindex,
+    libc,
     sys::socket::{
         AddressFamily, MsgFlags, NetlinkAddr, SockFlag, SockProtocol, SockType, bind, recv, socket,
     },
@@ -12,12 +17,14 @@ use nix::{
 use std::{
     collections::BTreeSet,
     io,
-    net::IpAddr,
+    net::{IpAddr, Ipv4Addr, Ipv6Addr},
     os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd},
 };
 
-/// `RTMGRP_LINK`, `RTMGRP_IPV4_IFADDR`, `RTMGRP_IPV6_IFADDR` of `linux/rtnetlink.h`.
-const GROUPS: u32 = 0x1 | 0x10 | 0x100;
+/// `RTMGRP_LINK`, `RTMGRP_IPV4_IFADDR`, `RTMGRP_IPV6_IFADDR` of `linux/rtnetlink.h`, and its groups
+/// `RTNLGRP_IPV4_NETCONF` and `RTNLGRP_IPV6_NETCONF`: forwarding was switched. Routes are not among them, because a
+/// router's come by the thousand; a local one that is no address is seen at the next look.
+const GROUPS: u32 = 0x1 | 0x10 | 0x100 | 1 << 23 | 1 << 24;
 
 /// Tells when interfaces or addresses change.
 pub(super) struct Changes {
@@ -86,20 +93,34 @@ pub(super) struct Interface {
 const ETHERNET_TYPES: [u16; 2] = [1, 772];
 
 impl Interface {
-    /// Looks an interface up, `None` where it is not there.
+    /// Looks an interface up by its name, `None` where it is not there.
     pub(super) fn look_up(name: &str) -> Option<Self> {
-        let index = if_nametoindex(name).ok()?;
-        let of_this = getifaddrs().ok()?.filter(|entry| entry.interface_name == name);
-        let hardware = of_this
-            .filter_map(|entry| Some(entry.address?.as_link_addr()?.hatype()))
-            .next();
-        // A device without a hardware address (TUN, WireGuard) has no such entry at all.
-        let ethernet = hardware.is_some_and(|kind| ETHERNET_TYPES.contains(&kind));
-        let device = if ethernet { Device::Ethernet } else { Device::Bare };
+        let mut body = vec![0; 16];
+        let named = [name.as_bytes(), &[0]].concat();
+        body.extend(attribute(libc::IFLA_IFNAME, &named));
+        let answer = Netlink::open().and_then(|netlink| netlink.request(libc::RTM_GETLINK, 0, &body));
+        match answer {
+            Ok(answer) => answer.iter().find_map(|message| Self::read(name, message)),
+            Err(error) if error.raw_os_error() == Some(libc::ENODEV) => None,
+            Err(error) => {
+                tracing::error!(
+                    interface = name,
+                    error = with_causes(&error),
+                    "cannot be looked up"
+                );
+                None
+            }
+        }
+    }
+
+    fn read(name: &str, message: &Message) -> Option<Self> {
+        // `struct ifinfomsg`.
+        let ([_, _, kind_low, kind_high, a, b, c, d, ..], _) = message.split::<16>()?;
+        let ethernet = ETHERNET_TYPES.contains(&u16::from_ne_bytes([*kind_low, *kind_high]));
         Some(Self {
             name: name.to_owned(),
-            index,
-            device,
+            index: u32::from_ne_bytes([*a, *b, *c, *d]),
+            device: if ethernet { Device::Ethernet } else { Device::Bare },
         })
     }
 }
@@ -116,4 +137,56 @@ pub(super) fn local_addresses() -> Result<BTreeSet<IpAddr>, GateError> {
         v4.or_else(|| address.as_sockaddr_in6().map(|address| IpAddr::V6(address.ip())))
     });
     Ok(each.collect())
+}
+
+/// All prefixes whose packets this host takes for its own: its addresses, and the local routing table, where a whole
+/// prefix may be (`ip route add local 192.0.2.0/24 dev lo`). An interface of a VRF has its addresses in another table,
+/// therefore both.
+///
+/// # Errors
+/// Where they cannot be listed.
+#[allow(dead_code, reason = "the daemon asks for it next")]
+pub(super) fn local_prefixes() -> Result<BTreeSet<IpNet>, GateError> {
+    let netlink = Netlink::open().map_err(GateError::Watch)?;
+    let mut prefixes: BTreeSet<IpNet> = local_addresses()?.into_iter().map(IpNet::from).collect();
+    for family in [libc::AF_INET, libc::AF_INET6] {
+        let routes = local_routes(&netlink, family).map_err(GateError::Watch)?;
+        prefixes.extend(routes.iter().filter_map(local_route));
+    }
+    Ok(prefixes)
+}
+
+fn local_routes(netlink: &Netlink, family: libc::c_int) -> io::Result<Vec<Message>> {
+    let family = u8::try_from(family).map_err(|_| io::ErrorKind::InvalidInput)?;
+    // `struct rtmsg`; the kernel heeds its table.
+    let body = [family, 0, 0, 0, libc::RT_TABLE_LOCAL, 0, 0, 0, 0, 0, 0, 0];
+    match netlink.list(libc::RTM_GETROUTE, &body) {
+        // No such family, or nothing local in it yet.
+        Err(error) if matches!(error.raw_os_error(), Some(libc::EOPNOTSUPP | libc::ENOENT)) => Ok(Vec::new()),
+        other => other,
+    }
+}
+
+/// The destination of a route of the local table to this host itself.
+fn local_route(message: &Message) -> Option<IpNet> {
+    let ([family, length, _, _, _, _, _, kind, ..], attributes) = message.split::<12>()?;
+    let ours = [libc::RTN_LOCAL, libc::RTN_ANYCAST].contains(kind);
+    let table = attributes.number(libc::RTA_TABLE)?;
+    if !ours || table != u32::from(libc::RT_TABLE_LOCAL) {
+        return None;
+    }
+    let address = route_address(libc::c_int::from(*family), attributes)?;
+    Some(IpNet::new(address, *length).ok()?.trunc())
+}
+
+/// A default route has no address.
+fn route_address(family: libc::c_int, attributes: Attributes<'_>) -> Option<IpAddr> {
+    let bytes = attributes.find(libc::RTA_DST);
+    match (family, bytes) {
+        (libc::AF_INET, None) => Some(Ipv4Addr::UNSPECIFIED.into()),
+        (libc::AF_INET6, None) => Some(Ipv6Addr::UNSPECIFIED.into()),
+        (libc::AF_INET, Some(bytes)) => Some(IpAddr::from(*bytes.first_chunk::<4>()?)),
+        (libc::AF_INET6, Some(bytes)) => Some(IpAddr::from(*bytes.first_chunk::<16>()?)),
+        _ => None,
+    }
 }

@@ -4,15 +4,15 @@ use super::{compile::GatePolicy, error::GateError};
 use aya::{
     Ebpf,
     maps::{
-        Array, ArrayOfMaps, HashMap, MapData, PerCpuArray,
+        Array, ArrayOfMaps, MapData, PerCpuArray,
         lpm_trie::{Key, LpmTrie},
     },
 };
 use sallyport_config::model;
 use sallyport_ebpf::{
     ALLOWED_ENTRIES, ATTACHMENTS_MAX, Allowed, CFG_DEADLINE, CFG_WORD, ConfigWord, Destination, Fragments,
-    GATED_PORTS_MAX, Mode, Outcome, POLICIES_MAX, PolicyEntry, Reason, SourceValue, allowed_entry,
-    counter_entry, policy_entry, port_index, with_port_index,
+    GATED_PORTS_MAX, Mode, Outcome, POLICIES_MAX, PolicyEntry, Reason, allowed_entry, counter_entry,
+    policy_entry, port_index, with_port_index,
 };
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -30,7 +30,7 @@ pub(super) struct Maps<'a> {
 /// The interfaces' numbers.
 pub(super) type Attachments = BTreeMap<String, u32>;
 
-type Trie<K> = LpmTrie<MapData, K, SourceValue>;
+type Trie<K, V> = LpmTrie<MapData, K, V>;
 
 impl<'a> Maps<'a> {
     /// The maps of `object`.
@@ -82,22 +82,14 @@ impl<'a> Maps<'a> {
         Ok(word)
     }
 
-    /// Makes `addresses` the ones of this host.
+    /// Makes `addresses` the ones of this host, by a fresh trie in the place of the one that counts.
     ///
     /// # Errors
     /// Where the map refuses, such as when there are too many.
     pub(super) fn set_local(&mut self, addresses: &BTreeSet<IpAddr>) -> Result<(), GateError> {
-        let map = self.object.map_mut("LOCAL").ok_or(GateError::Object("LOCAL"))?;
-        let mut map: HashMap<_, [u8; 16], u8> = HashMap::try_from(map).map_err(GateError::map("LOCAL"))?;
-        let wanted: BTreeSet<[u8; 16]> = addresses.iter().map(|address| key_of(*address)).collect();
-        let known: BTreeSet<[u8; 16]> = map.keys().filter_map(Result::ok).collect();
-        for key in wanted.difference(&known) {
-            map.insert(key, 1, 0).map_err(GateError::map("LOCAL"))?;
-        }
-        for key in known.difference(&wanted) {
-            map.remove(key).map_err(GateError::map("LOCAL"))?;
-        }
-        Ok(())
+        let keys: Vec<[u8; 16]> = addresses.iter().map(|address| key_of(*address)).collect();
+        let trie = trie("LOCAL", keys.into_iter().map(|key| (128, key, 1u32)))?;
+        self.set_trie("LOCAL", 0, &trie)
     }
 
     /// Packets of one attachment, by reason, that met `outcome`.
@@ -138,14 +130,15 @@ impl<'a> Maps<'a> {
         self.set_trie("SRC6", slot, &v6)
     }
 
-    fn set_trie<K: aya::Pod>(
+    fn set_trie<K: aya::Pod, V: aya::Pod>(
         &mut self,
         name: &'static str,
         slot: u32,
-        trie: &Trie<K>,
+        trie: &Trie<K, V>,
     ) -> Result<(), GateError> {
         let map = self.object.map_mut(name).ok_or(GateError::Object(name))?;
-        let mut outer: ArrayOfMaps<_, Trie<K>> = ArrayOfMaps::try_from(map).map_err(GateError::map(name))?;
+        let mut outer: ArrayOfMaps<_, Trie<K, V>> =
+            ArrayOfMaps::try_from(map).map_err(GateError::map(name))?;
         outer.set(slot, trie, 0).map_err(GateError::map(name))
     }
 
@@ -184,7 +177,7 @@ impl<'a> Maps<'a> {
                 if let Some(index) = policy.ports.iter().zip(1..).find(|(gated, _)| *gated == port) {
                     wanted.insert(
                         policy_entry(slot, *attachment, index.1),
-                        PolicyEntry::new(*id, destination),
+                        PolicyEntry::new(*id, *attachment, destination),
                     );
                 }
             }
@@ -193,10 +186,11 @@ impl<'a> Maps<'a> {
         for attachment in 0..ATTACHMENTS_MAX {
             for port in 0..GATED_PORTS_MAX {
                 let index = policy_entry(slot, attachment, port);
-                let entry = wanted
-                    .get(&index)
-                    .copied()
-                    .unwrap_or(PolicyEntry::new(0, destination));
+                let entry =
+                    wanted
+                        .get(&index)
+                        .copied()
+                        .unwrap_or(PolicyEntry::new(0, attachment, destination));
                 map.set(index, entry.0, 0).map_err(GateError::map("POLICY"))?;
             }
         }
@@ -242,12 +236,12 @@ fn destination(gate: &model::Gate) -> Destination {
 }
 
 /// A fresh trie; the one that counts is never edited.
-fn trie<K: aya::Pod>(
+fn trie<K: aya::Pod, V: aya::Pod>(
     name: &'static str,
-    prefixes: impl ExactSizeIterator<Item = (u8, K, SourceValue)>,
-) -> Result<Trie<K>, GateError> {
+    prefixes: impl ExactSizeIterator<Item = (u8, K, V)>,
+) -> Result<Trie<K, V>, GateError> {
     let room = u32::try_from(prefixes.len()).unwrap_or(u32::MAX).max(1);
-    let mut trie = Trie::<K>::create(room, NO_PREALLOC).map_err(GateError::map(name))?;
+    let mut trie = Trie::<K, V>::create(room, NO_PREALLOC).map_err(GateError::map(name))?;
     for (length, data, value) in prefixes {
         trie.insert(&Key::new(u32::from(length), data), value, 0)
             .map_err(GateError::map(name))?;

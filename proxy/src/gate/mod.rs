@@ -11,14 +11,20 @@ mod daemon;
 mod error;
 mod interfaces;
 mod link;
+pub mod lists;
 mod maps;
+mod netlink;
 mod object;
 mod off;
 mod pins;
 pub mod policy;
+#[allow(dead_code, reason = "`gate apply` calls it")]
+mod preflight;
 mod records;
 mod socket;
 mod status;
+mod surroundings;
+pub mod watch;
 
 pub use client::status;
 pub use daemon::run;

@@ -22,8 +22,19 @@ static EMBEDDED: &[u8] = include_bytes_aligned!(concat!(
 ));
 
 /// The maps that all attachments share, by their names in the object.
-const SHARED: [&str; 8] = [
-    "CFG", "PORTS", "POLICY", "ALLOWED", "LOCAL", "COUNTERS", "SRC4", "SRC6",
+const SHARED: [&str; 12] = [
+    "CFG",
+    "PORTS",
+    "POLICY",
+    "ALLOWED",
+    "COUNTERS",
+    "BUDGET",
+    "TOP",
+    "EVENTS",
+    "EVENTS_LOST",
+    "LOCAL",
+    "SRC4",
+    "SRC6",
 ];
 
 /// What debug programs say at most; theirs is all at this level.

@@ -1,125 +1,36 @@
 //! Who may reach which port: one policy, compiled once, for the kernel's maps and for the check at accept.
 //!
-//! Pure but for [`load_allowlists`], which reads the files that the configuration names. It knows no kernel.
+//! Pure. It knows no kernel and reads no files: those are the business of [`super::lists`].
 
 use ipnet::IpNet;
-use sallyport_config::{
-    diagnostic::{Diagnostic, Location},
-    model::{Config, Located, SourceRef},
+use rustls::crypto::aws_lc_rs::cipher_suite::TLS13_AES_128_GCM_SHA256;
+use sallyport_config::model::{
+    Config, Destinations, EntryPoint, EntryPointGate, GateMode, LaterFragments, ListenAddress, SourceRef,
 };
+use serde::{Deserialize, Serialize, Serializer};
 use std::{
-    collections::BTreeMap,
-    fs,
-    net::IpAddr,
-    path::{Path, PathBuf},
+    collections::{BTreeMap, BTreeSet},
+    fmt,
+    net::{IpAddr, SocketAddr},
+    str::FromStr,
+    sync::Arc,
 };
 
-/// The largest allowlist file that is read, in bytes.
-const FILE_BYTES_MAX: u64 = 64 << 20;
-
-/// The allowlists with the contents of their files.
+/// The allowlists with the contents of their files. A clone shares them.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Allowlists {
-    lists: BTreeMap<String, Vec<IpNet>>,
+    lists: BTreeMap<String, Arc<[IpNet]>>,
 }
 
 impl Allowlists {
+    /// Lists by name.
+    pub fn new(lists: BTreeMap<String, Arc<[IpNet]>>) -> Self {
+        Self { lists }
+    }
+
     /// The prefixes of a list; a name that is not there has none.
     pub fn prefixes(&self, name: &str) -> &[IpNet] {
-        self.lists.get(name).map(Vec::as_slice).unwrap_or_default()
-    }
-}
-
-/// Reads the files of the allowlists, relative to `base`.
-///
-/// # Errors
-/// Every file that cannot be read and every line that is no prefix.
-pub fn load_allowlists(config: &Config, base: &Path) -> Result<Allowlists, Vec<Diagnostic>> {
-    let mut lists = BTreeMap::new();
-    let mut problems = Vec::new();
-    for (name, list) in &config.allowlists {
-        let mut prefixes = list.sources.clone();
-        if let Some(file) = &list.file {
-            match read_file(file, base) {
-                Ok(mut found) => prefixes.append(&mut found),
-                Err(mut found) => problems.append(&mut found),
-            }
-        }
-        lists.insert(name.clone(), prefixes);
-    }
-    if problems.is_empty() {
-        Ok(Allowlists { lists })
-    } else {
-        Err(problems)
-    }
-}
-
-fn read_file(file: &Located<PathBuf>, base: &Path) -> Result<Vec<IpNet>, Vec<Diagnostic>> {
-    let path = base.join(&file.value);
-    let shown = path.display();
-    let refuse = |found: String| {
-        let message = format!("`{shown}` {found}; the allowlist is refused; check path, owner and size");
-        vec![Diagnostic {
-            at: file.at.clone(),
-            message,
-        }]
-    };
-    let size = fs::metadata(&path)
-        .map_err(|error| refuse(format!("cannot be read: {error}")))?
-        .len();
-    if size > FILE_BYTES_MAX {
-        return Err(refuse(format!(
-            "has {size} bytes, expected at most {FILE_BYTES_MAX}"
-        )));
-    }
-    let text = fs::read_to_string(&path).map_err(|error| refuse(format!("cannot be read: {error}")))?;
-    parse_list(&path.display().to_string(), &text)
-}
-
-/// Parses an allowlist file: one prefix a line, `#` starts a comment.
-///
-/// # Errors
-/// Every line that is no prefix.
-pub fn parse_list(name: &str, text: &str) -> Result<Vec<IpNet>, Vec<Diagnostic>> {
-    let mut prefixes = Vec::new();
-    let mut problems = Vec::new();
-    for (line, number) in text.lines().zip(1u32..) {
-        let entry = line.split('#').next().unwrap_or_default().trim();
-        if entry.is_empty() {
-            continue;
-        }
-        match parse_prefix(entry) {
-            Ok(prefix) => prefixes.push(prefix),
-            Err(expected) => problems.push(Diagnostic {
-                at: Location {
-                    file: name.into(),
-                    line: number,
-                    column: 1,
-                },
-                message: format!(
-                    "`{entry}` is no prefix, expected {expected}; the allowlist is refused; mend the line"
-                ),
-            }),
-        }
-    }
-    if problems.is_empty() {
-        Ok(prefixes)
-    } else {
-        Err(problems)
-    }
-}
-
-fn parse_prefix(text: &str) -> Result<IpNet, String> {
-    if let Ok(address) = text.parse::<IpAddr>() {
-        return Ok(IpNet::from(address));
-    }
-    let prefix: IpNet = text
-        .parse()
-        .map_err(|_| "an address or a prefix such as `192.0.2.0/24`".to_owned())?;
-    if prefix.addr() == prefix.network() {
-        Ok(prefix)
-    } else {
-        Err(format!("`{}`", prefix.trunc()))
+        self.lists.get(name).map(|list| &**list).unwrap_or_default()
     }
 }
 
@@ -140,8 +51,8 @@ impl SourceSet {
                 IpNet::V6(net) => set.v6.push((net.network().into(), net.broadcast().into())),
             }
         }
-        set.v4 = merge(set.v4);
-        set.v6 = merge(set.v6);
+        set.v4 = merge(set.v4, |last| last.checked_add(1));
+        set.v6 = merge(set.v6, |last| last.checked_add(1));
         set
     }
 
@@ -159,12 +70,13 @@ impl SourceSet {
     }
 }
 
-fn merge<T: Copy + Ord>(mut ranges: Vec<(T, T)>) -> Vec<(T, T)> {
+/// Sorts ranges and joins those that overlap or touch, so that equal sets are equal values.
+fn merge<T: Copy + Ord>(mut ranges: Vec<(T, T)>, next: impl Fn(T) -> Option<T>) -> Vec<(T, T)> {
     ranges.sort_unstable();
     let mut merged: Vec<(T, T)> = Vec::with_capacity(ranges.len());
     for (first, last) in ranges {
         match merged.last_mut() {
-            Some((_, end)) if first <= *end => *end = (*end).max(last),
+            Some((_, end)) if next(*end).is_none_or(|next| first <= next) => *end = (*end).max(last),
             _ => merged.push((first, last)),
         }
     }
@@ -193,66 +105,158 @@ pub fn prefixes<'a>(sources: &'a [SourceRef], lists: &'a Allowlists) -> Vec<&'a 
     sources.iter().flat_map(each).collect()
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use proptest::prelude::{any, prop_assert_eq, proptest};
+/// What a policy judges by, in 32 bytes: equal where two configurations let the same sources reach the same
+/// ports, different where any verdict may differ. Proxy and gate compare it; it is no secret.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Digest([u8; 32]);
 
-    fn set(prefixes: &[&str]) -> SourceSet {
-        let parsed: Vec<IpNet> = prefixes
-            .iter()
-            .map(|text| text.parse().expect("a prefix"))
-            .collect();
-        SourceSet::from_prefixes(&parsed)
+impl fmt::Display for Digest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
     }
+}
 
-    #[test]
-    fn edges_are_inside_and_their_neighbours_are_not() {
-        let set = set(&["10.1.0.0/16", "10.1.2.0/24", "2001:db8::/32", "192.0.2.9/32"]);
-        for (address, inside) in [
-            ("10.1.0.0", true),
-            ("10.1.255.255", true),
-            ("10.0.255.255", false),
-            ("10.2.0.0", false),
-            ("192.0.2.9", true),
-            ("192.0.2.8", false),
-            ("2001:db8:ffff::1", true),
-            ("2001:db9::", false),
-            ("::ffff:10.1.2.3", true),
-            ("::ffff:10.2.2.3", false),
-        ] {
-            assert_eq!(
-                set.contains(address.parse().expect("an address")),
-                inside,
-                "{address}"
-            );
+impl Serialize for Digest {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+impl<'de> Deserialize<'de> for Digest {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        text.parse().map_err(serde::de::Error::custom)
+    }
+}
+
+/// A text that is no [`Digest`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("a digest is 64 hexadecimal digits")]
+pub struct NotADigest;
+
+impl FromStr for Digest {
+    type Err = NotADigest;
+
+    fn from_str(text: &str) -> Result<Self, NotADigest> {
+        let mut bytes = [0; 32];
+        let (pairs, rest) = text.as_bytes().as_chunks::<2>();
+        if pairs.len() != bytes.len() || !rest.is_empty() {
+            return Err(NotADigest);
         }
-        assert!(!SourceSet::default().contains("127.0.0.1".parse().expect("an address")));
+        for (byte, pair) in bytes.iter_mut().zip(pairs) {
+            let [high, low] = pair.map(|digit| char::from(digit).to_digit(16));
+            let value = high.zip(low).map(|(high, low)| high << 4 | low);
+            *byte = value
+                .and_then(|value| u8::try_from(value).ok())
+                .ok_or(NotADigest)?;
+        }
+        Ok(Self(bytes))
+    }
+}
+
+/// The digest of a policy.
+///
+/// Inside are: `gate.mode`, `gate.later_fragments`, `gate.destinations`, the failsafe sources, and of every entry
+/// point with a gate table its address, its interfaces with the ports that are gated there, and whom it allows.
+/// Outside are names, the order of things, and how a set of addresses is written. Another `destinations` is another
+/// digest even where this host takes both for the same.
+pub fn digest(config: &Config, lists: &Allowlists) -> Digest {
+    let gated = config
+        .entry_points
+        .values()
+        .filter_map(|entry| Some((entry, entry.gate.as_ref()?)));
+    // Sorted by what they are, because their names are outside.
+    let entries: BTreeSet<Vec<u8>> = gated
+        .map(|(entry, gate)| {
+            let mut writer = Canonical::default();
+            writer.entry(entry, gate, lists);
+            writer.bytes
+        })
+        .collect();
+    let mut writer = Canonical::default();
+    writer.text("sallyport gate policy 1");
+    writer.bytes.push(match config.gate.mode {
+        GateMode::Enforce => 0,
+        GateMode::Observe => 1,
+        GateMode::Off => 2,
+    });
+    writer.bytes.push(match config.gate.later_fragments {
+        LaterFragments::Pass => 0,
+        LaterFragments::Strict => 1,
+    });
+    writer.bytes.push(match config.gate.destinations {
+        Destinations::Auto => 0,
+        Destinations::Local => 1,
+        Destinations::Any => 2,
+    });
+    writer.sources(&SourceSet::from_prefixes(&config.gate.failsafe));
+    writer.length(entries.len());
+    for entry in entries {
+        writer.length(entry.len());
+        writer.bytes.extend(entry);
+    }
+    Digest(sha256(&writer.bytes))
+}
+
+fn sha256(bytes: &[u8]) -> [u8; 32] {
+    let suite = TLS13_AES_128_GCM_SHA256.tls13().expect("its name says TLS 1.3");
+    let output = suite.common.hash_provider.hash(bytes);
+    output.as_ref().try_into().expect("SHA-256 has 32 bytes")
+}
+
+/// One spelling for each meaning: everything is sorted and has its length in front.
+#[derive(Default)]
+struct Canonical {
+    bytes: Vec<u8>,
+}
+
+impl Canonical {
+    fn length(&mut self, length: usize) {
+        let length = u64::try_from(length).expect("a length in memory fits 64 bits");
+        self.bytes.extend(length.to_be_bytes());
     }
 
-    #[test]
-    fn a_list_file_is_read_whole_or_every_bad_line_is_named() {
-        let good = parse_list("l", "10.0.0.0/8\n# nobody\n\n 2001:db8::1 # one\n").expect("valid");
-        assert_eq!(good.len(), 2);
-        let bad = parse_list("l", "10.0.0.1/8\nx\n10.0.0.0/8\n").expect_err("invalid");
-        assert_eq!(
-            bad.iter().map(|problem| problem.at.line).collect::<Vec<_>>(),
-            [1, 2]
-        );
-        assert!(bad[0].message.contains("`10.0.0.0/8`"));
+    fn text(&mut self, text: &str) {
+        self.length(text.len());
+        self.bytes.extend(text.as_bytes());
     }
 
-    proptest! {
-        #[test]
-        fn a_set_is_what_its_prefixes_are(nets in proptest::collection::vec((any::<u32>(), 0u8..=32), 0..20), probe in any::<u32>()) {
-            let nets: Vec<IpNet> = nets.iter().map(|(address, length)| {
-                let net = ipnet::Ipv4Net::new((*address).into(), *length).expect("a length of 32 at most");
-                IpNet::V4(net.trunc())
-            }).collect();
-            let set = SourceSet::from_prefixes(&nets);
-            for address in nets.iter().map(IpNet::network).chain([IpAddr::V4(probe.into())]) {
-                prop_assert_eq!(set.contains(address), nets.iter().any(|net| net.contains(&address)));
-            }
+    fn entry(&mut self, entry: &EntryPoint, gate: &EntryPointGate, lists: &Allowlists) {
+        match entry.address {
+            ListenAddress::AnyAddress(port) => self.text(&format!(":{port}")),
+            ListenAddress::Exact(address) => self.text(&SocketAddr::to_string(&address)),
+        }
+        let interfaces: BTreeSet<&String> = gate.interfaces.iter().collect();
+        self.length(interfaces.len());
+        interfaces.iter().for_each(|name| self.text(name));
+        // Without interfaces there is no kernel filter, and accept judges whatever the port.
+        if !interfaces.is_empty() {
+            let own = [entry.address.port()];
+            let wire = if gate.ports.is_empty() {
+                &own
+            } else {
+                gate.ports.as_slice()
+            };
+            let ports: BTreeSet<u16> = wire.iter().copied().collect();
+            self.length(ports.len());
+            self.bytes.extend(ports.into_iter().flat_map(u16::to_be_bytes));
+        }
+        self.sources(&resolve(&gate.allow, lists));
+    }
+
+    fn sources(&mut self, set: &SourceSet) {
+        self.length(set.v4.len());
+        for (first, last) in &set.v4 {
+            self.bytes.extend(first.to_be_bytes());
+            self.bytes.extend(last.to_be_bytes());
+        }
+        self.length(set.v6.len());
+        for (first, last) in &set.v6 {
+            self.bytes.extend(first.to_be_bytes());
+            self.bytes.extend(last.to_be_bytes());
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

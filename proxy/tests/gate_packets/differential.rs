@@ -5,12 +5,11 @@
 use crate::{
     corpus::Vector,
     generate::{Case, Generator, mutate},
-    kernel::{ATTACHMENT, Kernel, PROGRAMS, Verdict, View},
-    oracle::{self, Answer},
+    kernel::{Doing, Kernel, PROGRAMS, Raised, View},
+    oracle,
     random::Random,
     world::{Switches, World},
 };
-use sallyport_ebpf::{Outcome, Reason, counter_entry};
 use std::{
     collections::BTreeMap,
     sync::atomic::{AtomicU64, Ordering},
@@ -26,8 +25,8 @@ const KEPT: usize = 32;
 #[derive(Debug)]
 pub(crate) struct Mismatch {
     pub(crate) program: &'static str,
-    pub(crate) expected: Answer,
-    pub(crate) got: (Verdict, Option<(Reason, Outcome)>),
+    pub(crate) expected: Doing,
+    pub(crate) got: Doing,
 }
 
 /// Packets by reason, as the programs counted them.
@@ -41,12 +40,10 @@ pub(crate) struct Lane {
     tally: Tally,
 }
 
-/// A program's doing as the oracle puts it.
-pub(crate) fn answer_of(got: (Verdict, Option<(Reason, Outcome)>)) -> Answer {
-    Answer {
-        drops: got.0 == Verdict::Drop,
-        counted: got.1,
-    }
+/// What the oracle says that a program does with what it sees.
+pub(crate) fn expected(view: &View<'_>, world: &World, switches: Switches) -> Doing {
+    let answer = oracle::judge(view.packet, view.link, view.segments, world, switches);
+    Doing::of(answer, switches.slot)
 }
 
 impl Lane {
@@ -82,7 +79,7 @@ impl Lane {
             let Some(view) = View::of(program, case) else {
                 continue;
             };
-            let expected = oracle::judge(view.packet, view.link, view.segments, world, switches);
+            let expected = expected(&view, world, switches);
             let Some(verdict) = self.kernel.verdict_of(program, &view) else {
                 assert!(
                     may_be_refused(program, &view),
@@ -92,10 +89,8 @@ impl Lane {
                 continue;
             };
             ran += 1;
-            let counted = expected
-                .counted
-                .map(|(reason, outcome)| self.counts(reason, outcome));
-            if expected.drops != (verdict == Verdict::Drop) || counted == Some(false) {
+            let counted = expected.raised.is_none_or(|raised| self.counts(raised));
+            if expected.verdict != verdict || !counted {
                 return Err(program);
             }
         }
@@ -103,13 +98,12 @@ impl Lane {
     }
 
     /// Whether the counter of a packet has risen by one since it was last looked at.
-    fn counts(&mut self, reason: Reason, outcome: Outcome) -> bool {
+    fn counts(&mut self, raised: Raised) -> bool {
         self.offered += 1;
-        *self.tally.entry(reason.code()).or_default() += 1;
-        let entry = counter_entry(ATTACHMENT, reason, outcome);
-        let expected = self.expected.entry(entry).or_default();
+        *self.tally.entry(raised.reason.code()).or_default() += 1;
+        let expected = self.expected.entry(raised.entry()).or_default();
         *expected += 1;
-        self.kernel.counter(entry) == *expected
+        self.kernel.counter(raised.entry()) == *expected
     }
 
     /// Every packet was counted once, and none that was not offered.
@@ -143,11 +137,11 @@ pub(crate) fn mismatches(kernel: &Kernel, case: &Case, world: &World, switches: 
         let Some(view) = View::of(program, case) else {
             continue;
         };
-        let expected = oracle::judge(view.packet, view.link, view.segments, world, switches);
+        let expected = expected(&view, world, switches);
         let Some(got) = kernel.run_view(program, &view) else {
             continue;
         };
-        if answer_of(got) != expected {
+        if got != expected {
             found.push(Mismatch {
                 program,
                 expected,

@@ -2,98 +2,81 @@
 //! `BPF_PROG_TEST_RUN`.
 
 mod fill;
+mod view;
 
-use crate::{
-    generate::Case,
-    oracle::{Link, Segments},
-};
+use crate::oracle::Answer;
 use aya::{
     Ebpf, EbpfLoader, TestRun, TestRunOptions,
     maps::{
-        Array, ArrayOfMaps, HashMap, MapData, PerCpuArray,
+        Array, ArrayOfMaps, HashMap, MapData, PerCpuArray, PerCpuValues, RingBuf,
         lpm_trie::{Key, LpmTrie},
     },
     programs::{Program, ProgramError},
 };
 use sallyport_ebpf::{
-    ALLOWED_WORDS, Allowed, CFG_DEADLINE, CFG_WORD, COUNTER_ENTRIES, ConfigWord, Destination, Fragments,
-    Mode, Outcome, PolicyEntry, Reason, SOURCE_FAILSAFE, SourceValue, allowed_entry, counter_entry,
-    policy_entry, with_port_index,
+    ALLOWED_WORDS, Allowed, CFG_DEADLINE, CFG_FALLBACK, CFG_WORD, COUNTER_ENTRIES, ConfigWord, Destination,
+    Event, Fragments, Mode, Outcome, PolicyEntry, Reason, SOURCE_FAILSAFE, SourceValue, allowed_entry,
+    counter_entry, policy_entry, with_port_index,
 };
 use std::net::IpAddr;
+pub(crate) use view::View;
 
 /// Not 0, so that a program that ignores its number shows.
 pub(crate) const ATTACHMENT: u32 = 3;
 /// The policy of the gated port in slot 0 and slot 1.
 const POLICIES: [u32; 2] = [1, 7];
+/// The counters of those policies, in slot 0 and slot 1.
+const ROWS: [u32; 2] = [64, 511];
 
 static OBJECT: &[u8] = aya::include_bytes_aligned!("../../../ebpf/prebuilt/sallyport-gate.o");
 
 /// The four programs.
 pub(crate) const PROGRAMS: [&str; 4] = ["gate_xdp", "gate_xdp_nofrags", "gate_tc_l2", "gate_tc_l3"];
 
-/// What the programs' runs start with: the device, and how the kernel gives it the packet.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct View<'a> {
-    pub(crate) packet: &'a [u8],
-    pub(crate) link: Link,
-    pub(crate) segments: Segments,
-    first_buffer: Option<u32>,
-}
-
-impl<'a> View<'a> {
-    /// What a program sees of a case; `None` where it would see nothing.
-    pub(crate) fn of(program: &str, case: &'a Case) -> Option<Self> {
-        let (frame, at_xdp) = (&case.frame[..], program.starts_with("gate_xdp"));
-        let packet = match program {
-            "gate_tc_l3" => frame.get(case.network..)?,
-            _ => frame,
-        };
-        Some(Self {
-            packet,
-            link: match program {
-                "gate_tc_l3" => Link::Bare {
-                    protocol: test_run_protocol(packet)?,
-                },
-                _ => Link::Ethernet,
-            },
-            segments: if at_xdp { Segments::One } else { case.segments },
-            first_buffer: case.first_buffer.filter(|_| program == "gate_xdp"),
-        })
-    }
-
-    /// The kernel's structure for a test run, where the defaults are not meant.
-    fn context(&self) -> Option<Vec<u8>> {
-        if let Some(bytes) = self.first_buffer {
-            // `struct xdp_md`: data, data_end and four more.
-            let mut context = vec![0; 24];
-            context[4..8].copy_from_slice(&bytes.to_ne_bytes());
-            return Some(context);
-        }
-        (self.segments == Segments::Joined).then(|| {
-            // `struct __sk_buff`: gso_size stands at 176.
-            let mut context = vec![0; 192];
-            context[176..180].copy_from_slice(&1400u32.to_ne_bytes());
-            context
-        })
-    }
-}
-
-/// What a test run says that a device says: it takes every packet for an Ethernet frame (`eth_type_trans`).
-fn test_run_protocol(packet: &[u8]) -> Option<u16> {
-    let kind = packet.get(12..14)?;
-    match u16::from_be_bytes([kind[0], kind[1]]) {
-        kind @ 0x0600.. => Some(kind),
-        _ if packet.get(14..16) == Some(&[0xff, 0xff]) => Some(1),
-        _ => Some(4),
-    }
-}
-
 /// What a program did with a packet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Verdict {
     Pass,
     Drop,
+}
+
+/// The one counter that a packet raised.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Raised {
+    pub(crate) row: u32,
+    pub(crate) reason: Reason,
+    pub(crate) outcome: Outcome,
+}
+
+impl Raised {
+    /// Its place in the map.
+    pub(crate) fn entry(self) -> u32 {
+        counter_entry(self.row, self.reason, self.outcome)
+    }
+}
+
+/// All that can be seen of what a program did.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Doing {
+    pub(crate) verdict: Verdict,
+    pub(crate) raised: Option<Raised>,
+}
+
+impl Doing {
+    /// What an answer of the oracle comes to where a slot of [`Kernel::install`] counts.
+    pub(crate) fn of(answer: Answer, slot: u32) -> Self {
+        let verdict = if answer.drops {
+            Verdict::Drop
+        } else {
+            Verdict::Pass
+        };
+        let raised = answer.counted.map(|counted| Raised {
+            row: counted.list.map_or(ATTACHMENT, |list| fill::row(slot, list)),
+            reason: counted.reason,
+            outcome: counted.outcome,
+        });
+        Self { verdict, raised }
+    }
 }
 
 /// The policy of one slot: prefixes with set and flags, and the sets that the gated port's policy allows.
@@ -106,6 +89,14 @@ pub(crate) struct Slot<'a> {
 
 pub(crate) const FAILSAFE: SourceValue = [0, SOURCE_FAILSAFE];
 
+/// What a packet can meet: a reason to pass is always acted on.
+fn kinds() -> impl Iterator<Item = (Reason, Outcome)> {
+    Reason::ALL
+        .into_iter()
+        .flat_map(|reason| [(reason, Outcome::Enforced), (reason, Outcome::Observed)])
+        .filter(|(reason, outcome)| reason.drops() || *outcome == Outcome::Enforced)
+}
+
 /// The loaded programs.
 pub(crate) struct Kernel {
     bpf: Ebpf,
@@ -113,6 +104,9 @@ pub(crate) struct Kernel {
     /// The kernel keeps inner maps alive by itself; these are kept for tidiness of ownership.
     _tries4: Vec<LpmTrie<MapData, [u8; 4], SourceValue>>,
     _tries6: Vec<LpmTrie<MapData, [u8; 16], SourceValue>>,
+    own: Vec<IpAddr>,
+    /// The rows of counters that packets may raise one of.
+    rows: Vec<u32>,
 }
 
 impl Kernel {
@@ -186,6 +180,8 @@ impl Kernel {
             filled: Default::default(),
             _tries4: Vec::new(),
             _tries6: Vec::new(),
+            own: Vec::new(),
+            rows: vec![ATTACHMENT, ROWS[0], ROWS[1]],
         }
     }
 
@@ -197,11 +193,11 @@ impl Kernel {
     pub(crate) fn judge(&mut self, destination: Destination) {
         let mut map: Array<_, u32> =
             Array::try_from(self.bpf.map_mut("POLICY").expect("the map")).expect("its type");
-        for (slot, policy) in (0u32..).zip(POLICIES) {
-            let entry = PolicyEntry::new(policy, destination).0;
+        for ((slot, policy), row) in (0u32..).zip(POLICIES).zip(ROWS) {
+            let entry = PolicyEntry::new(policy, row, destination).0;
             map.set(policy_entry(slot, ATTACHMENT, slot + 1), entry, 0)
                 .expect("an entry");
-            let entry = PolicyEntry::new(0, destination).0;
+            let entry = PolicyEntry::new(0, 0, destination).0;
             map.set(policy_entry(slot, ATTACHMENT, 0), entry, 0)
                 .expect("an entry");
         }
@@ -214,22 +210,79 @@ impl Kernel {
             .expect("the word");
     }
 
-    /// Coarse monotonic nanoseconds after which the policy only observes.
-    pub(crate) fn deadline(&mut self, nanoseconds: u64) {
-        self.array("CFG")
-            .set(CFG_DEADLINE, nanoseconds, 0)
-            .expect("the deadline");
+    /// Puts slot 1 on trial until a deadline (coarse monotonic nanoseconds), with slot 0 to fall back to.
+    pub(crate) fn trial(&mut self, deadline_ns: u64, mode: Mode, fallback: Mode) {
+        let word = ConfigWord::new(1, mode, Fragments::Pass, 2).on_trial();
+        let fallback = ConfigWord::new(0, fallback, Fragments::Pass, 1);
+        for (index, value) in [
+            (CFG_DEADLINE, deadline_ns),
+            (CFG_FALLBACK, fallback.0),
+            (CFG_WORD, word.0),
+        ] {
+            self.array("CFG").set(index, value, 0).expect("an entry");
+        }
     }
 
     /// Makes an address one of this host.
     pub(crate) fn own(&mut self, address: IpAddr) {
-        let key = match address {
+        self.own.push(address);
+        let mut trie: LpmTrie<_, [u8; 16], u32> = LpmTrie::create(64, 1).expect("a trie");
+        for address in &self.own {
+            let key = match address {
+                IpAddr::V4(address) => address.to_ipv6_mapped().octets(),
+                IpAddr::V6(address) => address.octets(),
+            };
+            trie.insert(&Key::new(128, key), 1, 0).expect("an entry");
+        }
+        let mut outer = ArrayOfMaps::try_from(self.bpf.map_mut("LOCAL").expect("the map")).expect("its type");
+        outer.set(0, &trie, 0).expect("the slot");
+    }
+
+    /// Gives the drops that come next so many events.
+    pub(crate) fn budget(&mut self, samples: i64) {
+        let cpus = aya::util::nr_cpus().expect("the number of CPUs");
+        let values = PerCpuValues::try_from(vec![samples; cpus]).expect("one a CPU");
+        let mut map: PerCpuArray<_, i64> =
+            PerCpuArray::try_from(self.bpf.map_mut("BUDGET").expect("the map")).expect("its type");
+        map.set(0, values, 0).expect("the budget");
+    }
+
+    /// Takes the events that were recorded.
+    pub(crate) fn events(&mut self) -> Vec<Event> {
+        let mut ring = RingBuf::try_from(self.bpf.map_mut("EVENTS").expect("the map")).expect("its type");
+        let mut events = Vec::new();
+        while let Some(item) = ring.next() {
+            let number = |at: usize| u32::from_ne_bytes(item[at..at + 4].try_into().expect("four bytes"));
+            let port = |at: usize| u16::from_ne_bytes(item[at..at + 2].try_into().expect("two bytes"));
+            assert_eq!(item.len(), size_of::<Event>());
+            events.push(Event {
+                at_ns: u64::from_ne_bytes(item[..8].try_into().expect("eight bytes")),
+                source: item[8..24].try_into().expect("an address"),
+                destination: item[24..40].try_into().expect("an address"),
+                source_port: port(40),
+                destination_port: port(42),
+                row: number(44),
+                attachment: number(48),
+                reason: number(52),
+                outcome: number(56),
+                reserved: number(60),
+            });
+        }
+        events
+    }
+
+    /// The estimate of a source's drops.
+    pub(crate) fn top(&self, source: IpAddr) -> Option<u64> {
+        let source = match source {
             IpAddr::V4(address) => address.to_ipv6_mapped().octets(),
             IpAddr::V6(address) => address.octets(),
         };
-        let mut map: HashMap<_, [u8; 16], u8> =
-            HashMap::try_from(self.bpf.map_mut("LOCAL").expect("the map")).expect("its type");
-        map.insert(key, 1, 0).expect("an entry");
+        let mut key = [0u8; 24];
+        key[..16].copy_from_slice(&source);
+        key[16..20].copy_from_slice(&ATTACHMENT.to_ne_bytes());
+        let map: HashMap<_, [u8; 24], u64> =
+            HashMap::try_from(self.bpf.map("TOP").expect("the map")).expect("its type");
+        map.get(&key, 0).ok()
     }
 
     /// Runs one program on one packet, which must raise exactly one counter by one (none when `Off`).
@@ -237,18 +290,16 @@ impl Kernel {
     pub(crate) fn run(&self, name: &str, packet: &[u8]) -> Option<(Verdict, Option<(Reason, Outcome)>)> {
         let before = self.counters();
         let verdict = self.verdict(name, packet, None)?;
-        Some((verdict, risen(&before, &self.counters())))
+        let raised = risen(&before, &self.counters());
+        Some((verdict, raised.map(|raised| (raised.reason, raised.outcome))))
     }
 
     /// As [`Kernel::run`], as a case comes to the program.
-    pub(crate) fn run_view(
-        &self,
-        name: &str,
-        view: &View<'_>,
-    ) -> Option<(Verdict, Option<(Reason, Outcome)>)> {
+    pub(crate) fn run_view(&self, name: &str, view: &View<'_>) -> Option<Doing> {
         let before = self.counters();
         let verdict = self.verdict(name, view.packet, view.context().as_deref())?;
-        Some((verdict, risen(&before, &self.counters())))
+        let raised = risen(&before, &self.counters());
+        Some(Doing { verdict, raised })
     }
 
     /// Runs one program on one packet and looks at nothing else; `None` where the kernel refuses to.
@@ -295,19 +346,17 @@ impl Kernel {
         (0..COUNTER_ENTRIES).map(|entry| self.counter(entry)).sum()
     }
 
-    fn counters(&self) -> Vec<(Reason, Outcome, u64)> {
-        let map: PerCpuArray<_, u64> =
-            PerCpuArray::try_from(self.bpf.map("COUNTERS").expect("the map")).expect("its type");
-        let mut all = Vec::new();
-        for outcome in [Outcome::Enforced, Outcome::Observed] {
-            for reason in Reason::ALL {
-                let values = map
-                    .get(&counter_entry(ATTACHMENT, reason, outcome), 0)
-                    .expect("the counter");
-                all.push((reason, outcome, values.iter().sum()));
-            }
-        }
-        all
+    fn counters(&self) -> Vec<(Raised, u64)> {
+        let kinds = self
+            .rows
+            .iter()
+            .flat_map(|row| kinds().map(|(reason, outcome)| (*row, reason, outcome)));
+        kinds
+            .map(|(row, reason, outcome)| {
+                let raised = Raised { row, reason, outcome };
+                (raised, self.counter(raised.entry()))
+            })
+            .collect()
     }
 
     /// Instructions that the verifier walked through.
@@ -322,18 +371,37 @@ impl Kernel {
     }
 }
 
-type Counted = (Reason, Outcome, u64);
+/// This thread on one CPU, until it is dropped.
+pub(crate) struct Pinned(nix::sched::CpuSet);
+
+impl Pinned {
+    pub(crate) fn to_one_cpu() -> Self {
+        let this = nix::unistd::Pid::from_raw(0);
+        let before = nix::sched::sched_getaffinity(this).expect("the affinity");
+        let first = (0..nix::sched::CpuSet::count()).find(|cpu| before.is_set(*cpu).unwrap_or(false));
+        let mut one = nix::sched::CpuSet::new();
+        one.set(first.expect("a CPU")).expect("a CPU of the set");
+        nix::sched::sched_setaffinity(this, &one).expect("the affinity");
+        Self(before)
+    }
+}
+
+impl Drop for Pinned {
+    fn drop(&mut self) {
+        let _ = nix::sched::sched_setaffinity(nix::unistd::Pid::from_raw(0), &self.0);
+    }
+}
 
 /// The one counter that has risen, by one.
-fn risen(before: &[Counted], after: &[Counted]) -> Option<(Reason, Outcome)> {
+fn risen(before: &[(Raised, u64)], after: &[(Raised, u64)]) -> Option<Raised> {
     let risen: Vec<_> = before
         .iter()
         .zip(after)
-        .filter(|(before, after)| before.2 != after.2)
+        .filter(|(before, after)| before.1 != after.1)
         .collect();
     assert!(risen.len() <= 1, "one packet, several counters: {risen:?}");
     risen.first().map(|(before, after)| {
-        assert_eq!(after.2, before.2 + 1, "one packet was counted more than once");
-        (after.0, after.1)
+        assert_eq!(after.1, before.1 + 1, "one packet was counted more than once");
+        after.0
     })
 }

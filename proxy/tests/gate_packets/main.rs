@@ -272,17 +272,77 @@ fn modes_change_what_happens_and_not_what_is_found() {
             kernel.run(name, &refused),
             Some((Verdict::Drop, Some((Reason::Source, Outcome::Enforced))))
         );
-        kernel.deadline(1);
+    }
+}
+
+#[test]
+fn a_trial_ends_at_its_deadline_with_the_whole_policy_before_it() {
+    let Some(mut kernel) = kernel() else { return };
+    let [first, second] = [ALLOWED, REFUSED].map(|source| v4(&[], &V4::from(source).packet(&tcp(GATED))));
+    let passed = (Verdict::Pass, Some((Reason::Allowed, Outcome::Enforced)));
+    let dropped = (Verdict::Drop, Some((Reason::Source, Outcome::Enforced)));
+    let observed = (Verdict::Pass, Some((Reason::Source, Outcome::Observed)));
+    for name in ["gate_xdp", "gate_xdp_nofrags", "gate_tc_l2"] {
+        for (fallback, after_second) in [(Mode::Enforce, dropped), (Mode::Observe, observed)] {
+            kernel.trial(u64::MAX, Mode::Enforce, fallback);
+            assert_eq!(kernel.run(name, &first), Some(dropped), "{name}: the new policy");
+            assert_eq!(kernel.run(name, &second), Some(passed), "{name}: the new policy");
+            kernel.trial(1, Mode::Enforce, fallback);
+            assert_eq!(
+                kernel.run(name, &first),
+                Some(passed),
+                "{name}: past the deadline"
+            );
+            assert_eq!(
+                kernel.run(name, &second),
+                Some(after_second),
+                "{name}: past the deadline"
+            );
+        }
+        kernel.trial(1, Mode::Enforce, Mode::Off);
         assert_eq!(
-            kernel.run(name, &refused),
-            Some((Verdict::Pass, Some((Reason::Source, Outcome::Observed))))
+            kernel.run(name, &second),
+            Some((Verdict::Pass, None)),
+            "{name}: off before"
         );
-        kernel.deadline(u64::MAX);
-        assert_eq!(
-            kernel.run(name, &refused),
-            Some((Verdict::Drop, Some((Reason::Source, Outcome::Enforced))))
-        );
-        kernel.deadline(0);
+    }
+}
+
+#[test]
+fn drops_are_sampled_one_by_one_within_the_budget_and_then_one_of_many() {
+    let Some(mut kernel) = kernel() else { return };
+    let frame = v4(&[0x8100], &V4::from(REFUSED).packet(&tcp(GATED)));
+    let allowed = v4(&[], &V4::from(ALLOWED).packet(&tcp(GATED)));
+    // One CPU: the budget and its count are each CPU's own.
+    let _here = kernel::Pinned::to_one_cpu();
+    for name in ["gate_xdp", "gate_xdp_nofrags", "gate_tc_l2"] {
+        let source = REFUSED.parse().expect("an address");
+        let before = kernel.top(source).unwrap_or(0);
+        kernel.budget(3);
+        for _ in 0..3 + 128 {
+            kernel.run(name, &frame);
+            kernel.run(name, &allowed);
+        }
+        let events = kernel.events();
+        assert_eq!(events.len(), 3, "{name}");
+        for event in events {
+            assert_eq!(Reason::of(event.reason), Some(Reason::Source), "{name}");
+            assert_eq!(
+                (event.outcome, event.destination_port),
+                (Outcome::Enforced as u32, GATED)
+            );
+            assert_eq!(
+                event.source,
+                [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 255, 255, 10, 9, 9, 9]
+            );
+            assert_eq!(event.destination[12..], [192, 0, 2, 1]);
+            assert!(
+                event.at_ns > 0 && event.row == 64 && event.attachment == 3,
+                "{event:?}"
+            );
+        }
+        assert_eq!(kernel.top(source).unwrap_or(0) - before, 3 + 128, "{name}");
+        assert_eq!(kernel.top(ALLOWED.parse().expect("an address")), None, "{name}");
     }
 }
 

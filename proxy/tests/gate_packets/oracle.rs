@@ -41,7 +41,16 @@ pub(crate) enum Segments {
 pub(crate) struct Answer {
     pub(crate) drops: bool,
     /// None where nothing is judged.
-    pub(crate) counted: Option<(Reason, Outcome)>,
+    pub(crate) counted: Option<Counted>,
+}
+
+/// What a packet is counted as.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Counted {
+    pub(crate) reason: Reason,
+    pub(crate) outcome: Outcome,
+    /// The allowlist of the port, where the packet is one that its policy judges.
+    pub(crate) list: Option<usize>,
 }
 
 /// What a packet is, whatever the policy.
@@ -109,18 +118,19 @@ pub(crate) fn judge(
         Link::Ethernet => behind_ethernet(packet, segments),
         Link::Bare { protocol } => behind_nothing(packet, protocol, segments),
     };
-    let reason = Table { world, switches }.reason(found);
+    let (reason, list) = Table { world, switches }.reason(found);
     let observed = reason.drops() && switches.mode == Mode::Observe;
     Answer {
         drops: reason.drops() && !observed,
-        counted: Some((
+        counted: Some(Counted {
             reason,
-            if observed {
+            outcome: if observed {
                 Outcome::Observed
             } else {
                 Outcome::Enforced
             },
-        )),
+            list,
+        }),
     }
 }
 
@@ -304,10 +314,11 @@ impl Table<'_> {
         &self.world.slots[self.switches.slot as usize]
     }
 
-    fn reason(&self, found: Found<'_>) -> Reason {
+    /// The reason, and the allowlist of the policy that judged.
+    fn reason(&self, found: Found<'_>) -> (Reason, Option<usize>) {
         let (source, destination, content) = match found {
-            Found::Refused(reason) => return reason,
-            Found::NotIp => return Reason::NotIp,
+            Found::Refused(reason) => return (reason, None),
+            Found::NotIp => return (Reason::NotIp, None),
             Found::Ip {
                 source,
                 destination,
@@ -315,7 +326,7 @@ impl Table<'_> {
             } => (source, destination, content),
         };
         let passing = self.passes_by(destination);
-        match content {
+        let unjudged = match content {
             Content::NotTcp => Reason::NotTcp,
             Content::Overwriting => passing.unwrap_or(Reason::TinyFragment),
             Content::Cut(part) => passing.unwrap_or(part.or_tiny(Reason::ExtensionChain)),
@@ -328,25 +339,32 @@ impl Table<'_> {
                     Reason::LaterFragment
                 }
             }
-            Content::Tcp(part, segment) => self.segment(source, passing, part, segment),
-        }
+            Content::Tcp(part, segment) => return self.segment(source, passing, part, segment),
+        };
+        (unjudged, None)
     }
 
-    fn segment(&self, source: IpAddr, passing: Option<Reason>, part: Part, segment: &[u8]) -> Reason {
+    fn segment(
+        &self,
+        source: IpAddr,
+        passing: Option<Reason>,
+        part: Part,
+        segment: &[u8],
+    ) -> (Reason, Option<usize>) {
         let short = part.or_tiny(Reason::TcpShort);
         let Some(port) = segment.get(2..4) else {
-            return passing.unwrap_or(short);
+            return (passing.unwrap_or(short), None);
         };
         let port = u16::from_be_bytes([port[0], port[1]]);
         let Some(list) = self.policy().gated.get(&port) else {
-            return Reason::NotGated;
+            return (Reason::NotGated, None);
         };
         if let Some(reason) = passing {
-            return reason;
+            return (reason, None);
         }
         // The stack looks at the length field before the port, and at nothing behind it here.
         let whole = segment.get(..20).is_some_and(|header| header[12] >> 4 >= 5);
-        if !whole {
+        let reason = if !whole {
             short
         } else if self.policy().is_failsafe(source) {
             Reason::Failsafe
@@ -354,7 +372,8 @@ impl Table<'_> {
             Reason::Allowed
         } else {
             Reason::Source
-        }
+        };
+        (reason, Some(*list))
     }
 
     /// Why a destination is none of ours to judge.

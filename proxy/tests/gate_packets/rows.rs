@@ -4,12 +4,12 @@
 //! reason has no row.
 
 use crate::{
-    differential::answer_of,
+    differential::expected,
     frame::{Extension, GATED, V4, V6, ethernet, tcp, tcp_with},
     generate::Case,
     has_rights,
-    kernel::{Kernel, PROGRAMS, View},
-    oracle::{self, Answer, Segments},
+    kernel::{Kernel, PROGRAMS, Verdict, View},
+    oracle::Segments,
     world::{Switches, World},
 };
 use sallyport_ebpf::{Fragments, Mode, Outcome, Reason};
@@ -542,27 +542,29 @@ fn check(kernel: &mut Kernel, world: &World, row: &Row, (what, case, reason): &(
             if view.segments != case.segments {
                 continue;
             }
-            let expected = answer(*reason, mode);
             let name = format!("`{}`, {what}, `{program}`, {mode:?}", row.name);
-            let said = oracle::judge(view.packet, view.link, view.segments, world, switches);
-            assert_eq!(said, expected, "{name}: the oracle");
+            let expected = expected(&view, world, switches);
+            let said = (
+                expected.verdict,
+                expected.raised.map(|raised| (raised.reason, raised.outcome)),
+            );
+            assert_eq!(said, by_hand(*reason, mode), "{name}: the oracle");
             let Some(got) = kernel.run_view(program, &view) else {
                 assert!(view.packet.len() < 54, "{name}: the kernel refused it");
                 continue;
             };
-            assert_eq!(answer_of(got), expected, "{name}: the program");
+            assert_eq!(got, expected, "{name}: the program");
         }
     }
 }
 
-fn answer(reason: Reason, mode: Mode) -> Answer {
-    let outcome = match mode {
-        Mode::Observe if reason.drops() => Outcome::Observed,
-        _ => Outcome::Enforced,
-    };
-    Answer {
-        drops: reason.drops() && mode == Mode::Enforce,
-        counted: (mode != Mode::Off).then_some((reason, outcome)),
+/// What a reason comes to.
+fn by_hand(reason: Reason, mode: Mode) -> (Verdict, Option<(Reason, Outcome)>) {
+    match (mode, reason.drops()) {
+        (Mode::Off, _) => (Verdict::Pass, None),
+        (Mode::Observe, true) => (Verdict::Pass, Some((reason, Outcome::Observed))),
+        (Mode::Enforce, true) => (Verdict::Drop, Some((reason, Outcome::Enforced))),
+        (_, false) => (Verdict::Pass, Some((reason, Outcome::Enforced))),
     }
 }
 
@@ -599,7 +601,11 @@ fn a_missing_entry_of_the_maps_drops_what_is_gated_and_nothing_else() {
             for program in PROGRAMS {
                 let view = View::of(program, &case).expect("all programs see it");
                 let got = kernel.run_view(program, &view).expect("the kernel runs it");
-                assert_eq!(answer_of(got), answer(reason, Mode::Enforce), "`{program}`");
+                let got = (
+                    got.verdict,
+                    got.raised.map(|raised| (raised.reason, raised.outcome)),
+                );
+                assert_eq!(got, by_hand(reason, Mode::Enforce), "`{program}`");
             }
         }
     }

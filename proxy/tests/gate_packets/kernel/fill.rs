@@ -4,10 +4,10 @@
 
 use super::{ATTACHMENT, Kernel};
 use crate::world::{Policy, Prefix, World};
-use aya::maps::{Array, ArrayOfMaps, HashMap, LpmTrie, lpm_trie::Key};
+use aya::maps::{Array, ArrayOfMaps, LpmTrie, lpm_trie::Key};
 use sallyport_ebpf::{
-    ALLOWED_WORDS, Allowed, Destination, PolicyEntry, SOURCE_FAILSAFE, SourceValue, allowed_entry,
-    policy_entry, port_index, with_port_index,
+    ALLOWED_WORDS, ATTACHMENTS_MAX, Allowed, Destination, PolicyEntry, ROWS_MAX, SOURCE_FAILSAFE,
+    SourceValue, allowed_entry, policy_entry, port_index, with_port_index,
 };
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -58,7 +58,13 @@ impl Kernel {
             self.clear(slot);
             self.fill_ports(slot, policy, world.destination);
         }
-        self.set_own(&world.own);
+        let lists = (0u32..).zip(&world.slots);
+        let rows = lists.flat_map(|(slot, policy)| (0..policy.lists.len()).map(move |list| row(slot, list)));
+        self.rows = [ATTACHMENT].into_iter().chain(rows).collect();
+        self.own = Vec::new();
+        for address in &world.own {
+            self.own(*address);
+        }
     }
 
     fn clear(&mut self, slot: u32) {
@@ -122,7 +128,7 @@ impl Kernel {
         let mut ports = self.array("PORTS");
         let mut entries = vec![(
             policy_entry(slot, ATTACHMENT, 0),
-            PolicyEntry::new(0, destination).0,
+            PolicyEntry::new(0, 0, destination).0,
         )];
         for (position, port) in all.iter().enumerate() {
             let index = spread(position + slot as usize, 97, 256);
@@ -135,12 +141,12 @@ impl Kernel {
             let own = list.map_or(0, |list| policy_number(slot, *list));
             entries.push((
                 policy_entry(slot, ATTACHMENT, index),
-                PolicyEntry::new(own, destination).0,
+                PolicyEntry::new(own, list.map_or(0, |list| row(slot, *list)), destination).0,
             ));
             // What another attachment gates is none of this one's business.
             entries.push((
                 policy_entry(slot, ATTACHMENT + 1, index),
-                PolicyEntry::new(policy_number(slot, 0), Destination::Any).0,
+                PolicyEntry::new(policy_number(slot, 0), ATTACHMENTS_MAX, Destination::Any).0,
             ));
         }
         let mut map: Array<_, u32> =
@@ -152,23 +158,11 @@ impl Kernel {
         filled.policies = entries.into_iter().map(|(entry, _)| entry).collect();
         filled.ports = all;
     }
+}
 
-    /// Makes these the addresses of this host, and no others.
-    fn set_own(&mut self, own: &[IpAddr]) {
-        let mut map: HashMap<_, [u8; 16], u8> =
-            HashMap::try_from(self.bpf.map_mut("LOCAL").expect("the map")).expect("its type");
-        let old: Vec<[u8; 16]> = map.keys().filter_map(Result::ok).collect();
-        for key in old {
-            map.remove(&key).expect("an entry");
-        }
-        for address in own {
-            let key = match address {
-                IpAddr::V4(address) => address.to_ipv6_mapped().octets(),
-                IpAddr::V6(address) => address.octets(),
-            };
-            map.insert(key, 1, 0).expect("an entry");
-        }
-    }
+/// The row of counters of a list's policy.
+pub(super) fn row(slot: u32, list: usize) -> u32 {
+    ATTACHMENTS_MAX + spread(list + slot as usize * 7, 113, ROWS_MAX - ATTACHMENTS_MAX)
 }
 
 fn policy_number(slot: u32, list: usize) -> u32 {
