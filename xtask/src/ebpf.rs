@@ -2,7 +2,8 @@
 //!
 //! The object is built by Debian's `rustc-web` with its prebuilt `core` for BPF, or by an upstream nightly with
 //! `rust-src`. `ebpf/prebuilt/` holds it for machines that have neither, beside a manifest with the digests of
-//! the sources and the toolchain that it came from. Installing a toolchain is the duty of `setup`.
+//! the sources and the toolchain that it came from; so it does for the programs that `bench gate` measures with.
+//! Installing a toolchain is the duty of `setup`.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -15,7 +16,6 @@ use crate::tasks;
 const TARGET: &str = "bpfel-unknown-none";
 const DEBIAN_RUSTC: &str = "/usr/bin/rustc";
 const DEBIAN_CORE: &str = "/usr/lib/rustlib/bpfel-unknown-none";
-const PROGRAM: &str = "sallyport-gate";
 
 /// What to do with the object.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -28,13 +28,63 @@ pub(crate) enum Mode {
     Debug,
 }
 
-/// What the object's programs do beside judging.
+/// An object that is built from the crate.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-enum Flavour {
-    /// Nothing: the object that is committed.
-    Quiet,
-    /// They log what they let in, by `aya-log`: for `sallyport gate run --debug-object`.
+enum Object {
+    /// The gate's programs, which only judge.
+    Gate,
+    /// The gate's programs, which also log what they let in, by `aya-log`: for `sallyport gate run --debug-object`.
     Debug,
+    /// The programs that the gate's are measured with.
+    Bench,
+}
+
+/// The file that only [`Object::Bench`] is made from.
+const BENCH_SOURCE: &str = "bench.rs";
+
+impl Object {
+    /// Those that are committed.
+    const KEPT: [Self; 2] = [Self::Gate, Self::Bench];
+
+    fn program(self) -> &'static str {
+        match self {
+            Self::Gate | Self::Debug => "sallyport-gate",
+            Self::Bench => "sallyport-gate-bench",
+        }
+    }
+
+    fn features(self) -> &'static str {
+        match self {
+            Self::Gate => "programs",
+            Self::Debug => "programs,log",
+            Self::Bench => "bench",
+        }
+    }
+
+    /// Below the build folder: one each, because a change of features builds everything again.
+    fn folder(self) -> &'static str {
+        match self {
+            Self::Gate => "ebpf",
+            Self::Debug => "ebpf-debug",
+            Self::Bench => "ebpf-bench",
+        }
+    }
+
+    fn made_from(self, source: &Path) -> bool {
+        let benches = source.ends_with(BENCH_SOURCE);
+        match self {
+            Self::Gate | Self::Debug => !benches,
+            Self::Bench => benches,
+        }
+    }
+
+    fn kept(self) -> PathBuf {
+        prebuilt().join(format!("{}.o", self.program()))
+    }
+
+    fn manifest(self) -> PathBuf {
+        prebuilt().join(format!("{}.txt", self.program()))
+    }
 }
 
 /// A compiler that has `core` for BPF.
@@ -52,8 +102,8 @@ enum Toolchain {
 /// No toolchain (when building), a build that fails, or a committed object that is not what the sources say.
 pub(crate) fn run(mode: Mode) -> Result<()> {
     match mode {
-        Mode::Build => refresh(),
-        Mode::Check => check(),
+        Mode::Build => Object::KEPT.into_iter().try_for_each(refresh),
+        Mode::Check => Object::KEPT.into_iter().try_for_each(check),
         Mode::Debug => {
             let object = build_debug()?.context(NO_TOOLCHAIN)?;
             println!("{}", object.display());
@@ -72,61 +122,64 @@ pub(crate) fn build_debug() -> Result<Option<PathBuf>> {
     let Some(toolchain) = find_toolchain() else {
         return Ok(None);
     };
-    let built = build(toolchain, Flavour::Debug)?;
+    let built = build(toolchain, Object::Debug)?;
     let folder = tasks::target_dir()?.join("bpf-debug");
     fs::create_dir_all(&folder).with_context(|| format!("cannot make `{}`", folder.display()))?;
-    let kept = folder.join(format!("{PROGRAM}-debug.o"));
+    let kept = folder.join(format!("{}-debug.o", Object::Debug.program()));
     fs::copy(&built, &kept).with_context(|| format!("cannot write `{}`", kept.display()))?;
     Ok(Some(kept))
 }
 
-fn refresh() -> Result<()> {
+fn refresh(object: Object) -> Result<()> {
     let toolchain = find_toolchain().context(NO_TOOLCHAIN)?;
-    let object = build(toolchain, Flavour::Quiet)?;
+    let built = build(toolchain, object)?;
     let folder = prebuilt();
     fs::create_dir_all(&folder).with_context(|| format!("cannot make `{}`", folder.display()))?;
-    let kept = folder.join(format!("{PROGRAM}.o"));
-    fs::copy(&object, &kept).with_context(|| format!("cannot write `{}`", kept.display()))?;
-    let text = manifest(&sources()?, &digest(&kept)?, &versions(toolchain)?);
-    let file = folder.join(format!("{PROGRAM}.txt"));
+    let kept = object.kept();
+    fs::copy(&built, &kept).with_context(|| format!("cannot write `{}`", kept.display()))?;
+    let text = manifest(&[
+        &versions(toolchain)?[..],
+        &[line_of(&kept)?],
+        &sources(object)?[..],
+    ]);
+    let file = object.manifest();
     fs::write(&file, text).with_context(|| format!("cannot write `{}`", file.display()))?;
     println!("ebpf: `{}` is fresh", tasks::relative(&kept));
     Ok(())
 }
 
-fn check() -> Result<()> {
-    let file = prebuilt().join(format!("{PROGRAM}.txt"));
+fn check(object: Object) -> Result<()> {
+    let file = object.manifest();
     let kept = fs::read_to_string(&file)
         .with_context(|| format!("cannot read `{}`; `cargo xtask ebpf` writes it", file.display()))?;
-    let stale = stale(
-        &kept,
-        &sources()?,
-        &digest(&prebuilt().join(format!("{PROGRAM}.o")))?,
-    );
+    let mut now = vec![line_of(&object.kept())?];
+    now.extend(sources(object)?);
+    let stale = stale(&kept, &now);
     if !stale.is_empty() {
         bail!(
             "`ebpf/prebuilt` is stale ({}); run `cargo xtask ebpf` and commit it",
             stale.join(", ")
         );
     }
+    let name = tasks::relative(&object.kept());
     let Some(toolchain) = find_toolchain() else {
         if tasks::in_ci() {
             bail!("no BPF toolchain is here, and CI must rebuild the object; run `cargo xtask setup`");
         }
-        println!("ebpf: sources match the committed object; it was not rebuilt: no BPF toolchain is here");
+        println!("ebpf: sources match `{name}`; it was not rebuilt: no BPF toolchain is here");
         return Ok(());
     };
-    let built = build(toolchain, Flavour::Quiet)?;
+    let built = build(toolchain, object)?;
     if !same_toolchain(&kept, &versions(toolchain)?) {
-        println!("ebpf: sources match and the object builds; another toolchain built the committed one");
+        println!("ebpf: sources match `{name}` and it builds; another toolchain built the committed one");
         return Ok(());
     }
-    if fs::read(&built)? != fs::read(prebuilt().join(format!("{PROGRAM}.o")))? {
+    if fs::read(&built)? != fs::read(object.kept())? {
         bail!(
-            "the object that this toolchain builds is not the committed one; run `cargo xtask ebpf` and commit it"
+            "what this toolchain builds is not the committed `{name}`; run `cargo xtask ebpf` and commit it"
         );
     }
-    println!("ebpf: the committed object is what the sources build, byte for byte");
+    println!("ebpf: `{name}` is what the sources build, byte for byte");
     Ok(())
 }
 
@@ -143,15 +196,12 @@ fn find_toolchain() -> Option<Toolchain> {
     nightly.then_some(Toolchain::Nightly)
 }
 
-fn build(toolchain: Toolchain, flavour: Flavour) -> Result<PathBuf> {
-    let (folder, features) = match flavour {
-        Flavour::Quiet => ("ebpf", "programs"),
-        Flavour::Debug => ("ebpf-debug", "programs,log"),
-    };
-    let target = tasks::target_dir()?.join(folder);
+fn build(toolchain: Toolchain, object: Object) -> Result<PathBuf> {
+    let target = tasks::target_dir()?.join(object.folder());
     let mut command = cargo_build(toolchain);
     command
-        .args(["--features", features, "--target", TARGET, "--target-dir"])
+        .args(["--bin", object.program(), "--features", object.features()])
+        .args(["--target", TARGET, "--target-dir"])
         .arg(&target);
     for (key, value) in PROFILE {
         command.env(format!("CARGO_PROFILE_RELEASE_{key}"), value);
@@ -162,29 +212,21 @@ fn build(toolchain: Toolchain, flavour: Flavour) -> Result<PathBuf> {
         .env_remove("RUSTC_WRAPPER")
         .env("CARGO_ENCODED_RUSTFLAGS", flags()?);
     tasks::run(&mut command)?;
-    let built = target.join(TARGET).join("release").join(PROGRAM);
-    let object = built.with_extension("o");
+    let built = target.join(TARGET).join("release").join(object.program());
+    let stripped = built.with_extension("o");
     // BTF, which maps of maps need, is made by now; DWARF would be nine tenths of the committed file.
     tasks::run(
         Command::new(objcopy()?)
             .arg("--strip-debug")
             .arg(&built)
-            .arg(&object),
+            .arg(&stripped),
     )?;
-    Ok(object)
+    Ok(stripped)
 }
 
-/// The toolchain's `cargo build` of the programs, features and target still to be said.
+/// The toolchain's `cargo build` of the crate; binary, features and target still to be said.
 fn cargo_build(toolchain: Toolchain) -> Command {
-    let cargo_args = [
-        "build",
-        "--release",
-        "--locked",
-        "--package",
-        "sallyport-ebpf",
-        "--bin",
-        PROGRAM,
-    ];
+    let cargo_args = ["build", "--release", "--locked", "--package", "sallyport-ebpf"];
     match toolchain {
         Toolchain::Debian => {
             let mut command = tasks::cargo();
@@ -256,14 +298,16 @@ fn flags() -> Result<String> {
 }
 
 /// `digest  path` lines of everything that the object is made from.
-fn sources() -> Result<Vec<String>> {
+fn sources(object: Object) -> Result<Vec<String>> {
     let folder = tasks::root().join("ebpf");
-    let mut files = vec![folder.join("Cargo.toml")];
-    files.extend(tasks::files_under(&folder.join("src"), ".rs")?);
-    files
-        .iter()
-        .map(|file| Ok(format!("{}  {}", digest(file)?, tasks::relative(file))))
-        .collect()
+    let mut files = tasks::files_under(&folder.join("src"), ".rs")?;
+    files.retain(|file| object.made_from(file));
+    files.insert(0, folder.join("Cargo.toml"));
+    files.iter().map(|file| line_of(file)).collect()
+}
+
+fn line_of(file: &Path) -> Result<String> {
+    Ok(format!("{}  {}", digest(file)?, tasks::relative(file)))
 }
 
 fn digest(file: &Path) -> Result<String> {
@@ -290,25 +334,20 @@ fn versions(toolchain: Toolchain) -> Result<Vec<String>> {
     ])
 }
 
-fn manifest(sources: &[String], object: &str, versions: &[String]) -> String {
-    let mut lines = vec!["# What `cargo xtask ebpf` built this object from; SHA-256.".to_owned()];
-    lines.extend_from_slice(versions);
-    lines.push(format!("{object}  ebpf/prebuilt/{PROGRAM}.o"));
-    lines.extend_from_slice(sources);
+fn manifest(parts: &[&[String]]) -> String {
+    let title = "# What `cargo xtask ebpf` built this object from; SHA-256.";
+    let lines = parts.iter().copied().flatten().map(String::as_str);
+    let lines: Vec<&str> = std::iter::once(title).chain(lines).collect();
     lines.join("\n") + "\n"
 }
 
 /// What the manifest and the tree do not agree on.
-fn stale(manifest: &str, sources: &[String], object: &str) -> Vec<String> {
+fn stale(manifest: &str, now: &[String]) -> Vec<String> {
     let kept: Vec<&str> = manifest.lines().filter(|line| !line.starts_with('#')).collect();
-    let object = format!("{object}  ebpf/prebuilt/{PROGRAM}.o");
-    let now: Vec<&str> = std::iter::once(object.as_str())
-        .chain(sources.iter().map(String::as_str))
-        .collect();
     let path = |line: &str| line.split_whitespace().last().unwrap_or_default().to_owned();
     let changed = now
         .iter()
-        .filter(|line| !kept.contains(line))
+        .filter(|line| !kept.contains(&line.as_str()))
         .map(|line| path(line));
     let gone = kept
         .iter()
@@ -329,14 +368,19 @@ mod tests {
 
     #[test]
     fn a_manifest_names_what_changed_appeared_and_vanished() {
-        let sources = vec!["aa  ebpf/src/a.rs".to_owned(), "bb  ebpf/src/b.rs".to_owned()];
-        let kept = manifest(&sources, "00", &["# rustc 1".to_owned()]);
-        assert!(stale(&kept, &sources, "00").is_empty());
-        assert_eq!(stale(&kept, &sources, "01"), ["ebpf/prebuilt/sallyport-gate.o"]);
-        let now = vec!["ab  ebpf/src/a.rs".to_owned(), "cc  ebpf/src/c.rs".to_owned()];
+        let line = |text: &str| text.to_owned();
+        let was = ["00  ebpf/prebuilt/g.o", "aa  ebpf/src/a.rs", "bb  ebpf/src/b.rs"].map(line);
+        let kept = manifest(&[&["# rustc 1".to_owned()], &was]);
+        assert!(stale(&kept, &was).is_empty());
+        let now = ["01  ebpf/prebuilt/g.o", "ab  ebpf/src/a.rs", "cc  ebpf/src/c.rs"].map(line);
         assert_eq!(
-            stale(&kept, &now, "00"),
-            ["ebpf/src/a.rs", "ebpf/src/c.rs", "ebpf/src/b.rs"]
+            stale(&kept, &now),
+            [
+                "ebpf/prebuilt/g.o",
+                "ebpf/src/a.rs",
+                "ebpf/src/c.rs",
+                "ebpf/src/b.rs"
+            ]
         );
         assert!(same_toolchain(&kept, &["# rustc 1".to_owned()]));
         assert!(!same_toolchain(&kept, &["# rustc 2".to_owned()]));

@@ -39,6 +39,9 @@ usage: cargo xtask VERB
                         packages under target/dist (--check: and judge the deb)
   bench [--requests N] [--rounds N]
                         CPU per request beside nginx
+  bench gate [--quick] [--part LETTERS]
+                        cost of the gate beside its bars (root; A: programs, B: live frames beside nft and
+                        xdp-filter, C: handshakes under flood, D: swap of a big policy)
 ";
 
 fn main() -> ExitCode {
@@ -75,6 +78,7 @@ fn dispatch(words: &[&str]) -> Result<ExitCode> {
         ("deny", []) => deny::run()?,
         ("docs", []) => docs::run()?,
         ("dist", options) => dist::run(&dist::Options::parse(options)?)?,
+        ("bench", ["gate", options @ ..]) => bench::gate::run(&bench::gate::Options::parse(options)?)?,
         ("bench", options) => bench::run(&bench::Options::parse(options)?)?,
         ("help" | "-h" | "--help", _) => print!("{USAGE}"),
         _ => {

@@ -3,6 +3,7 @@
 //! The load and the origin share CPU 0 and the proxy under test has CPU 1 alone; the order A B C C B A takes drift
 //! out. The result is a ratio measured now and here; it must not be compared with one of another run or machine.
 
+pub(crate) mod gate;
 mod lab;
 mod load;
 mod report;

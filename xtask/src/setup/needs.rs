@@ -119,6 +119,20 @@ const NEEDS: &[Need] = &[
         "tcpdump",
         "tcpdump",
     ),
+    tool(
+        Group::Test,
+        "xdp-filter",
+        "measured beside the gate",
+        "xdp-tools",
+        "xdp-tools",
+    ),
+    tool(
+        Group::Test,
+        "ethtool",
+        "turns on the receive queue that nft is measured with",
+        "ethtool",
+        "ethtool",
+    ),
     tool(Group::Package, "dpkg-deb", "builds the deb", "dpkg", "dpkg"),
     tool(
         Group::Package,
