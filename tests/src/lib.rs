@@ -6,6 +6,7 @@
 pub mod case;
 pub mod certs;
 pub mod curl;
+pub mod flood;
 pub mod fragments;
 pub mod gate;
 pub mod gateway;
@@ -20,5 +21,6 @@ pub mod raw_client;
 pub mod raw_relay;
 pub mod raw_server;
 pub mod signals;
+pub mod stage;
 pub mod terminal;
 pub mod wait;

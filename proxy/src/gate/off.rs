@@ -35,16 +35,16 @@ pub fn off(paths: &GatePaths, interface: Option<&str>, reach: Reach) -> Result<(
     }
 }
 
-/// Removes pins, which detaches their links: no process of ours holds one open. The maps stay where only one
-/// interface was named, because the running gate may have others to attach.
+/// Removes pins of every layout, which detaches their links: no process of ours holds one open. The maps stay where
+/// only one interface was named, because the running gate may have others to attach.
 pub(super) fn take_away(pins: &Pins, interface: Option<&str>) -> Result<(), GateError> {
+    let Some(interface) = interface else {
+        return pins.remove_all();
+    };
     for link in pins.links()? {
-        if interface.is_none_or(|name| name == link.interface) {
+        if link.interface == interface {
             pins.remove_link(&link)?;
         }
     }
-    match interface {
-        None => pins.remove_all(),
-        Some(_) => Ok(()),
-    }
+    Ok(())
 }
