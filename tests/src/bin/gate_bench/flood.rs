@@ -2,6 +2,7 @@
 //!
 //! The kernel makes, sends and reuses the pages in batches of 64, so that one CPU offers millions of frames a second.
 
+use crate::clock::Meter;
 use crate::gates::{GATED, STRANGER4, Wire};
 use crate::packets::{Ends4, Segment, tcp4};
 use crate::probe::{OBJECT, load_xdp};
@@ -76,7 +77,7 @@ impl Generator {
         })
     }
 
-    /// Sends frames as fast as this CPU can; the time that took.
+    /// Sends frames as fast as this CPU can; the CPU time that they and their receiver took.
     ///
     /// # Errors
     /// Where the kernel refuses.
@@ -162,7 +163,7 @@ impl Generator {
 
     fn run(&self, program: &str, flood: &Flood, frames: u32) -> Result<Duration> {
         let program: &Xdp = self.object.program(program).context("no generator")?.try_into()?;
-        let began = Instant::now();
+        let meter = Meter::start()?;
         let mut left = frames;
         while left > 0 {
             let now = left.min(CALL_MAX);
@@ -173,7 +174,7 @@ impl Generator {
             program.test_run(options).context("live frames cannot be sent")?;
             left -= now;
         }
-        Ok(began.elapsed())
+        meter.stop()
     }
 }
 

@@ -4,6 +4,7 @@
 //! wire, its queue and its polling with the flood, but not the proxy's CPU; what sharing that too costs is shown apart.
 
 use crate::Effort;
+use crate::clock::process_ns;
 use crate::flood::{Flood, Generator, Sources};
 use crate::gates::{Entry, GATED, Gated, Hook, Stage, Wire};
 use crate::peers::{self, Peer};
@@ -138,14 +139,14 @@ impl Case<'_> {
             if round % 2 == 0 {
                 passes.idle.push(self.handshakes(effort.handshake_seconds)?);
             }
-            let before = gated.map(cpu_ns).transpose()?;
+            let before = gated.map(gate_ns).transpose()?;
             let began = Instant::now();
             let work = || self.handshakes(effort.handshake_seconds);
             let (flooded, offered) = generator.beside(self.flood, self.rate, self.cpu, work)?;
             passes.flooded.push(flooded);
             passes.offered.push(offered);
             if let (Some(gated), Some(before)) = (gated, before) {
-                let spent = cpu_ns(gated)?.saturating_sub(before) as f64;
+                let spent = gate_ns(gated)?.saturating_sub(before) as f64;
                 share.push(spent / began.elapsed().as_nanos() as f64 * 100.0);
             }
             if round % 2 == 1 {
@@ -227,16 +228,6 @@ fn connections(client: &Proc) -> Result<u32> {
         .with_context(|| format!("openssl s_time said: {said}"))
 }
 
-/// CPU time of all threads of the gate's process.
-fn cpu_ns(gated: &Gated) -> Result<u64> {
-    let mut sum = 0;
-    for thread in std::fs::read_dir(format!("/proc/{}/task", gated.gate.proc.pid()))? {
-        let text = std::fs::read_to_string(thread?.path().join("schedstat"))?;
-        sum += text
-            .split(' ')
-            .next()
-            .context("`schedstat` is empty")?
-            .parse::<u64>()?;
-    }
-    Ok(sum)
+fn gate_ns(gated: &Gated) -> Result<u64> {
+    process_ns(gated.gate.proc.pid())
 }

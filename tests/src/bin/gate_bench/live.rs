@@ -210,7 +210,7 @@ impl Rate {
             Bar::None,
             &millions(&self.rates),
         );
-        line.note("sender and receiver on one CPU")
+        line.note("a second of CPU, sender and receiver together")
     }
 }
 

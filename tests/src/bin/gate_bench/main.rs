@@ -4,6 +4,7 @@
 //! the product and follows any change of its maps. Everything lives in namespaces of its own. It builds nothing, and
 //! a figure that misses its bar is no failure.
 
+mod clock;
 mod flood;
 mod gates;
 mod goodput;
