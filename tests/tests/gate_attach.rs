@@ -119,6 +119,11 @@ fn a_macvlan_is_filtered(case: &Case) -> Result<()> {
         "addr flush dev {INTERFACE}\nlink add mv0 link {INTERFACE} type macvlan mode bridge\nlink set mv0 up\n\
          addr add {v4}/24 dev mv0\naddr add {v6}/64 dev mv0 nodad\n"
     ))?;
+    // Else the lower device answers for the address as well, and it is not gated.
+    stage
+        .gateway
+        .ns
+        .enter(|| Ok(fs::write("/proc/sys/net/ipv4/conf/all/arp_ignore", "1")?))?;
     for (word_of, actual) in [
         ("auto", "tcx"),
         ("clsact", "clsact"),

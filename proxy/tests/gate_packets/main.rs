@@ -3,10 +3,18 @@
 //! Needs root (CAP_BPF and CAP_NET_ADMIN); nothing is attached or pinned.
 #![allow(clippy::panic, clippy::indexing_slicing, reason = "this is how a test fails")]
 
+mod corpus;
+mod differential;
 mod frame;
+mod fuzz;
+mod generate;
 mod kernel;
+mod oracle;
+mod random;
 mod reading;
+mod rows;
 mod tables;
+mod world;
 
 use frame::{Extension, GATED, V4, V6, ethernet, tcp};
 use kernel::{FAILSAFE, Kernel, PROGRAMS, Reading, Slot, Verdict};
@@ -50,17 +58,25 @@ const SECOND: Slot<'static> = Slot {
     sets: &[4095],
 };
 
-/// The programs in enforce mode, slot 0, every destination judged. `None`, loudly, without the rights.
+/// Whether programs can be loaded; says it loudly where they cannot, and fails in CI.
+pub(crate) fn has_rights() -> bool {
+    let root = nix::unistd::geteuid().is_root();
+    if !root {
+        let demand = std::env::var_os("CI").is_some_and(|value| !value.is_empty());
+        assert!(!demand, "packet tests need root, and CI must run them");
+        eprintln!("SKIPPED: packet tests need root to load BPF programs");
+    }
+    root
+}
+
+/// The programs in enforce mode, slot 0, every destination judged. `None` without the rights.
 pub(crate) fn kernel() -> Option<Kernel> {
     kernel_reading(Reading::permitted())
 }
 
 /// As [`kernel`], with programs that read packets in one way.
 pub(crate) fn kernel_reading(reading: Reading) -> Option<Kernel> {
-    if !nix::unistd::geteuid().is_root() {
-        let demand = std::env::var_os("CI").is_some_and(|value| !value.is_empty());
-        assert!(!demand, "packet tests need root, and CI must run them");
-        eprintln!("SKIPPED: packet tests need root to load BPF programs");
+    if !has_rights() {
         return None;
     }
     let mut kernel = Kernel::load(reading, GATED, [FIRST, SECOND]);

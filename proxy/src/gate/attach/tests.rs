@@ -45,12 +45,16 @@ fn pins(at: &Path, layout: u32) -> Pins {
     pins
 }
 
+fn embedded() -> Object {
+    Object::choose(None).expect("the embedded programs")
+}
+
 fn interface(name: &str) -> Interface {
     Interface::look_up(name).expect("the interface is there")
 }
 
 fn attached(pins: &Pins, name: &str, wanted: GateAttach) -> Attached {
-    attach(pins, &Object::Embedded, 0, &interface(name), wanted).expect("a filter")
+    attach(pins, &embedded(), 0, &interface(name), wanted).expect("a filter")
 }
 
 /// A pair, and devices of which none has native XDP.
@@ -79,7 +83,7 @@ fn each_device_has_its_rung_and_its_reason() {
             check(name, GateAttach::Clsact, Hook::Clsact, "taken over");
             check(name, GateAttach::Tc, Hook::Tcx, "as `gate.attach` says");
         }
-        let refused = attach(&pins, &Object::Embedded, 0, &interface("br0"), GateAttach::Xdp);
+        let refused = attach(&pins, &embedded(), 0, &interface("br0"), GateAttach::Xdp);
         let kept = refused.map(|attached| (attached.name.hook, attached.reason));
         let (hook, reason) = kept.expect("the filter that is there goes on");
         assert_eq!(hook, Hook::Tcx);
@@ -96,7 +100,7 @@ fn a_large_mtu_is_refused_to_one_buffer_and_granted_to_several() {
         ip("link set eth0 mtu 9000\nlink set eth1 mtu 9000");
         let pins = pins(at, 1);
         let eth0 = interface("eth0");
-        let mut object = Object::Embedded.load(&pins, 0).expect("the programs");
+        let mut object = embedded().load(&pins, 0).expect("the programs");
         let refused = place::xdp_link(&mut object, "gate_xdp_nofrags", eth0.index, XdpMode::Driver);
         assert_eq!(refused.err(), Some(Fallback::MtuTooLarge));
         assert_eq!(attached(&pins, "eth0", GateAttach::Auto).name.hook, Hook::Xdp);
@@ -133,7 +137,7 @@ fn a_filter_of_another_kind_in_clsacts_first_place_is_left_alone() {
         let done = add.arg("1,6 0 0 0").status();
         assert!(done.expect("`tc` is there").success());
         let pins = pins(at, 1);
-        let refused = attach(&pins, &Object::Embedded, 0, &interface("br0"), GateAttach::Clsact);
+        let refused = attach(&pins, &embedded(), 0, &interface("br0"), GateAttach::Clsact);
         let why = refused.err().expect("no place");
         assert!(why.contains("(foreign_filter)"), "{why}");
         assert!(pins.links().expect("a list").is_empty());
@@ -233,7 +237,7 @@ fn two_interfaces_that_change_names_are_both_filtered_as_what_they_are_now() {
             let pins = pins(at, 1);
             let put = |number, name: &str| {
                 let there = interface(name);
-                let attached = attach(&pins, &Object::Embedded, number, &there, wanted).expect("a filter");
+                let attached = attach(&pins, &embedded(), number, &there, wanted).expect("a filter");
                 assert_eq!(
                     life(&pins.link(&attached.name)).expect("a look"),
                     Life::On(there.index)
