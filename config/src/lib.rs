@@ -19,6 +19,12 @@ mod tests;
 mod units;
 
 use report::{Fault, Place, Report, SOURCE_BYTES_MAX};
+use std::{path::PathBuf, time::Duration};
+
+/// `gate.socket` unless a file says otherwise.
+const GATE_SOCKET: &str = "/run/sallyport-gate/gate.sock";
+/// `gate.pin_dir` unless a file says otherwise.
+const GATE_PIN_DIR: &str = "/sys/fs/bpf/sallyport";
 
 /// One configuration file.
 #[derive(Clone, Debug)]
@@ -45,10 +51,43 @@ pub fn parse(sources: &[Source]) -> Result<model::Config, Vec<diagnostic::Diagno
 
 /// The admin socket that a file names, read as far as it can be: a gateway must be reachable also while its
 /// file is not valid. `None` where the file names none.
-pub fn admin_socket(text: &str) -> Option<std::path::PathBuf> {
-    let (table, _) = toml::de::DeTable::parse_recoverable(text);
-    let admin = table.get_ref().get("admin")?.get_ref().as_table()?;
-    admin.get("socket")?.get_ref().as_str().map(Into::into)
+pub fn admin_socket(text: &str) -> Option<PathBuf> {
+    named_path(text, "admin", "socket")
+}
+
+/// Where a gate is reached.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct GatePaths {
+    /// `gate.socket`.
+    pub socket: PathBuf,
+    /// `gate.pin_dir`.
+    pub pin_dir: PathBuf,
+}
+
+/// Where the gate of a configuration is reached, read as far as it can be: confirming a policy and taking the
+/// filter away must work also while the files are not valid.
+pub fn gate_paths(sources: &[Source]) -> GatePaths {
+    let named = |key: &str, default: &str| {
+        let mut found = sources
+            .iter()
+            .filter_map(|source| named_path(&source.text, "gate", key));
+        found.next().unwrap_or_else(|| default.into())
+    };
+    GatePaths {
+        socket: named("socket", GATE_SOCKET),
+        pin_dir: named("pin_dir", GATE_PIN_DIR),
+    }
+}
+
+/// A duration as the files write it (`500ms`, `60s`, `2m`, `1h`), at most a year; `None` where it is none.
+pub fn duration(text: &str) -> Option<Duration> {
+    units::duration(text).ok()
+}
+
+fn named_path(text: &str, section: &str, key: &str) -> Option<PathBuf> {
+    let (document, _) = toml::de::DeTable::parse_recoverable(text);
+    let table = document.get_ref().get(section)?.get_ref().as_table()?;
+    table.get(key)?.get_ref().as_str().map(Into::into)
 }
 
 /// Reads and links. After a syntax error only what stands in single values is checked: what seems to be

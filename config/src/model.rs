@@ -23,6 +23,8 @@ pub struct Config {
     pub proxy: Proxy,
     /// The operator's log.
     pub log: Log,
+    /// Metrics for Prometheus.
+    pub metrics: Metrics,
     /// The admin socket.
     pub admin: Admin,
     /// The kernel filter.
@@ -102,6 +104,13 @@ pub enum LogFormat {
     Json,
 }
 
+/// `[metrics]`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Metrics {
+    /// Where `GET /metrics` is answered; default nowhere.
+    pub address: Option<Located<ListenAddress>>,
+}
+
 /// `[admin]`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Admin {
@@ -142,12 +151,14 @@ pub enum GateMode {
 /// `gate.attach`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum GateAttach {
-    /// Native XDP, then TCX.
+    /// Native XDP, then TCX, then clsact.
     Auto,
     /// Native XDP or nothing.
     Xdp,
-    /// TC only.
+    /// TC only: TCX, then clsact.
     Tc,
+    /// A clsact filter only.
+    Clsact,
     /// Generic XDP, by name only.
     XdpGeneric,
 }

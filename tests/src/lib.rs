@@ -6,6 +6,7 @@
 pub mod case;
 pub mod certs;
 pub mod curl;
+pub mod flood;
 pub mod fragments;
 pub mod gate;
 pub mod gateway;
@@ -19,4 +20,7 @@ pub mod process;
 pub mod raw_client;
 pub mod raw_relay;
 pub mod raw_server;
+pub mod signals;
+pub mod stage;
+pub mod terminal;
 pub mod wait;

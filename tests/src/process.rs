@@ -6,6 +6,7 @@ use crate::wait;
 use anyhow::{Context, Result, anyhow, bail};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
+use std::os::fd::OwnedFd;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
@@ -17,6 +18,7 @@ use std::time::Duration;
 pub struct Spawn {
     name: String,
     command: Command,
+    terminal: Option<OwnedFd>,
 }
 
 impl Spawn {
@@ -25,7 +27,15 @@ impl Spawn {
         Spawn {
             name: name.to_owned(),
             command: Command::new(program),
+            terminal: None,
         }
+    }
+
+    /// Gives it a terminal as its standard input and output; only its errors are captured then.
+    #[must_use]
+    pub fn on(mut self, terminal: OwnedFd) -> Spawn {
+        self.terminal = Some(terminal);
+        self
     }
 
     /// Adds an argument.
@@ -54,15 +64,19 @@ pub struct Proc {
 
 impl Proc {
     pub(crate) fn start(ns: &Ns, shared: &Arc<Shared>, spawn: Spawn) -> Result<Proc> {
-        let Spawn { name, mut command } = spawn;
+        let Spawn {
+            name,
+            mut command,
+            terminal,
+        } = spawn;
         let log = shared.fresh(&name, "log");
         let out = std::fs::File::create(&log)?;
         let err = out.try_clone()?;
-        command
-            .stdin(Stdio::null())
-            .stdout(out)
-            .stderr(err)
-            .process_group(0);
+        command.stderr(err).process_group(0);
+        match terminal {
+            Some(terminal) => command.stdin(terminal.try_clone()?).stdout(terminal),
+            None => command.stdin(Stdio::null()).stdout(out),
+        };
         let child = shared.adopt(|| {
             let child = ns.enter(move || {
                 command

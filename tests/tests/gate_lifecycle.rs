@@ -1,26 +1,20 @@
 //! The kernel filter through kills, restarts, vanishing interfaces and other people's programs: from another
 //! host, and by what the gate says of itself. No proxy runs here; a plain listener stands for it.
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Result, ensure};
 use nix::sys::signal::Signal;
 use sallyport_tests::case::{Case, run, skip};
 use sallyport_tests::gate::Gate;
 use sallyport_tests::gateway::{Driver, Setup, binary};
-use sallyport_tests::lan::{Host, INTERFACE, Lan};
+use sallyport_tests::lan::{INTERFACE, Lan};
+use sallyport_tests::stage::{SOON, Stage, entry, kill, reaches, wait_attached, word};
 use sallyport_tests::wait;
 use serde_json::Value;
 use std::ffi::OsStr;
 use std::io::Write;
-use std::net::{IpAddr, Ipv6Addr, SocketAddr, TcpListener, TcpStream};
 use std::os::unix::net::UnixStream;
 use std::process::Command;
 use std::time::{Duration, Instant};
-
-/// The gated port.
-const PORT: u16 = 8000;
-/// Long for a SYN and its answer between namespaces; a dropped one is never answered.
-const SILENCE: Duration = Duration::from_millis(400);
-const SOON: Duration = Duration::from_secs(5);
 
 macro_rules! cases {
     ($($case:ident),+ $(,)?) => {
@@ -48,117 +42,6 @@ cases!(
     a_dribbling_peer_holds_nobody_up,
     a_debug_object_says_what_it_lets_in,
 );
-
-/// A gateway with a listener, a friend on the allowlist and a stranger.
-struct Stage {
-    setup: Setup,
-    gateway: Host,
-    friend: Host,
-    stranger: Host,
-    lan: Lan,
-    _listener: TcpListener,
-}
-
-impl Stage {
-    fn new(case: &Case) -> Result<Stage> {
-        Stage::with_mode(case, "enforce")
-    }
-
-    fn with_mode(case: &Case, mode: &str) -> Result<Stage> {
-        let mut lan = Lan::new(&case.lab, 1)?;
-        let gateway = lan.host(&case.lab, "gateway")?;
-        let friend = lan.host(&case.lab, "friend")?;
-        let stranger = lan.host(&case.lab, "stranger")?;
-        let setup = Setup::new(&gateway.ns, "gateway", case.driver)?.with_gate(&case.lab.bpffs()?, mode);
-        let listener = gateway
-            .ns
-            .enter(|| Ok(TcpListener::bind((Ipv6Addr::UNSPECIFIED, PORT))?))?;
-        let stage = Stage {
-            setup,
-            gateway,
-            friend,
-            stranger,
-            lan,
-            _listener: listener,
-        };
-        stage.gate_on(&[INTERFACE])?;
-        Ok(stage)
-    }
-
-    /// Writes the configuration: the port is gated on these interfaces.
-    fn gate_on(&self, interfaces: &[&str]) -> Result<()> {
-        self.setup.write(&self.body(interfaces))
-    }
-
-    fn body(&self, interfaces: &[&str]) -> String {
-        let (v4, v6) = (self.friend.v4, self.friend.v6);
-        format!(
-            "[entry_points.gated]\naddress = \":{PORT}\"\n\
-             gate = {{ interfaces = {interfaces:?}, allow = [\"{v4}/32\", \"{v6}/128\"] }}\n"
-        )
-    }
-
-    /// The friend gets in and the stranger does not, by both families.
-    fn must_filter(&self) -> Result<()> {
-        self.must_admit(&self.friend)?;
-        for to in self.gateway.addresses() {
-            ensure!(!reaches(&self.stranger, to)?, "the stranger reached {to}");
-        }
-        Ok(())
-    }
-
-    fn must_admit(&self, host: &Host) -> Result<()> {
-        for to in self.gateway.addresses() {
-            ensure!(reaches(host, to)?, "{} does not reach {to}", host.ns.name());
-        }
-        Ok(())
-    }
-
-    /// The programs on an interface, as `ip` shows them.
-    fn xdp(&self, interface: &str) -> Result<Option<u64>> {
-        let mut show = Command::new("ip");
-        let output = self
-            .gateway
-            .ns
-            .output(show.args(["-j", "link", "show", "dev", interface]))?;
-        let shown: Value = serde_json::from_slice(&output.stdout)?;
-        Ok(shown.pointer("/0/xdp/prog/id").and_then(Value::as_u64))
-    }
-}
-
-/// Whether a connection comes about.
-fn reaches(from: &Host, to: IpAddr) -> Result<bool> {
-    from.ns
-        .enter(|| Ok(TcpStream::connect_timeout(&SocketAddr::new(to, PORT), SILENCE).is_ok()))
-}
-
-/// The entry of an interface in a status document.
-fn entry(gate: &Gate, interface: &str) -> Result<Value> {
-    let status = gate.status()?;
-    let listed = status.get("interfaces").and_then(Value::as_array);
-    let found = listed
-        .into_iter()
-        .flatten()
-        .find(|entry| entry.get("name").and_then(Value::as_str) == Some(interface));
-    found
-        .cloned()
-        .with_context(|| format!("`{interface}` is not in {status}"))
-}
-
-fn word<'v>(entry: &'v Value, key: &str) -> &'v str {
-    entry.get(key).and_then(Value::as_str).unwrap_or_default()
-}
-
-fn wait_attached(gate: &Gate, interface: &str) -> Result<()> {
-    wait::until(SOON, "the interface is filtered", || {
-        Ok((gate.attached(interface)? != "none").then_some(()))
-    })
-}
-
-fn kill(gate: &mut Gate) -> Result<()> {
-    gate.proc.signal(Signal::SIGKILL)?;
-    gate.proc.wait(SOON).map(drop)
-}
 
 fn a_restart_takes_the_filter_over_and_goes_on_counting(case: &Case) -> Result<()> {
     let stage = Stage::new(case)?;

@@ -1,10 +1,10 @@
-//! `[proxy]`, `[log]`, `[admin]`, `[gate]` and `[allowlists]`: what belongs to the whole process.
+//! `[proxy]`, `[log]`, `[metrics]`, `[admin]`, `[gate]` and `[allowlists]`: what belongs to the whole process.
 
 use crate::{
     address,
     model::{
-        Admin, Allowlist, Destinations, Gate, GateAttach, GateMode, IoDriver, LaterFragments, Located, Log,
-        LogFormat, Proxy, Workers,
+        Admin, Allowlist, Destinations, Gate, GateAttach, GateMode, IoDriver, LaterFragments, ListenAddress,
+        Located, Log, LogFormat, Metrics, Proxy, Workers,
     },
     reader::{NameRule, Table, Value},
     report::Fault,
@@ -98,6 +98,20 @@ pub(super) fn log(table: &Table<'_>) -> Log {
     }
 }
 
+pub(super) fn metrics(table: &Table<'_>) -> Metrics {
+    let address = table.get("address").and_then(|value| {
+        let address = value.parsed(address::listen)?;
+        let near = matches!(address, ListenAddress::Exact(exact) if exact.ip().is_loopback());
+        if !near {
+            let fault = Fault::found(format!("`{address}` is no loopback address"))
+                .so("whoever reaches it can read how much is served and refused");
+            value.warn(&fault.fix("write `127.0.0.1:PORT`, or keep strangers away from it"));
+        }
+        Some(value.located(address))
+    });
+    Metrics { address }
+}
+
 pub(super) fn admin(table: &Table<'_>) -> Admin {
     Admin {
         socket: socket_or(table, "socket", "/run/sallyport/admin.sock"),
@@ -114,6 +128,7 @@ pub(super) fn gate(table: &Table<'_>) -> Gate {
         ("auto", GateAttach::Auto),
         ("xdp", GateAttach::Xdp),
         ("tc", GateAttach::Tc),
+        ("clsact", GateAttach::Clsact),
         ("xdp-generic", GateAttach::XdpGeneric),
     ];
     let fragments = [("pass", LaterFragments::Pass), ("strict", LaterFragments::Strict)];
@@ -131,8 +146,8 @@ pub(super) fn gate(table: &Table<'_>) -> Gate {
             .get("attach")
             .and_then(|value| value.word(&attach, &[]))
             .unwrap_or(GateAttach::Auto),
-        socket: socket_or(table, "socket", "/run/sallyport-gate/gate.sock"),
-        pin_dir: path_or(table, "pin_dir", "/sys/fs/bpf/sallyport"),
+        socket: socket_or(table, "socket", crate::GATE_SOCKET),
+        pin_dir: path_or(table, "pin_dir", crate::GATE_PIN_DIR),
         failsafe: failsafe(table),
         later_fragments: table
             .get("later_fragments")

@@ -215,8 +215,8 @@ entry_points = ["webb"]
 [services.s]
 servers = [{ url = "ftp://a" }, { weight = 70000 }]
 
-[metrics]
-address = "127.0.0.1:9090"
+[access_log]
+path = "-"
 "#;
     refused(
         text,
@@ -248,7 +248,7 @@ address = "127.0.0.1:9090"
             ("26:20", &["`services.s.servers[0].url`", "another scheme"]),
             ("26:33", &["`services.s.servers[1]`", "`url` is missing"]),
             ("26:44", &["`services.s.servers[1].weight`", "from 0 to 65535"]),
-            ("28:2", &["`metrics`", "not supported yet"]),
+            ("28:2", &["`access_log`", "not supported yet"]),
         ],
     );
 }
@@ -266,4 +266,34 @@ fn the_admin_socket_is_told_also_where_the_rest_is_not_valid() {
     );
     assert_eq!(socket("[proxy]\nworkers = 1\n"), None);
     assert_eq!(socket("]["), None);
+}
+
+#[test]
+fn a_gate_is_found_also_where_the_rest_is_not_valid() {
+    let paths = |texts: &[&str]| {
+        let sources: Vec<crate::Source> = texts
+            .iter()
+            .map(|text| crate::Source {
+                name: "t".to_owned(),
+                text: (*text).to_owned(),
+            })
+            .collect();
+        let paths = crate::gate_paths(&sources);
+        (
+            paths.socket.display().to_string(),
+            paths.pin_dir.display().to_string(),
+        )
+    };
+    let (socket, pins) = ("/run/sallyport-gate/gate.sock", "/sys/fs/bpf/sallyport");
+    assert_eq!(paths(&[]), (socket.to_owned(), pins.to_owned()));
+    assert_eq!(
+        paths(&["[gate]\nsocket = \"/a.sock\"\nbroken = \n"]),
+        ("/a.sock".to_owned(), pins.to_owned())
+    );
+    assert_eq!(
+        paths(&["][", "[gate]\npin_dir = \"/p\"\nmode = 1\n"]),
+        (socket.to_owned(), "/p".to_owned())
+    );
+    let told = crate::parse(&[]).map(|config| (config.gate.socket, config.gate.pin_dir));
+    assert_eq!(told.ok(), Some((socket.into(), pins.into())));
 }

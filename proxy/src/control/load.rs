@@ -29,8 +29,17 @@ pub struct Loaded {
 /// # Errors
 /// Every problem.
 pub fn load(path: &Path) -> Result<Loaded, Vec<Diagnostic>> {
+    load_after(path, None)
+}
+
+/// Reads and validates where the lists `before` count already: a file of one that had prefixes and has none now is
+/// refused.
+///
+/// # Errors
+/// Every problem.
+pub fn load_after(path: &Path, before: Option<&Lists>) -> Result<Loaded, Vec<Diagnostic>> {
     let (config, base) = configuration(path)?;
-    let files = Lists::load(&config, &base, None)?;
+    let files = Lists::load(&config, &base, before)?;
     let lists = files.allowlists();
     Ok(Loaded {
         config,
@@ -45,13 +54,25 @@ pub fn load(path: &Path) -> Result<Loaded, Vec<Diagnostic>> {
 /// # Errors
 /// Every problem.
 pub fn configuration(path: &Path) -> Result<(Config, PathBuf), Vec<Diagnostic>> {
-    let base = path.parent().map(Path::to_owned).unwrap_or_default();
+    let config = sallyport_config::parse(&sources(path)?)?;
+    Ok((config, base(path)))
+}
+
+/// Reads the main file and those in `conf.d`, and judges none of them.
+///
+/// # Errors
+/// The first file that cannot be read.
+pub fn sources(path: &Path) -> Result<Vec<Source>, Vec<Diagnostic>> {
     let mut sources = vec![source(path).map_err(|problem| vec![problem])?];
+    let base = base(path);
     for extra in companions(&base).map_err(|error| vec![unreadable(&base.join("conf.d"), &error)])? {
         sources.push(source(&extra).map_err(|problem| vec![problem])?);
     }
-    let config = sallyport_config::parse(&sources)?;
-    Ok((config, base))
+    Ok(sources)
+}
+
+fn base(path: &Path) -> PathBuf {
+    path.parent().map(Path::to_owned).unwrap_or_default()
 }
 
 fn companions(base: &Path) -> io::Result<Vec<PathBuf>> {

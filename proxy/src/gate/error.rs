@@ -18,8 +18,8 @@ pub enum GateError {
     )]
     Capability(&'static str),
     /// Only root may.
-    #[error("`gate off` is for root; run it as root")]
-    NotRoot,
+    #[error("`{0}` is for root; run it as root")]
+    NotRoot(&'static str),
     /// bpffs is not there.
     #[error("`{}` is on no bpf file system, so nothing could outlive this process; mount it: `mount -t bpf bpf /sys/fs/bpf`, or set `gate.pin_dir`", path.display())]
     NoBpffs {
@@ -73,6 +73,30 @@ pub enum GateError {
         /// Why.
         source: Box<aya::maps::MapError>,
     },
+    /// What must outlive this process cannot be written down.
+    #[error("cannot remember the policy beside the pins")]
+    Memory(#[source] io::Error),
+    /// The processors cannot be counted.
+    #[error("cannot tell how many processors there may be")]
+    Cpus(#[source] io::Error),
+    /// A policy is on trial.
+    #[error(
+        "a policy is on trial; `sallyport gate confirm` makes it permanent, or wait until it has been taken back"
+    )]
+    OnTrial,
+    /// The time to confirm is none.
+    #[error("the time to confirm is between one second and a day")]
+    ConfirmTime,
+    /// Whom a policy would cut cannot be told.
+    #[error(
+        "established connections cannot be told, so nothing says whom the policy would cut; `--force` applies it all the same"
+    )]
+    Preflight(#[source] io::Error),
+    /// No policy is on trial.
+    #[error(
+        "no policy is on trial, so there is nothing to confirm; it may have been taken back already: see `sallyport gate status`"
+    )]
+    NoTrial,
     /// The gate's socket cannot be opened.
     #[error("cannot listen on the gate's socket `{}`; create its directory or set `gate.socket`", path.display())]
     Socket {
@@ -89,6 +113,17 @@ pub enum GateError {
         /// Why.
         source: io::Error,
     },
+    /// This user may not ask.
+    #[error("`{}` may not be opened by this user; run it as root, or as a member of the group of its directory", path.display())]
+    NotAllowed {
+        /// The gate's socket.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// The terminal cannot be used.
+    #[error("cannot use the terminal; `--once` needs none")]
+    Terminal(#[source] io::Error),
     /// The gate's answer is not understood.
     #[error("the gate's answer is not understood: {0}")]
     Answer(String),
@@ -104,15 +139,15 @@ impl GateError {
     /// The exit code of a command that ended with this.
     pub fn exit_code(&self) -> u8 {
         match self {
-            Self::Capability(_) | Self::NotRoot => NOT_PERMITTED,
+            Self::Capability(_) | Self::NotRoot(_) | Self::NotAllowed { .. } => NOT_PERMITTED,
             Self::Load(source) if not_permitted(source) => NOT_PERMITTED,
-            Self::NoBpffs { .. } | Self::NoDaemon { .. } | Self::Load(_) => UNAVAILABLE,
-            Self::Policy(_) => CONFIG,
             Self::Pins { source, .. } | Self::Socket { source, .. }
                 if source.kind() == io::ErrorKind::PermissionDenied =>
             {
                 NOT_PERMITTED
             }
+            Self::NoBpffs { .. } | Self::NoDaemon { .. } | Self::Load(_) => UNAVAILABLE,
+            Self::Policy(_) => CONFIG,
             _ => FAILED,
         }
     }

@@ -92,37 +92,76 @@ pub(super) struct Interface {
 /// `ARPHRD_ETHER` and `ARPHRD_LOOPBACK` of `linux/if_arp.h`.
 const ETHERNET_TYPES: [u16; 2] = [1, 772];
 
+/// `IFLA_XDP_PROG_ID` and those of the three modes, of `linux/if_link.h`.
+const XDP_PROGRAMS: std::ops::RangeInclusive<u16> = 4..=7;
+
 impl Interface {
     /// Looks an interface up by its name, `None` where it is not there.
     pub(super) fn look_up(name: &str) -> Option<Self> {
-        let mut body = vec![0; 16];
         let named = [name.as_bytes(), &[0]].concat();
-        body.extend(attribute(libc::IFLA_IFNAME, &named));
+        let body = [link_header(0), attribute(libc::IFLA_IFNAME, &named)].concat();
         let answer = Netlink::open().and_then(|netlink| netlink.request(libc::RTM_GETLINK, 0, &body));
         match answer {
             Ok(answer) => answer.iter().find_map(|message| Self::read(name, message)),
             Err(error) if error.raw_os_error() == Some(libc::ENODEV) => None,
             Err(error) => {
-                tracing::error!(
-                    interface = name,
-                    error = with_causes(&error),
-                    "cannot be looked up"
-                );
+                let (interface, error) = (name, with_causes(&error));
+                tracing::error!(interface, error, "the interface cannot be looked up");
                 None
             }
         }
     }
 
     fn read(name: &str, message: &Message) -> Option<Self> {
-        // `struct ifinfomsg`.
-        let ([_, _, kind_low, kind_high, a, b, c, d, ..], _) = message.split::<16>()?;
+        let ([_, _, kind_low, kind_high, ..], _) = message.split::<16>()?;
         let ethernet = ETHERNET_TYPES.contains(&u16::from_ne_bytes([*kind_low, *kind_high]));
         Some(Self {
             name: name.to_owned(),
-            index: u32::from_ne_bytes([*a, *b, *c, *d]),
+            index: link_index(message)?,
             device: if ethernet { Device::Ethernet } else { Device::Bare },
         })
     }
+
+    /// The name that an index has now, `None` where it has none.
+    pub(super) fn name_of(index: u32) -> Option<String> {
+        let netlink = Netlink::open().ok()?;
+        let answer = netlink.request(libc::RTM_GETLINK, 0, &link_header(index)).ok()?;
+        let (_, attributes) = answer.first()?.split::<16>()?;
+        attributes.text(libc::IFLA_IFNAME).map(str::to_owned)
+    }
+
+    /// The numbers of the XDP programs on the interface of an index.
+    ///
+    /// # Errors
+    /// Where the kernel does not say.
+    pub(super) fn xdp_programs(index: u32) -> io::Result<Vec<u32>> {
+        let answer = Netlink::open()?.request(libc::RTM_GETLINK, 0, &link_header(index))?;
+        let attributes = answer.first().and_then(|message| message.split::<16>());
+        let xdp = attributes.and_then(|(_, attributes)| attributes.nested(libc::IFLA_XDP));
+        let numbers = XDP_PROGRAMS.filter_map(|kind| xdp?.number(kind));
+        Ok(numbers.collect())
+    }
+
+    /// The indices of all interfaces.
+    ///
+    /// # Errors
+    /// Where they cannot be listed.
+    pub(super) fn indices(netlink: &Netlink) -> io::Result<Vec<u32>> {
+        let listed = netlink.list(libc::RTM_GETLINK, &link_header(0))?;
+        Ok(listed.iter().filter_map(link_index).collect())
+    }
+}
+
+/// `struct ifinfomsg` with an index.
+fn link_header(index: u32) -> Vec<u8> {
+    let mut header = vec![0; 16];
+    header.splice(4..8, index.to_ne_bytes());
+    header
+}
+
+fn link_index(message: &Message) -> Option<u32> {
+    let ([_, _, _, _, a, b, c, d, ..], _) = message.split::<16>()?;
+    Some(u32::from_ne_bytes([*a, *b, *c, *d]))
 }
 
 /// All addresses of this host in this namespace.

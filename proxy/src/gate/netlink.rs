@@ -21,6 +21,10 @@ const HEADER_BYTES: usize = 16;
 const REQUEST: u16 = 0x1;
 const ACK: u16 = 0x4;
 const DUMP: u16 = 0x300;
+/// Only where nothing is there yet, of a request that makes something.
+pub(super) const EXCLUSIVE: u16 = 0x200;
+/// Of a request that makes something.
+pub(super) const CREATE: u16 = 0x400;
 const MESSAGE_ERROR: u16 = 2;
 const MESSAGE_DONE: u16 = 3;
 /// The set changed while it was listed.
@@ -218,11 +222,6 @@ impl<'m> Attributes<'m> {
         Some(u32::from_ne_bytes(*value.first_chunk()?))
     }
 
-    /// One byte.
-    pub(super) fn byte(self, kind: u16) -> Option<u8> {
-        self.find(kind)?.first().copied()
-    }
-
     /// A string that ends with a zero byte.
     pub(super) fn text(self, kind: u16) -> Option<&'m str> {
         let value = self.find(kind)?;
@@ -271,7 +270,7 @@ mod tests {
         .concat();
         let all = Attributes(&bytes);
         assert_eq!(all.text(3), Some("eth0"));
-        assert_eq!(all.byte(5), Some(9));
+        assert_eq!(all.find(5), Some(&[9][..]));
         assert_eq!(all.nested(18).and_then(|inner| inner.text(1)), Some("bond"));
         assert_eq!(all.number(5), None);
         assert_eq!(all.text(7), None);

@@ -10,9 +10,12 @@ use super::{
 };
 use aya::{Ebpf, EbpfLoader, include_bytes_aligned};
 use aya_log::{EbpfLogger, Level};
+use sallyport_ebpf::ATTACHMENTS_MAX;
 use std::{
+    cell::RefCell,
     fs,
     path::{Path, PathBuf},
+    sync::LazyLock,
 };
 
 /// The programs, built by `cargo xtask ebpf`.
@@ -40,16 +43,20 @@ const SHARED: [&str; 12] = [
 /// What debug programs say at most; theirs is all at this level.
 const LOG_LEVEL: u8 = Level::Debug as u8;
 
+/// The numbers of attachments, as constants of loaded programs.
+static NUMBERS: LazyLock<Vec<u32>> = LazyLock::new(|| (0..ATTACHMENTS_MAX).collect());
+
 /// The programs that this gate loads.
-pub(super) enum Object {
-    /// Those that this binary brings.
-    Embedded,
-    /// Those of a file.
-    Debug(DebugObject),
+pub(super) struct Object {
+    /// One for all loads: making it reads the kernel's whole type information, which takes longer than all else that
+    /// stands between an interface's appearance and its filter.
+    loader: RefCell<EbpfLoader<'static>>,
+    /// Those of a file, in the place of those that this binary brings.
+    debug: Option<DebugObject>,
 }
 
 /// What `cargo xtask ebpf --debug` built.
-pub(super) struct DebugObject {
+struct DebugObject {
     path: PathBuf,
     bytes: Vec<u8>,
     reader: Reader,
@@ -61,25 +68,15 @@ impl Object {
     /// # Errors
     /// Where the file cannot be read.
     pub(super) fn choose(debug: Option<&Path>) -> Result<Self, GateError> {
-        let Some(path) = debug else {
-            return Ok(Self::Embedded);
-        };
-        let unreadable = |source| GateError::DebugObject {
-            path: path.to_owned(),
-            source,
-        };
-        let bytes = fs::read(path).map_err(unreadable)?;
-        let reader = Reader::start().map_err(GateError::Records)?;
-        tracing::warn!(
-            object = %path.display(),
-            "a debug object is loaded: each packet that passes costs a record, told at the level `debug`; \
-             the next start without it puts the programs of this version in its place"
-        );
-        Ok(Self::Debug(DebugObject {
-            path: path.to_owned(),
-            bytes,
-            reader,
-        }))
+        let mut loader = EbpfLoader::new();
+        // No program here is relocated by the kernel's types.
+        loader.btf(None);
+        let debug = debug.map(DebugObject::read).transpose()?;
+        if debug.is_some() {
+            loader.override_global("AYA_LOG_LEVEL", &LOG_LEVEL, true);
+        }
+        let loader = RefCell::new(loader);
+        Ok(Self { loader, debug })
     }
 
     /// Loads the object with `attachment` as its number. Maps that are not pinned yet are created and pinned.
@@ -87,17 +84,19 @@ impl Object {
     /// # Errors
     /// Where the kernel refuses.
     pub(super) fn load(&self, pins: &Pins, attachment: u32) -> Result<Ebpf, GateError> {
-        let mut loader = EbpfLoader::new();
-        loader.override_global("ATTACHMENT", &attachment, true);
+        let number = NUMBERS
+            .get(attachment as usize)
+            .ok_or(GateError::Object("ATTACHMENT"))?;
+        let mut loader = self.loader.borrow_mut();
+        loader.override_global("ATTACHMENT", number, true);
         for name in SHARED {
             loader.map_pin_path(name, pins.map(name));
         }
-        match self {
-            Self::Embedded => loader
+        match &self.debug {
+            None => loader
                 .load(EMBEDDED)
                 .map_err(|error| GateError::Load(Box::new(error))),
-            Self::Debug(object) => loader
-                .override_global("AYA_LOG_LEVEL", &LOG_LEVEL, true)
+            Some(object) => loader
                 .load(&object.bytes)
                 .map_err(|error| object.refused(error.into())),
         }
@@ -109,9 +108,9 @@ impl Object {
     /// # Errors
     /// Where the programs of a debug object have no ring.
     pub(super) fn records(&self, loaded: &mut Ebpf) -> Result<Option<Records>, GateError> {
-        match self {
-            Self::Embedded => Ok(None),
-            Self::Debug(object) => EbpfLogger::init_with_logger(loaded, Lines::default())
+        match &self.debug {
+            None => Ok(None),
+            Some(object) => EbpfLogger::init_with_logger(loaded, Lines::default())
                 .map(Some)
                 .map_err(|error| object.refused(error.into())),
         }
@@ -119,13 +118,32 @@ impl Object {
 
     /// Logs what comes out of an attachment's ring from now on.
     pub(super) fn follow(&self, attachment: u32, records: Option<Records>) {
-        if let (Self::Debug(object), Some(records)) = (self, records) {
+        if let (Some(object), Some(records)) = (&self.debug, records) {
             object.reader.follow(attachment, records);
         }
     }
 }
 
 impl DebugObject {
+    fn read(path: &Path) -> Result<Self, GateError> {
+        let unreadable = |source| GateError::DebugObject {
+            path: path.to_owned(),
+            source,
+        };
+        let bytes = fs::read(path).map_err(unreadable)?;
+        let reader = Reader::start().map_err(GateError::Records)?;
+        tracing::warn!(
+            object = %path.display(),
+            "a debug object is loaded: each packet that passes costs a record, told at the level `debug`; \
+             the next start without it puts the programs of this version in its place"
+        );
+        Ok(Self {
+            path: path.to_owned(),
+            bytes,
+            reader,
+        })
+    }
+
     fn refused(&self, source: Box<dyn std::error::Error + Send + Sync>) -> GateError {
         GateError::LoadDebug {
             path: self.path.clone(),

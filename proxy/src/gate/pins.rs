@@ -3,7 +3,7 @@
 //! The network namespace is in the path because interface indices repeat across namespaces that share one
 //! bpffs; the layout is, so that maps are never used by programs that read them otherwise.
 
-use super::error::GateError;
+use super::{attach::clsact, error::GateError, link};
 use nix::sys::statfs::{BPF_FS_MAGIC, statfs};
 use sallyport_ebpf::LAYOUT;
 use std::{
@@ -15,7 +15,10 @@ use std::{
 /// The pins of one network namespace.
 #[derive(Clone, Debug)]
 pub(super) struct Pins {
-    directory: PathBuf,
+    /// `gate.pin_dir`.
+    root: PathBuf,
+    layout: u32,
+    namespace: String,
 }
 
 /// Where a program sits.
@@ -27,6 +30,8 @@ pub(super) enum Hook {
     XdpGeneric,
     /// TCX.
     Tcx,
+    /// A filter of clsact: its program is pinned, for it has no link.
+    Clsact,
 }
 
 impl Hook {
@@ -36,11 +41,12 @@ impl Hook {
             Self::Xdp => "xdp",
             Self::XdpGeneric => "xdp-generic",
             Self::Tcx => "tcx",
+            Self::Clsact => "clsact",
         }
     }
 
     fn of(word: &str) -> Option<Self> {
-        [Self::Xdp, Self::XdpGeneric, Self::Tcx]
+        [Self::Xdp, Self::XdpGeneric, Self::Tcx, Self::Clsact]
             .into_iter()
             .find(|hook| hook.word() == word)
     }
@@ -50,6 +56,8 @@ impl Hook {
 /// native XDP link from a generic one, so the name does.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct LinkName {
+    /// The layout of the maps that its program reads.
+    pub(super) layout: u32,
     /// The number that is a constant of its program.
     pub(super) attachment: u32,
     /// Where its program sits.
@@ -65,7 +73,7 @@ impl LinkName {
         format!("link_{}_{}_{name}", self.attachment, self.hook.word())
     }
 
-    fn decode(file: &str) -> Option<Self> {
+    fn decode(layout: u32, file: &str) -> Option<Self> {
         let (attachment, rest) = file.strip_prefix("link_")?.split_once('_')?;
         let (hook, name) = rest.split_once('_')?;
         let pairs = name.as_bytes().chunks(2).map(|pair| {
@@ -76,6 +84,7 @@ impl LinkName {
         });
         let interface = String::from_utf8(pairs.collect::<Option<_>>()?).ok()?;
         Some(Self {
+            layout,
             attachment: attachment.parse().ok()?,
             hook: Hook::of(hook)?,
             interface,
@@ -102,8 +111,36 @@ impl Pins {
             .map_err(GateError::Namespace)?
             .ino();
         Ok(Self {
-            directory: pin_dir.join(format!("v{LAYOUT}")).join(namespace.to_string()),
+            root: pin_dir.to_owned(),
+            layout: LAYOUT,
+            namespace: namespace.to_string(),
         })
+    }
+
+    /// The same for programs of another layout.
+    #[cfg(test)]
+    pub(super) fn of_layout(mut self, layout: u32) -> Self {
+        self.layout = layout;
+        self
+    }
+
+    /// The name of a link whose program is of this version.
+    pub(super) fn name(&self, attachment: u32, hook: Hook, interface: &str) -> LinkName {
+        LinkName {
+            layout: self.layout,
+            attachment,
+            hook,
+            interface: interface.to_owned(),
+        }
+    }
+
+    /// Where programs of a layout have their pins.
+    fn directory(&self, layout: u32) -> PathBuf {
+        self.root.join(format!("v{layout}")).join(&self.namespace)
+    }
+
+    fn own(&self) -> PathBuf {
+        self.directory(self.layout)
     }
 
     /// Creates the directory.
@@ -111,61 +148,136 @@ impl Pins {
     /// # Errors
     /// Where that is refused.
     pub(super) fn create(&self) -> Result<(), GateError> {
-        let made = fs::DirBuilder::new()
-            .recursive(true)
-            .mode(0o700)
-            .create(&self.directory);
-        made.map_err(|source| self.failed(&self.directory, source))
+        let own = self.own();
+        let made = fs::DirBuilder::new().recursive(true).mode(0o700).create(&own);
+        made.map_err(|source| self.failed(&own, source))
     }
 
     /// Whether the directory is there: `gate off --offline` may have taken it away under a running gate.
     pub(super) fn exist(&self) -> bool {
-        self.directory.is_dir()
+        self.own().is_dir()
     }
 
     /// The pin of a map.
     pub(super) fn map(&self, name: &str) -> PathBuf {
-        self.directory.join(name)
+        self.own().join(name)
     }
 
     /// The pin of a link.
     pub(super) fn link(&self, name: &LinkName) -> PathBuf {
-        self.directory.join(name.encode())
+        self.directory(name.layout).join(name.encode())
     }
 
-    /// The links that are pinned; none where the directory is not there.
+    /// The pin of what is about to come into a link's place.
+    pub(super) fn next(&self, name: &LinkName) -> PathBuf {
+        self.directory(name.layout)
+            .join(format!("next_{}", name.encode()))
+    }
+
+    /// The links that are pinned, those of this version's layout first, then those that versions of other layouts
+    /// left in this namespace.
     ///
     /// # Errors
-    /// Where it cannot be read.
+    /// Where a directory cannot be read.
     pub(super) fn links(&self) -> Result<Vec<LinkName>, GateError> {
-        let entries = match fs::read_dir(&self.directory) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
-            other => other.map_err(|source| self.failed(&self.directory, source))?,
-        };
-        let names = entries.filter_map(|entry| entry.ok()?.file_name().into_string().ok());
-        Ok(names.filter_map(|name| LinkName::decode(&name)).collect())
+        let mut links = self.links_of(self.layout)?;
+        for layout in self.other_layouts()? {
+            links.extend(self.links_of(layout)?);
+        }
+        Ok(links)
     }
 
-    /// Removes the pin of a link, which detaches it: nobody holds one open.
+    fn links_of(&self, layout: u32) -> Result<Vec<LinkName>, GateError> {
+        let files = self.files(&self.directory(layout))?;
+        let links = files.iter().filter_map(|file| LinkName::decode(layout, file));
+        Ok(links.collect())
+    }
+
+    fn other_layouts(&self) -> Result<Vec<u32>, GateError> {
+        let versions = self.files(&self.root)?;
+        let layouts = versions
+            .iter()
+            .filter_map(|name| name.strip_prefix('v')?.parse().ok());
+        Ok(layouts.filter(|layout| *layout != self.layout).collect())
+    }
+
+    /// The names in a directory; none where it is not there.
+    fn files(&self, directory: &Path) -> Result<Vec<String>, GateError> {
+        let entries = match fs::read_dir(directory) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+            other => other.map_err(|source| self.failed(directory, source))?,
+        };
+        Ok(entries
+            .filter_map(|entry| entry.ok()?.file_name().into_string().ok())
+            .collect())
+    }
+
+    /// The links whose next program is pinned beside them.
+    pub(super) fn coming(&self) -> Vec<LinkName> {
+        let files = self.files(&self.own()).unwrap_or_default();
+        let coming = files.iter().filter_map(|file| file.strip_prefix("next_"));
+        coming
+            .filter_map(|file| LinkName::decode(self.layout, file))
+            .collect()
+    }
+
+    /// Gives a pin another name. What was pinned there goes.
+    ///
+    /// # Errors
+    /// Where that is refused.
+    pub(super) fn rename(&self, from: &LinkName, to: &LinkName) -> Result<(), GateError> {
+        let path = self.link(from);
+        fs::rename(&path, self.link(to)).map_err(|source| self.failed(&path, source))
+    }
+
+    /// Detaches a link, or deletes a clsact filter, and removes the pin.
     ///
     /// # Errors
     /// Where that is refused.
     pub(super) fn remove_link(&self, name: &LinkName) -> Result<(), GateError> {
         let path = self.link(name);
+        match name.hook {
+            Hook::Clsact => clsact::take_away(&path).map_err(|source| self.failed(&path, source))?,
+            Hook::Xdp | Hook::XdpGeneric | Hook::Tcx => link::detach(&path),
+        }
         fs::remove_file(&path).map_err(|source| self.failed(&path, source))
     }
 
-    /// Removes every pin and the directory.
+    /// Removes what other layouts left once no link of theirs is in this namespace any more.
+    ///
+    /// # Errors
+    /// Where that is refused.
+    pub(super) fn sweep(&self) -> Result<(), GateError> {
+        for layout in self.other_layouts()? {
+            if self.links_of(layout)?.is_empty() {
+                self.remove_layout(layout)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Removes every pin of this namespace and the directories.
     ///
     /// # Errors
     /// Where that is refused.
     pub(super) fn remove_all(&self) -> Result<(), GateError> {
-        match fs::remove_dir_all(&self.directory) {
+        for link in self.links()? {
+            self.remove_link(&link)?;
+        }
+        for layout in self.other_layouts()?.into_iter().chain([self.layout]) {
+            self.remove_layout(layout)?;
+        }
+        Ok(())
+    }
+
+    fn remove_layout(&self, layout: u32) -> Result<(), GateError> {
+        let directory = self.directory(layout);
+        match fs::remove_dir_all(&directory) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-            other => other.map_err(|source| self.failed(&self.directory, source))?,
+            other => other.map_err(|source| self.failed(&directory, source))?,
         }
         // The directories above go with the last namespace's; others may still need them.
-        for above in self.directory.ancestors().skip(1).take(2) {
+        for above in directory.ancestors().skip(1).take(2) {
             if fs::remove_dir(above).is_err() {
                 break;
             }
@@ -188,14 +300,15 @@ mod tests {
     #[test]
     fn a_links_name_survives_its_file_name() {
         for interface in ["eth0", "eth0.100", "wg-a_b", "x"] {
-            for hook in [Hook::Xdp, Hook::XdpGeneric, Hook::Tcx] {
+            for hook in [Hook::Xdp, Hook::XdpGeneric, Hook::Tcx, Hook::Clsact] {
                 let name = LinkName {
+                    layout: 3,
                     attachment: 7,
                     hook,
                     interface: interface.to_owned(),
                 };
                 assert!(!name.encode().contains('.'));
-                assert_eq!(LinkName::decode(&name.encode()), Some(name));
+                assert_eq!(LinkName::decode(3, &name.encode()), Some(name));
             }
         }
         for file in [
@@ -206,7 +319,7 @@ mod tests {
             "link_1_xdp_zz",
             "link_1_tc_65",
         ] {
-            assert_eq!(LinkName::decode(file), None, "{file}");
+            assert_eq!(LinkName::decode(3, file), None, "{file}");
         }
     }
 }

@@ -8,14 +8,14 @@ mod ports;
 mod sockets;
 
 use super::{
-    compile::wire_ports,
+    inputs::wire_ports,
     policy::{Allowlists, SourceSet, prefixes},
 };
 use sallyport_config::model::{Config, EntryPoint, EntryPointGate, GateMode, ListenAddress};
 use serde::{Deserialize, Serialize};
 use std::{
     collections::BTreeMap,
-    io,
+    fmt, io,
     net::{IpAddr, SocketAddr},
 };
 
@@ -29,24 +29,24 @@ const LOOPBACK: &str = "lo";
 
 /// A connection that a policy would cut.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) struct Cut {
+pub struct Cut {
     /// The entry point whose policy cuts it.
-    pub(super) entry_point: String,
+    pub entry_point: String,
     /// This host's end.
-    pub(super) local: SocketAddr,
+    pub local: SocketAddr,
     /// The other end.
-    pub(super) peer: SocketAddr,
+    pub peer: SocketAddr,
 }
 
 /// Why a policy is not enforced without force: the document that the gate's socket answers with.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) struct Refusal {
+pub struct Refusal {
     /// Each with its remedy.
-    pub(super) reasons: Vec<String>,
+    pub reasons: Vec<String>,
     /// The first of the connections that would be cut.
-    pub(super) connections: Vec<Cut>,
+    pub connections: Vec<Cut>,
     /// How many more there are.
-    pub(super) more: usize,
+    pub more: usize,
 }
 
 /// What is known before a policy is enforced.
@@ -76,6 +76,42 @@ pub(super) fn check(config: &Config, lists: &Allowlists) -> io::Result<Preflight
             Effect::Accept | Effect::None => None,
         },
     })
+}
+
+impl fmt::Display for Refusal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(f, "refused, and nothing is changed:")?;
+        for reason in &self.reasons {
+            writeln!(f, "  {reason}")?;
+        }
+        let line = |cut: &Cut| {
+            (
+                cut.entry_point.clone(),
+                cut.local.to_string(),
+                cut.peer.to_string(),
+            )
+        };
+        let mut rows: Vec<(String, String, String)> = self.connections.iter().map(line).collect();
+        if !rows.is_empty() {
+            rows.insert(
+                0,
+                ("entry point".to_owned(), "local".to_owned(), "peer".to_owned()),
+            );
+        }
+        let names = rows
+            .iter()
+            .map(|(name, _, _)| name.chars().count())
+            .max()
+            .unwrap_or(0);
+        let locals = rows.iter().map(|(_, local, _)| local.len()).max().unwrap_or(0);
+        for (name, local, peer) in rows {
+            writeln!(f, "    {name:names$}  {local:locals$}  {peer}")?;
+        }
+        if self.more > 0 {
+            writeln!(f, "    and {} more", self.more)?;
+        }
+        writeln!(f, "`sallyport gate apply --force` applies it all the same")
+    }
 }
 
 impl Preflight {

@@ -1,0 +1,153 @@
+//! Keeps a program on every interface that is to have one, as far as the host lets it.
+//!
+//! Every look is at the whole state, so that an event that was lost or came twice does no harm. It takes nothing
+//! away: an interface that no policy gates any more keeps its program, which finds nothing to judge, until
+//! `gate off`.
+
+use super::{
+    attach::{Attached, absence, attach},
+    error::GateError,
+    interfaces::Interface,
+    link::{Life, life},
+    object::Object,
+    off,
+    pins::Pins,
+};
+use sallyport_config::model::GateAttach;
+use std::collections::{BTreeMap, BTreeSet};
+
+/// The interfaces.
+pub(super) struct Keeper {
+    pins: Pins,
+    programs: Object,
+    places: BTreeMap<String, Place>,
+}
+
+/// What became of one interface.
+pub(super) enum Place {
+    /// A program sits on it.
+    Attached(Attached),
+    /// Why nothing is attached.
+    Not(String),
+    /// Root said so; it stays off until the gate is started again.
+    Off,
+}
+
+impl Place {
+    /// What sits there, and why.
+    pub(super) fn shown(&self) -> (&'static str, String) {
+        match self {
+            Self::Attached(attached) => (attached.name.hook.word(), attached.reason.clone()),
+            Self::Not(reason) => ("none", reason.clone()),
+            Self::Off => (
+                "none",
+                "taken away by `gate off`; start the gate again to filter".to_owned(),
+            ),
+        }
+    }
+}
+
+impl Keeper {
+    /// Keeps nothing yet.
+    pub(super) fn new(pins: Pins, programs: Object) -> Self {
+        Self {
+            pins,
+            programs,
+            places: BTreeMap::new(),
+        }
+    }
+
+    /// What became of an interface; nothing before the first look.
+    pub(super) fn place(&self, interface: &str) -> Option<&Place> {
+        self.places.get(interface)
+    }
+
+    /// Interfaces that have a program of ours, whoever wanted it.
+    pub(super) fn filtered(&self) -> BTreeSet<String> {
+        let links = self.pins.links().unwrap_or_default();
+        links.into_iter().map(|link| link.interface).collect()
+    }
+
+    /// Makes what is attached what is wanted.
+    pub(super) fn reconcile(
+        &mut self,
+        wanted: &BTreeSet<String>,
+        numbers: &BTreeMap<String, u32>,
+        hook: GateAttach,
+    ) {
+        self.places.retain(|name, _| wanted.contains(name));
+        if !self.pins.exist() {
+            tracing::warn!("the pins are gone, as after `gate off --offline`: nothing is attached again");
+            self.places = wanted.iter().map(|name| (name.clone(), Place::Off)).collect();
+            return;
+        }
+        for name in wanted {
+            if let Some(number) = numbers.get(name) {
+                self.reconcile_one(name, *number, hook);
+            }
+        }
+    }
+
+    fn reconcile_one(&mut self, name: &str, number: u32, hook: GateAttach) {
+        let now = Interface::look_up(name);
+        let place = match (self.places.get(name), now) {
+            (Some(Place::Off), _) => return,
+            (_, None) => Place::Not(absence(&self.pins, name).to_owned()),
+            (Some(Place::Attached(there)), Some(now)) if there.index == now.index => {
+                match life(&self.pins.link(&there.name)) {
+                    Ok(Life::On(index)) if index == now.index => return,
+                    Ok(Life::Gone) => Place::Off,
+                    _ => self.attach(number, &now, hook),
+                }
+            }
+            (_, Some(now)) => self.attach(number, &now, hook),
+        };
+        let before = self.places.get(name).map(Place::shown);
+        if before != Some(place.shown()) {
+            tell(name, &place);
+        }
+        self.places.insert(name.to_owned(), place);
+    }
+
+    fn attach(&self, number: u32, interface: &Interface, hook: GateAttach) -> Place {
+        match attach(&self.pins, &self.programs, number, interface, hook) {
+            Ok(attached) => Place::Attached(attached),
+            Err(reason) => Place::Not(reason),
+        }
+    }
+
+    /// Looks at everything anew, also at what root took away: a reload that wants another hook.
+    pub(super) fn forget(&mut self) {
+        self.places.retain(|_, place| matches!(place, Place::Off));
+    }
+
+    /// Takes the filter off one interface, or off all.
+    ///
+    /// # Errors
+    /// Where the pins cannot be removed.
+    pub(super) fn off(&mut self, interface: Option<&str>) -> Result<(), GateError> {
+        off::take_away(&self.pins, interface)?;
+        for (name, place) in &mut self.places {
+            if interface.is_none_or(|wanted| wanted == name) {
+                *place = Place::Off;
+                tracing::warn!(interface = name, "the filter was taken away by `gate off`");
+            }
+        }
+        Ok(())
+    }
+}
+
+fn tell(interface: &str, place: &Place) {
+    match place {
+        Place::Attached(attached) => tracing::info!(
+            interface,
+            hook = attached.name.hook.word(),
+            why = attached.reason,
+            "filtered"
+        ),
+        Place::Not(why) => {
+            tracing::error!(interface, why, "not filtered; only the check at accept stands");
+        }
+        Place::Off => tracing::warn!(interface, "the pin is gone, as after `gate off --offline`"),
+    }
+}
