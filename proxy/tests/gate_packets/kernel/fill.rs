@@ -46,14 +46,15 @@ fn members(policy: &Policy) -> BTreeMap<Prefix, (BTreeSet<usize>, bool)> {
 impl Kernel {
     /// Makes the maps say what a world says.
     pub(crate) fn install(&mut self, world: &World) {
-        self.install_without_sources(world);
+        self.install_ports(world);
+        self.install_own(world);
         for (slot, policy) in (0u32..).zip(&world.slots) {
             self.fill_sources(slot, policy);
         }
     }
 
-    /// Leaves the tries as they are, which is missing at first.
-    pub(crate) fn install_without_sources(&mut self, world: &World) {
+    /// As [`Kernel::install`], but leaves sources and own addresses as they are, which is missing at first.
+    pub(crate) fn install_ports(&mut self, world: &World) {
         for (slot, policy) in (0u32..).zip(&world.slots) {
             self.clear(slot);
             self.fill_ports(slot, policy, world.destination);
@@ -61,10 +62,12 @@ impl Kernel {
         let lists = (0u32..).zip(&world.slots);
         let rows = lists.flat_map(|(slot, policy)| (0..policy.lists.len()).map(move |list| row(slot, list)));
         self.rows = [ATTACHMENT].into_iter().chain(rows).collect();
-        self.own = Vec::new();
-        for address in &world.own {
-            self.own(*address);
-        }
+    }
+
+    /// As [`Kernel::install`], but the host's own addresses alone.
+    pub(crate) fn install_own(&mut self, world: &World) {
+        self.own.clone_from(&world.own);
+        self.fill_own();
     }
 
     fn clear(&mut self, slot: u32) {
