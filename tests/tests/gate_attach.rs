@@ -34,6 +34,7 @@ cases!(
     a_macvlan_is_filtered,
     a_layer_three_device_lets_the_friend_in_alone,
     a_clsact_filter_outlives_its_process_and_goes_by_off,
+    a_clsact_filter_that_somebody_deletes_comes_back,
     restarts_under_a_flood_let_nothing_in,
     another_layouts_filter_is_replaced_under_a_flood,
     a_change_of_hooks_under_a_flood_lets_nothing_in,
@@ -219,6 +220,29 @@ fn a_clsact_filter_outlives_its_process_and_goes_by_off(case: &Case) -> Result<(
         stage.must_admit(&stage.stranger)?;
     }
     Ok(())
+}
+
+fn a_clsact_filter_that_somebody_deletes_comes_back(case: &Case) -> Result<()> {
+    let stage = Stage::new(case)?;
+    let setup = attach_by(&stage, "clsact", INTERFACE)?;
+    let _gate = Gate::start(&setup)?;
+    let filters = |verb: &str| {
+        let mut tc = Command::new("tc");
+        stage
+            .gateway
+            .ns
+            .output(tc.args(["filter", verb, "dev", INTERFACE, "ingress"]))
+    };
+    let there = || Ok::<_, anyhow::Error>(!filters("show")?.stdout.is_empty());
+    ensure!(there()?);
+    let output = filters("del")?;
+    ensure!(
+        output.status.success(),
+        "{}",
+        String::from_utf8_lossy(&output.stderr)
+    );
+    wait::until(SOON, "the filter comes back", || Ok(there()?.then_some(())))?;
+    stage.must_filter()
 }
 
 fn restarts_under_a_flood_let_nothing_in(case: &Case) -> Result<()> {
