@@ -23,6 +23,8 @@ pub struct Config {
     pub proxy: Proxy,
     /// The operator's log.
     pub log: Log,
+    /// Metrics for Prometheus.
+    pub metrics: Metrics,
     /// The admin socket.
     pub admin: Admin,
     /// The kernel filter.
@@ -100,6 +102,13 @@ pub enum LogFormat {
     Text,
     /// One JSON object a line.
     Json,
+}
+
+/// `[metrics]`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Metrics {
+    /// Where `GET /metrics` is answered; default nowhere.
+    pub address: Option<Located<ListenAddress>>,
 }
 
 /// `[admin]`.

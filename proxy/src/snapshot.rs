@@ -4,7 +4,7 @@
 //! opens no socket.
 
 use crate::{
-    accept::{Admission, AdmissionMode},
+    accept::{self, Admissions},
     fault::with_causes,
     gate::policy::{Allowlists, SourceSet, prefixes, resolve},
     preamble,
@@ -22,8 +22,8 @@ use sallyport_config::{
     diagnostic::Diagnostic,
     effective::covers_a_family,
     model::{
-        Config, EntryPoint, EntryPointKind, GateMode, Limits, Reach, Router, Scheme, ServerUrl,
-        ServersTransport, ServiceRef, Timeouts,
+        Config, EntryPoint, EntryPointKind, Limits, Reach, Router, Scheme, ServerUrl, ServersTransport,
+        ServiceRef, Timeouts,
     },
 };
 use std::{
@@ -36,12 +36,14 @@ use std::{
 };
 
 /// Everything that a request needs to know of the configuration.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Snapshot {
     /// Downstream connections of the whole process.
     pub connections_max: usize,
     /// By name.
     pub entries: BTreeMap<String, Arc<Entry>>,
+    /// Who may connect to them.
+    pub admissions: Arc<Admissions>,
     /// By [`RouteId`].
     pub routes: Arc<Vec<Route>>,
     /// By name.
@@ -53,16 +55,14 @@ pub struct Snapshot {
 }
 
 /// One entry point.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Entry {
     /// Its name.
     pub name: String,
-    /// Who may connect; `None` is everybody.
-    pub admission: Option<Admission>,
     /// PROXY protocol; `None`: a header is never expected.
     pub preamble: Option<preamble::Policy>,
     /// TLS; `None` is cleartext.
-    pub tls: Option<EntryPolicies>,
+    pub tls: Option<Arc<EntryPolicies>>,
     /// Peers whose forwarding headers are believed.
     pub forwarded_trusted: SourceSet,
     /// Deadlines.
@@ -70,7 +70,7 @@ pub struct Entry {
     /// Limits.
     pub limits: Limits,
     /// Who is served.
-    pub side: Side,
+    pub side: Arc<Side>,
 }
 
 /// Whom an entry point serves.
@@ -171,7 +171,7 @@ pub fn compile(
     let mut problems = Vec::new();
     let policies = tls_policies(config, &files, kept, state_dir, &mut problems);
     let transports = transports(config, &files, workers, &mut problems);
-    check_sources(config, lists, &mut problems);
+    problems.append(&mut check_sources(config, lists));
     if !problems.is_empty() {
         problems.sort();
         problems.dedup();
@@ -192,6 +192,7 @@ pub fn compile(
     Ok(Snapshot {
         connections_max: usize::try_from(config.proxy.max_connections).unwrap_or(usize::MAX),
         entries: entries.collect(),
+        admissions: Arc::new(Admissions::settled(accept::Policies::compile(config, lists))),
         routes: Arc::new(
             config
                 .routers
@@ -205,8 +206,10 @@ pub fn compile(
     })
 }
 
-/// An allowlist that is the only proof of a parent must keep somebody out, its files included.
-fn check_sources(config: &Config, lists: &Allowlists, problems: &mut Vec<Diagnostic>) {
+/// An allowlist that is the only proof of a parent must keep somebody out, its files included: every one that
+/// does not.
+pub fn check_sources(config: &Config, lists: &Allowlists) -> Vec<Diagnostic> {
+    let mut problems = Vec::new();
     for (name, entry) in &config.entry_points {
         let EntryPointKind::Uplink {
             allow_unauthenticated: false,
@@ -225,6 +228,7 @@ fn check_sources(config: &Config, lists: &Allowlists, problems: &mut Vec<Diagnos
             });
         }
     }
+    problems
 }
 
 type Policies = HashMap<String, Arc<Policy>>;
@@ -329,14 +333,6 @@ fn compile_entry(
     };
     Entry {
         name: name.to_owned(),
-        admission: entry.gate.as_ref().map(|gate| Admission {
-            allow: resolve(&gate.allow, lists),
-            failsafe: SourceSet::from_prefixes(&config.gate.failsafe),
-            mode: match config.gate.mode {
-                GateMode::Observe => AdmissionMode::Observe,
-                GateMode::Enforce | GateMode::Off => AdmissionMode::Enforce,
-            },
-        }),
         preamble: entry.proxy_protocol.as_ref().map(|proxy| preamble::Policy {
             trusted: resolve(&proxy.trusted, lists),
             mode: proxy.mode,
@@ -346,14 +342,15 @@ fn compile_entry(
         tls: entry
             .tls
             .as_ref()
-            .and_then(|tls| entry_policies(config, name, entry, &tls.options, policies)),
+            .and_then(|tls| entry_policies(config, name, entry, &tls.options, policies))
+            .map(Arc::new),
         forwarded_trusted: resolve(&entry.forwarded_trusted, lists),
         timeouts: entry.timeouts,
         limits: entry.limits,
-        side: match entry.kind {
+        side: Arc::new(match entry.kind {
             EntryPointKind::Ordinary => Side::Clients(clients_table(config, name, routes)),
             EntryPointKind::Uplink { .. } => Side::Parents(parents(config, name, entry, routes)),
-        },
+        }),
     }
 }
 
@@ -507,6 +504,33 @@ fn compile_server(url: &ServerUrl, transport: &Arc<TransportOptions>) -> Option<
 }
 
 impl Snapshot {
+    /// The same with other policies at accept.
+    pub fn with_admissions(&self, admissions: Admissions) -> Self {
+        Self {
+            admissions: Arc::new(admissions),
+            ..self.clone()
+        }
+    }
+
+    /// The same with other contents of the allowlists wherever `config`, which it was compiled from, names them.
+    /// The policies at accept stay: what they are made of is not for this to say.
+    pub fn with_lists(&self, config: &Config, lists: &Allowlists) -> Self {
+        let entries = self.entries.iter().map(|(name, entry)| {
+            let mut entry = Entry::clone(entry);
+            if let Some(configured) = config.entry_points.get(name) {
+                entry.forwarded_trusted = resolve(&configured.forwarded_trusted, lists);
+                if let (Some(preamble), Some(proxy)) = (&mut entry.preamble, &configured.proxy_protocol) {
+                    preamble.trusted = resolve(&proxy.trusted, lists);
+                }
+            }
+            (name.clone(), Arc::new(entry))
+        });
+        Self {
+            entries: entries.collect(),
+            ..self.clone()
+        }
+    }
+
     /// The same configuration with what the children advertise now.
     pub fn with_discovered(&self, found: &[DiscoveredService]) -> Self {
         let services = found.iter().filter_map(|service| {
@@ -524,12 +548,8 @@ impl Snapshot {
             Some((service.name.clone(), Arc::new(compiled)))
         });
         Self {
-            connections_max: self.connections_max,
-            entries: self.entries.clone(),
-            routes: Arc::clone(&self.routes),
-            services: self.services.clone(),
-            children: self.children.clone(),
             discovered: services.collect(),
+            ..self.clone()
         }
     }
 

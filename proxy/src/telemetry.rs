@@ -3,7 +3,13 @@
 //! Every rejection has one reason here, with the same code in log and status. Counting is one relaxed add
 //! on a cache line of the worker's.
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::{
+    collections::BTreeMap,
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
+};
 
 /// What is counted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -17,6 +23,8 @@ pub enum Count {
     SourceRefused,
     /// Let in by `gate.mode = "observe"` although the source is not on the allowlist.
     SourceObserved,
+    /// Ended: the source was taken off the entry point's allowlist.
+    SourceRemoved,
     /// Accept failed, such as no descriptor left.
     AcceptFailed,
     /// Accepting paused at `proxy.max_connections`.
@@ -70,11 +78,12 @@ pub enum Count {
 }
 
 /// All counts with their codes, in the order of [`Count`].
-pub const COUNTS: [(Count, &str); 29] = [
+pub const COUNTS: [(Count, &str); 30] = [
     (Count::Accepted, "accepted"),
     (Count::Closed, "closed"),
     (Count::SourceRefused, "source_refused"),
     (Count::SourceObserved, "source_observed"),
+    (Count::SourceRemoved, "source_removed"),
     (Count::AcceptFailed, "accept_failed"),
     (Count::AcceptPaused, "accept_paused"),
     (Count::PreambleMissing, "preamble_missing"),
@@ -107,12 +116,59 @@ pub const COUNTS: [(Count, &str); 29] = [
 #[repr(align(128))]
 pub struct Counters {
     values: [AtomicU64; COUNTS.len()],
+    /// By entry point. Locked when an entry point is opened and when somebody asks, never by a connection. One that
+    /// is closed keeps its counters: there are as many as names in all configurations that ran.
+    admission: Mutex<BTreeMap<String, Arc<AdmissionCounters>>>,
+}
+
+/// What the check at accept did at one entry point.
+#[derive(Debug, Default)]
+#[repr(align(128))]
+pub struct AdmissionCounters([AtomicU64; ADMISSION_COUNTS.len()]);
+
+/// A judgement of the check at accept.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(usize)]
+pub enum AdmissionCount {
+    /// Let in.
+    Admitted,
+    /// Let in although not on the allowlist.
+    Observed,
+    /// Closed.
+    Refused,
+    /// Let in once, and ended when its source left the allowlist.
+    Removed,
+}
+
+/// All judgements with their codes, in the order of [`AdmissionCount`].
+pub const ADMISSION_COUNTS: [(AdmissionCount, &str); 4] = [
+    (AdmissionCount::Admitted, "admitted"),
+    (AdmissionCount::Observed, "observed"),
+    (AdmissionCount::Refused, "refused"),
+    (AdmissionCount::Removed, "removed"),
+];
+
+impl AdmissionCounters {
+    /// Counts one.
+    pub fn add(&self, count: AdmissionCount) {
+        if let Some(value) = self.0.get(count as usize) {
+            value.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    /// How often it happened.
+    pub fn get(&self, count: AdmissionCount) -> u64 {
+        self.0
+            .get(count as usize)
+            .map_or(0, |value| value.load(Ordering::Relaxed))
+    }
 }
 
 impl Default for Counters {
     fn default() -> Self {
         Self {
             values: [const { AtomicU64::new(0) }; COUNTS.len()],
+            admission: Mutex::default(),
         }
     }
 }
@@ -123,6 +179,20 @@ impl Counters {
         if let Some(value) = self.values.get(count as usize) {
             value.fetch_add(1, Ordering::Relaxed);
         }
+    }
+
+    /// The counters of one entry point's check at accept.
+    pub fn admission(&self, entry: &str) -> Arc<AdmissionCounters> {
+        let mut all = self.admission.lock().unwrap_or_else(PoisonError::into_inner);
+        Arc::clone(all.entry(entry.to_owned()).or_default())
+    }
+
+    /// The counters of all entry points that were ever open.
+    pub fn admissions(&self) -> BTreeMap<String, Arc<AdmissionCounters>> {
+        self.admission
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
     }
 
     /// How often it happened.
@@ -146,6 +216,20 @@ mod tests {
         codes.sort_unstable();
         codes.dedup();
         assert_eq!(codes.len(), COUNTS.len());
+        for (index, (count, _)) in ADMISSION_COUNTS.iter().enumerate() {
+            assert_eq!(*count as usize, index);
+        }
+    }
+
+    #[test]
+    fn an_entry_point_that_is_opened_again_goes_on_counting() {
+        let counters = Counters::default();
+        counters.admission("web").add(AdmissionCount::Refused);
+        counters.admission("web").add(AdmissionCount::Refused);
+        counters.admission("other").add(AdmissionCount::Admitted);
+        let all = counters.admissions();
+        assert_eq!(all["web"].get(AdmissionCount::Refused), 2);
+        assert_eq!(all["other"].get(AdmissionCount::Refused), 0);
     }
 
     #[test]

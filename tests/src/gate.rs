@@ -93,24 +93,14 @@ impl Gate {
     }
 }
 
-/// The sum of the numbers whose own key begins with `drop`, or that stand in a table whose key does.
+/// The sum over interfaces of what was dropped, by whatever reason.
 fn drops(status: &Value) -> Option<u64> {
-    let mut total = None;
-    let mut open = vec![(status, false)];
-    while let Some((value, counted)) = open.pop() {
-        match value {
-            Value::Object(map) => {
-                let inner = |key: &String| counted || key.starts_with("drop");
-                open.extend(map.iter().map(|(key, value)| (value, inner(key))));
-            }
-            Value::Array(list) => open.extend(list.iter().map(|value| (value, counted))),
-            Value::Number(number) if counted => {
-                total = Some(total.unwrap_or(0) + number.as_u64().unwrap_or(0));
-            }
-            Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => {}
-        }
-    }
-    total
+    let interfaces = status.get("interfaces")?.as_array()?;
+    let each = |interface: &Value| {
+        let reasons = interface.get("dropped")?.as_object()?;
+        reasons.values().map(Value::as_u64).sum::<Option<u64>>()
+    };
+    interfaces.iter().map(each).sum()
 }
 
 /// TCP connection requests (`SYN`) that hosts in `ns` have sent so far, repeats included.

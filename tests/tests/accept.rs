@@ -1,13 +1,15 @@
 //! The allowlist at accept, without a kernel filter; both drivers.
 
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result, ensure};
 use sallyport_tests::case::Case;
 use sallyport_tests::fragments::{BACKEND, PORT, backend_url, local, plain, route_all};
-use sallyport_tests::gateway::Setup;
+use sallyport_tests::gateway::{Gateway, Setup};
 use sallyport_tests::on_both_drivers;
-use sallyport_tests::raw_client::{self, Exchange};
+use sallyport_tests::raw_client::{self, End, Exchange};
 use sallyport_tests::raw_server::{Behaviour, RawServer};
-use std::net::{IpAddr, SocketAddr};
+use sallyport_tests::wait;
+use serde_json::Value;
+use std::net::{IpAddr, SocketAddr, TcpStream};
 use std::time::Duration;
 
 on_both_drivers!(
@@ -17,6 +19,11 @@ on_both_drivers!(
     a_v6_listener_judges_v4_sources_as_v4,
     observe_lets_everybody_in,
     a_reload_shuts_a_source_out,
+    a_changed_list_file_counts_without_a_reload,
+    a_list_file_that_goes_bad_keeps_its_last_good_contents,
+    a_list_that_is_switched_by_a_link_is_taken,
+    observing_ends_no_session,
+    a_list_of_trusted_proxies_is_taken_too,
 );
 
 const SOON: Duration = Duration::from_secs(5);
@@ -110,4 +117,164 @@ fn a_reload_shuts_a_source_out(case: &Case) -> Result<()> {
         Ok(ask(case, "127.0.0.6", REQUEST)?.is_shut_out().then_some(()))
     })?;
     must_be_served(case, "127.0.0.5")
+}
+
+/// An entry point whose allowlist stands in a file beside the configuration.
+const FROM_FILE: &str = "gate = { allow = [\"guests\"] }";
+const FILE_LIST: &str = "[allowlists.guests]\nfile = \"guests.list\"\n";
+
+/// A gateway and its list file.
+struct Guests {
+    gateway: Gateway,
+    _server: RawServer,
+}
+
+impl Guests {
+    fn start(case: &Case, setup: &Setup, guests: &str, keys: &str) -> Result<Guests> {
+        let server = RawServer::start(&case.ns, local(BACKEND), Behaviour::Echo)?;
+        std::fs::write(setup.file().with_file_name("guests.list"), guests)?;
+        let gateway = setup.start(&(plain(keys) + FILE_LIST))?;
+        Ok(Guests {
+            gateway,
+            _server: server,
+        })
+    }
+
+    fn file(&self) -> std::path::PathBuf {
+        self.gateway.setup().file().with_file_name("guests.list")
+    }
+
+    /// By rename, as careful tools do.
+    fn replace(&self, guests: &str) -> Result<()> {
+        let beside = self.file().with_extension("new");
+        std::fs::write(&beside, guests)?;
+        Ok(std::fs::rename(beside, self.file())?)
+    }
+
+    fn list(&self) -> Result<Value> {
+        let status = self.gateway.status()?;
+        status
+            .pointer("/allowlists/0")
+            .cloned()
+            .context("no list in the status")
+    }
+
+    fn wait_for_list(&self, what: &str, fits: impl Fn(&Value) -> bool) -> Result<Value> {
+        wait::until(Duration::from_secs(10), what, || {
+            let list = self.list()?;
+            Ok(fits(&list).then_some(list))
+        })
+    }
+
+    fn removed(&self) -> Result<u64> {
+        let status = self.gateway.status()?;
+        let count = status.pointer("/counters/source_removed").and_then(Value::as_u64);
+        count.context("no such counter")
+    }
+}
+
+/// A connection that has had one answer and stays open.
+fn session(case: &Case, from: &str) -> Result<TcpStream> {
+    let mut stream = raw_client::connect(&case.ns, Some(from.parse()?), local(PORT))?;
+    must_answer(&mut stream, from)?;
+    Ok(stream)
+}
+
+fn must_answer(stream: &mut TcpStream, from: &str) -> Result<()> {
+    raw_client::send(stream, &[b"GET / HTTP/1.1\r\nHost: a\r\n\r\n"])?;
+    // The echo ends with the empty line of the request that it echoes.
+    let head = raw_client::read_head(stream, SOON)?;
+    ensure!(head.status() == 200, "{from}: {:?} {}", head.end, head.text());
+    if !head.text().contains("\r\n\r\nGET") {
+        raw_client::read_head(stream, SOON)?;
+    }
+    Ok(())
+}
+
+fn a_changed_list_file_counts_without_a_reload(case: &Case) -> Result<()> {
+    let guests = Guests::start(case, &case.setup()?, "127.0.0.5\n127.0.0.6\n", FROM_FILE)?;
+    let (mut stays, mut goes) = (session(case, "127.0.0.5")?, session(case, "127.0.0.6")?);
+    must_be_shut_out(case, "127.0.0.7")?;
+    guests.replace("127.0.0.5\n127.0.0.7\n")?;
+    let ended = raw_client::read_to_end(&mut goes, Duration::from_secs(10))?;
+    ensure!(
+        ended.end == End::Closed && ended.bytes.is_empty(),
+        "{:?}",
+        ended.end
+    );
+    must_be_shut_out(case, "127.0.0.6")?;
+    must_be_served(case, "127.0.0.7")?;
+    must_answer(&mut stays, "127.0.0.5")?;
+    ensure!(guests.removed()? == 1, "{} sessions ended", guests.removed()?);
+    // In place, as an editor or a shell does.
+    std::fs::write(guests.file(), "127.0.0.5\n127.0.0.6\n127.0.0.7\n")?;
+    guests.wait_for_list("three prefixes", |list| list["prefixes"] == 3)?;
+    must_be_served(case, "127.0.0.6")
+}
+
+fn a_list_file_that_goes_bad_keeps_its_last_good_contents(case: &Case) -> Result<()> {
+    let guests = Guests::start(case, &case.setup()?, "127.0.0.5\n", FROM_FILE)?;
+    let mut session = session(case, "127.0.0.5")?;
+    let mut check = |found: &str| {
+        let list = guests.wait_for_list(found, |list| list["problems"].to_string().contains(found))?;
+        ensure!(list["prefixes"] == 1, "{list}");
+        must_be_served(case, "127.0.0.5")?;
+        must_be_shut_out(case, "127.0.0.6")?;
+        must_answer(&mut session, "127.0.0.5")
+    };
+    guests.replace("127.0.0.6\n  127.0.0.300\n")?;
+    check("guests.list:2:3: `127.0.0.300` is no prefix")?;
+    std::fs::remove_file(guests.file())?;
+    check("cannot be read")?;
+    guests.replace("# nobody\n")?;
+    check("has no prefixes, and had 1")?;
+    guests.replace("127.0.0.6\n")?;
+    guests.wait_for_list("no problem", |list| list["problems"] == serde_json::json!([]))?;
+    must_be_served(case, "127.0.0.6")?;
+    must_be_shut_out(case, "127.0.0.5")
+}
+
+fn a_list_that_is_switched_by_a_link_is_taken(case: &Case) -> Result<()> {
+    let setup = case.setup()?;
+    let at = setup.file().with_file_name("lists");
+    for (version, guest) in [("v1", "127.0.0.5\n"), ("v2", "127.0.0.6\n")] {
+        std::fs::create_dir_all(at.join(version))?;
+        std::fs::write(at.join(version).join("guests.list"), guest)?;
+    }
+    std::os::unix::fs::symlink("v1", at.join("now"))?;
+    let _server = RawServer::start(&case.ns, local(BACKEND), Behaviour::Echo)?;
+    let list = "[allowlists.guests]\nfile = \"lists/now/guests.list\"\n";
+    let _gateway = setup.start(&(plain(FROM_FILE) + list))?;
+    must_be_served(case, "127.0.0.5")?;
+    std::os::unix::fs::symlink("v2", at.join("next"))?;
+    std::fs::rename(at.join("next"), at.join("now"))?;
+    wait::until(Duration::from_secs(10), "the other version", || {
+        Ok((ask(case, "127.0.0.6", REQUEST)?.status() == 200).then_some(()))
+    })?;
+    must_be_shut_out(case, "127.0.0.5")
+}
+
+fn observing_ends_no_session(case: &Case) -> Result<()> {
+    let setup = case.setup()?.with_gate(&case.dir(), "observe");
+    let guests = Guests::start(case, &setup, "127.0.0.5\n127.0.0.6\n", FROM_FILE)?;
+    let mut session = session(case, "127.0.0.6")?;
+    guests.replace("127.0.0.5\n")?;
+    guests.wait_for_list("one prefix", |list| list["prefixes"] == 1)?;
+    must_answer(&mut session, "127.0.0.6")?;
+    must_be_served(case, "127.0.0.6")?;
+    ensure!(guests.removed()? == 0, "a session ended");
+    Ok(())
+}
+
+fn a_list_of_trusted_proxies_is_taken_too(case: &Case) -> Result<()> {
+    let keys = "proxy_protocol = { trusted_ips = [\"guests\"] }";
+    let guests = Guests::start(case, &case.setup()?, "127.0.0.5\n", keys)?;
+    let claim = [b"PROXY TCP4 192.0.2.1 127.0.0.1 4000 8000\r\n", REQUEST].concat();
+    let got = ask(case, "127.0.0.6", &claim)?;
+    ensure!(got.status() == 0, "{}", got.text());
+    guests.replace("127.0.0.5\n127.0.0.6\n")?;
+    guests.wait_for_list("two prefixes", |list| list["prefixes"] == 2)?;
+    let got = ask(case, "127.0.0.6", &claim)?;
+    ensure!(got.status() == 200, "{}", got.text());
+    Ok(())
 }

@@ -10,6 +10,7 @@ mod deny;
 mod dist;
 mod docs;
 mod ebpf;
+mod kernel_test;
 mod layers;
 mod limits;
 mod setup;
@@ -31,6 +32,8 @@ usage: cargo xtask VERB
   ebpf [--check|--debug]
                         build the BPF object and refresh ebpf/prebuilt (--check: fail if it is stale;
                         --debug: build the one that logs what passes, and print its path)
+  kernel-test [SERIES…] the committed BPF programs on Debian's kernels 6.1 and 6.12 in qemu and on this one,
+                        recorded in ebpf/prebuilt/verified-instructions.txt
   layers                check the rules about who may import whom
   limits                check the lengths of functions and files
   deny                  check licences and doubled dependencies against deny.toml
@@ -73,6 +76,7 @@ fn dispatch(words: &[&str]) -> Result<ExitCode> {
         ("ebpf", []) => ebpf::run(ebpf::Mode::Build)?,
         ("ebpf", ["--check"]) => ebpf::run(ebpf::Mode::Check)?,
         ("ebpf", ["--debug"]) => ebpf::run(ebpf::Mode::Debug)?,
+        ("kernel-test", series) => kernel_test::run(&kernel_test::Options::parse(series)?)?,
         ("layers", []) => layers::run()?,
         ("limits", []) => limits::run()?,
         ("deny", []) => deny::run()?,

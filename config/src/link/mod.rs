@@ -33,6 +33,7 @@ pub(crate) fn link(report: &Report<'_>, draft: Draft) -> Config {
     let mut config = Config {
         proxy: draft.proxy,
         log: draft.log,
+        metrics: draft.metrics,
         admin: draft.admin,
         gate: draft.gate,
         allowlists: draft.allowlists,

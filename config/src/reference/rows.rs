@@ -92,7 +92,13 @@ pub(super) const PROCESS: &[Row] = &[
         "",
         "One line for each request; absent is off.",
     ),
-    later("metrics", "table", "", "Prometheus metrics; absent is off."),
+    table("metrics", "Metrics for Prometheus."),
+    now(
+        "metrics.address",
+        "address",
+        "",
+        "Where `GET /metrics` is answered, such as `127.0.0.1:9090`; absent is off.",
+    ),
     table("admin", "Status and control of the running proxy."),
     now(
         "admin.socket",

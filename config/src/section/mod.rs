@@ -15,8 +15,8 @@ pub(crate) use router::RouterDraft;
 use crate::{
     address,
     model::{
-        Admin, Allowlist, EntryPoint, Gate, Log, Multicluster, Proxy, ServersTransport, Service, SourceRef,
-        Tls,
+        Admin, Allowlist, EntryPoint, Gate, Log, Metrics, Multicluster, Proxy, ServersTransport, Service,
+        SourceRef, Tls,
     },
     reader::{Named, Table, Value},
     report::{Fault, Place},
@@ -113,6 +113,7 @@ pub(crate) struct EntryPointDraft {
 pub(crate) struct Draft {
     pub(crate) proxy: Proxy,
     pub(crate) log: Log,
+    pub(crate) metrics: Metrics,
     pub(crate) admin: Admin,
     pub(crate) gate: Gate,
     pub(crate) allowlists: BTreeMap<String, Allowlist>,
@@ -208,6 +209,7 @@ pub(crate) fn read(root: &Table<'_>) -> Draft {
     Draft {
         proxy: process::proxy(&root.merged("proxy")),
         log: process::log(&root.merged("log")),
+        metrics: process::metrics(&root.merged("metrics")),
         admin: process::admin(&root.merged("admin")),
         gate: process::gate(&root.merged("gate")),
         allowlists: process::allowlists(root, &mut names),

@@ -1,10 +1,10 @@
-//! `[proxy]`, `[log]`, `[admin]`, `[gate]` and `[allowlists]`: what belongs to the whole process.
+//! `[proxy]`, `[log]`, `[metrics]`, `[admin]`, `[gate]` and `[allowlists]`: what belongs to the whole process.
 
 use crate::{
     address,
     model::{
-        Admin, Allowlist, Destinations, Gate, GateAttach, GateMode, IoDriver, LaterFragments, Located, Log,
-        LogFormat, Proxy, Workers,
+        Admin, Allowlist, Destinations, Gate, GateAttach, GateMode, IoDriver, LaterFragments, ListenAddress,
+        Located, Log, LogFormat, Metrics, Proxy, Workers,
     },
     reader::{NameRule, Table, Value},
     report::Fault,
@@ -96,6 +96,20 @@ pub(super) fn log(table: &Table<'_>) -> Log {
             .and_then(|value| value.word(&format, &[]))
             .unwrap_or(LogFormat::Text),
     }
+}
+
+pub(super) fn metrics(table: &Table<'_>) -> Metrics {
+    let address = table.get("address").and_then(|value| {
+        let address = value.parsed(address::listen)?;
+        let near = matches!(address, ListenAddress::Exact(exact) if exact.ip().is_loopback());
+        if !near {
+            let fault = Fault::found(format!("`{address}` is no loopback address"))
+                .so("whoever reaches it can read how much is served and refused");
+            value.warn(&fault.fix("write `127.0.0.1:PORT`, or keep strangers away from it"));
+        }
+        Some(value.located(address))
+    });
+    Metrics { address }
 }
 
 pub(super) fn admin(table: &Table<'_>) -> Admin {

@@ -215,8 +215,8 @@ entry_points = ["webb"]
 [services.s]
 servers = [{ url = "ftp://a" }, { weight = 70000 }]
 
-[metrics]
-address = "127.0.0.1:9090"
+[access_log]
+path = "-"
 "#;
     refused(
         text,
@@ -248,7 +248,7 @@ address = "127.0.0.1:9090"
             ("26:20", &["`services.s.servers[0].url`", "another scheme"]),
             ("26:33", &["`services.s.servers[1]`", "`url` is missing"]),
             ("26:44", &["`services.s.servers[1].weight`", "from 0 to 65535"]),
-            ("28:2", &["`metrics`", "not supported yet"]),
+            ("28:2", &["`access_log`", "not supported yet"]),
         ],
     );
 }

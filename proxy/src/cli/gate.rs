@@ -10,9 +10,10 @@ use super::{
 };
 use crate::{
     control::{self, load::Loaded},
-    gate::{self, ApplyAnswer, GateError},
+    gate::{self, ApplyAnswer, GateError, lists::Lists},
 };
 use sallyport_config::{GatePaths, diagnostic::Diagnostic};
+use std::path::Path;
 
 /// A configuration that is refused, or a gate that fails.
 enum Failure {
@@ -45,13 +46,29 @@ pub(super) fn gate_command(invocation: &Invocation, command: &GateCommand) -> u8
     })
 }
 
+/// The configuration as it is now; a file of an allowlist that had prefixes must not have none.
+fn reread(path: &Path, now: &Lists) -> Result<gate::Configured, Vec<Diagnostic>> {
+    let (config, base) = control::load::configuration(path)?;
+    let lists = Lists::load(&config, &base, Some(now))?;
+    Ok(gate::Configured { config, lists })
+}
+
 fn run(invocation: &Invocation, command: &GateCommand) -> Result<u8, Failure> {
     let format = invocation.format;
     match command {
         GateCommand::Run { debug_object } => {
             let loaded = loaded(invocation)?;
             control::start_log(&loaded.config.log).map_err(Failure::Log)?;
-            gate::run(&loaded.config, &loaded.lists, debug_object.as_deref())?;
+            let path = invocation.config.clone();
+            let configured = gate::Configured {
+                config: loaded.config,
+                lists: loaded.files,
+            };
+            gate::run(
+                configured,
+                Box::new(move |now| reread(&path, now)),
+                debug_object.as_deref(),
+            )?;
             Ok(OK)
         }
         GateCommand::Status => {
@@ -95,7 +112,16 @@ fn loaded(invocation: &Invocation) -> Result<Loaded, Failure> {
 
 fn paths(invocation: &Invocation) -> Result<GatePaths, Failure> {
     let sources = control::load::sources(&invocation.config).map_err(Failure::Invalid)?;
-    Ok(sallyport_config::gate_paths(&sources))
+    let paths = sallyport_config::gate_paths(&sources);
+    if sallyport_config::parse(&sources).is_err() {
+        let GatePaths { socket, pin_dir } = &paths;
+        say_error(&format!(
+            "warning: the configuration is not valid; the gate is looked for at `{}` and `{}`",
+            socket.display(),
+            pin_dir.display()
+        ));
+    }
+    Ok(paths)
 }
 
 fn shown(format: Format, document: &(impl serde::Serialize + std::fmt::Display)) -> u8 {

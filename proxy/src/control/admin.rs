@@ -155,7 +155,14 @@ fn json(status: StatusCode, document: &impl serde::Serialize) -> (StatusCode, By
 }
 
 /// A body in one piece.
-struct Text(Option<Bytes>);
+pub(super) struct Text(Option<Bytes>);
+
+impl Text {
+    /// A body that is `text`.
+    pub(super) fn new(text: String) -> Self {
+        Self(Some(text.into()))
+    }
+}
 
 impl Body for Text {
     type Data = Bytes;

@@ -11,12 +11,12 @@ use std::{
     net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener},
 };
 
-/// An entry point's address that cannot be listened on.
+/// An address that cannot be listened on.
 #[derive(Debug, thiserror::Error)]
-#[error("entry point `{entry}` cannot listen on {address}; {}", remedy(source))]
+#[error("{what} cannot listen on {address}; {}", remedy(source))]
 pub struct BindError {
-    /// The entry point.
-    pub entry: String,
+    /// What wanted it, such as the entry point.
+    pub what: String,
     /// The address.
     pub address: SocketAddr,
     /// Why.
@@ -78,10 +78,10 @@ impl Listening {
             .map(|(name, entry)| {
                 if self.open.is_empty() {
                     // Sharing a port with the workers would share it with another gateway too, in silence.
-                    drop(bind_all(name, entry.address, Sharing::Nobody)?);
+                    drop(bind_all(&what(name), entry.address, Sharing::Nobody)?);
                 }
                 let sockets = (0..workers)
-                    .map(|_| bind_all(name, entry.address, Sharing::Workers))
+                    .map(|_| bind_all(&what(name), entry.address, Sharing::Workers))
                     .collect::<Result<_, _>>()?;
                 Ok(Prepared {
                     entry: name.clone(),
@@ -144,11 +144,22 @@ pub(super) fn display(address: ListenAddress) -> String {
     }
 }
 
+fn what(entry: &str) -> String {
+    format!("entry point `{entry}`")
+}
+
 /// One socket a family, so that IPv4 works where IPv6 is off and addresses are never mapped.
-fn bind_all(entry: &str, address: ListenAddress, sharing: Sharing) -> Result<Vec<TcpListener>, BindError> {
+///
+/// # Errors
+/// The first address that cannot be had.
+pub(super) fn bind_all(
+    what: &str,
+    address: ListenAddress,
+    sharing: Sharing,
+) -> Result<Vec<TcpListener>, BindError> {
     let bind_one = |address: SocketAddr| {
         bind(address, sharing).map_err(|source| BindError {
-            entry: entry.to_owned(),
+            what: what.to_owned(),
             address,
             source,
         })

@@ -29,8 +29,17 @@ pub struct Loaded {
 /// # Errors
 /// Every problem.
 pub fn load(path: &Path) -> Result<Loaded, Vec<Diagnostic>> {
+    load_after(path, None)
+}
+
+/// Reads and validates where the lists `before` count already: a file of one that had prefixes and has none now is
+/// refused.
+///
+/// # Errors
+/// Every problem.
+pub fn load_after(path: &Path, before: Option<&Lists>) -> Result<Loaded, Vec<Diagnostic>> {
     let (config, base) = configuration(path)?;
-    let files = Lists::load(&config, &base, None)?;
+    let files = Lists::load(&config, &base, before)?;
     let lists = files.allowlists();
     Ok(Loaded {
         config,

@@ -6,13 +6,19 @@
 pub mod load;
 
 mod admin;
+mod admitting;
 mod discovery;
+mod following;
 mod gatekeeper;
+mod keeping;
 mod listening;
+mod listing;
 mod logging;
+mod metrics;
 mod reload;
 mod state;
 mod status;
+mod subscription;
 mod text;
 
 pub use admin::{AskError, ask, reload as ask_reload};
@@ -157,9 +163,11 @@ async fn serve(state: Rc<State>) -> Result<(), RunError> {
     let admin = admin::listen(&state)?;
     let held = gatekeeper::held(&state.config());
     let prepared = state.prepare(&held)?;
+    metrics::commit(&state, metrics::prepare(&state, &state.config())?);
     state.commit(prepared).await;
     discovery::restart(&state);
     gatekeeper::watch(&state);
+    keeping::start(&state);
     tracing::info!(pid = std::process::id(), "ready");
     wait_for_the_end(&state).await?;
     drop(admin);

@@ -1,6 +1,6 @@
 //! Taking a new configuration: all or nothing, and the old one serves until the new one is whole.
 
-use super::{discovery, gatekeeper, load::load, state::State};
+use super::{discovery, gatekeeper, listening::BindError, load::load_after, metrics, state::State};
 use crate::{
     fault::with_causes,
     snapshot::{StateDir, compile},
@@ -38,7 +38,8 @@ pub(super) async fn reload(state: &Rc<State>) -> Result<u64, Vec<Diagnostic>> {
 }
 
 async fn attempt(state: &Rc<State>) -> Result<(), Vec<Diagnostic>> {
-    let loaded = load(&state.path)?;
+    let running = state.loaded();
+    let loaded = load_after(&state.path, Some(&running.files))?;
     fixed(state, &loaded.config)?;
     let snapshot = compile(
         &loaded.config,
@@ -49,20 +50,29 @@ async fn attempt(state: &Rc<State>) -> Result<(), Vec<Diagnostic>> {
         StateDir::Keep,
     )?;
     let held = gatekeeper::held_now(state, &loaded.config);
-    let prepared = state.prepare_for(&loaded.config, &held).map_err(|error| {
+    let refused = |error: BindError| {
         vec![Diagnostic {
             at: file(state),
             message: with_causes(&error),
         }]
-    })?;
+    };
+    let prepared = state.prepare_for(&loaded.config, &held).map_err(refused)?;
+    let measured = metrics::prepare(state, &loaded.config).map_err(refused)?;
     state
         .directory
         .borrow_mut()
         .configure(&loaded.config.multicluster);
     // What the children offered a moment ago they offer now.
     let offered = state.directory.borrow().services(Instant::now());
-    state.published().publish(snapshot.with_discovered(&offered));
+    let admissions = {
+        let mut admitting = state.admitting.borrow_mut();
+        admitting.reloaded(&running, &loaded);
+        admitting.admissions(&loaded)
+    };
+    let snapshot = snapshot.with_discovered(&offered).with_admissions(admissions);
+    state.published().publish(snapshot);
     state.adopt(loaded);
+    metrics::commit(state, measured);
     state.commit(prepared).await;
     state.tell_all(|| Message::Recheck).await;
     discovery::restart(state);

@@ -1,10 +1,14 @@
 //! What the control thread knows and owns.
 
 use super::{
+    admitting::Admitting,
+    following::Following,
     listening::{BindError, Listening, Prepared},
     load::Loaded,
+    metrics::Metrics,
 };
 use crate::{
+    gate::lists::Lists,
     io::Choice,
     snapshot::{Kept, Published},
     telemetry::COUNTS,
@@ -20,7 +24,10 @@ use std::{
     sync::{Arc, atomic::Ordering},
     time::{Duration, SystemTime},
 };
-use tokio::{sync::Mutex, task::AbortHandle};
+use tokio::{
+    sync::{Mutex, watch},
+    task::AbortHandle,
+};
 
 /// The state of the control thread.
 pub(super) struct State {
@@ -38,8 +45,14 @@ pub(super) struct State {
     pub directory: RefCell<Directory>,
     /// The tasks that belong to the current configuration.
     pub tasks: RefCell<Vec<AbortHandle>>,
-    /// Held while a reload is under way.
+    /// Held while a reload is under way, or anything else that changes what accept judges by.
     pub reloading: Mutex<()>,
+    /// What accept judges by.
+    pub admitting: RefCell<Admitting>,
+    /// What the gate says of its policy.
+    pub following: RefCell<Following>,
+    /// The listener of the metrics.
+    pub metrics: RefCell<Metrics>,
     shared: Shared,
     loaded: RefCell<Rc<Loaded>>,
     listening: Mutex<Listening>,
@@ -47,6 +60,7 @@ pub(super) struct State {
     attempt: RefCell<Attempt>,
     gate: RefCell<BTreeMap<String, String>>,
     generation: Cell<u64>,
+    reloads: watch::Sender<()>,
 }
 
 /// The last time that a configuration was read.
@@ -78,6 +92,9 @@ impl State {
             directory: RefCell::new(Directory::new(&loaded.config.multicluster)),
             tasks: RefCell::default(),
             reloading: Mutex::default(),
+            admitting: RefCell::new(Admitting::new(&loaded)),
+            following: RefCell::default(),
+            metrics: RefCell::default(),
             shared,
             loaded: RefCell::new(Rc::new(loaded)),
             listening: Mutex::default(),
@@ -88,6 +105,7 @@ impl State {
             }),
             gate: RefCell::default(),
             generation: Cell::new(1),
+            reloads: watch::Sender::new(()),
         }
     }
 
@@ -116,6 +134,23 @@ impl State {
         *self.loaded.borrow_mut() = Rc::new(loaded);
         self.generation.set(self.generation.get() + 1);
         self.record(Vec::new());
+        self.reloads.send_replace(());
+    }
+
+    /// Tells of every configuration that is adopted from now on.
+    pub(super) fn reloads(&self) -> watch::Receiver<()> {
+        self.reloads.subscribe()
+    }
+
+    /// Takes over other contents of the running configuration's allowlists.
+    pub(super) fn relist(&self, files: Lists) {
+        let mut loaded = self.loaded.borrow_mut();
+        let lists = files.allowlists();
+        *loaded = Rc::new(Loaded {
+            files,
+            lists,
+            ..Loaded::clone(&loaded)
+        });
     }
 
     /// Remembers the outcome of reading a configuration.

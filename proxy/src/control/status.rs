@@ -1,6 +1,12 @@
 //! `status`: what runs, why it runs so, and what is wrong. A stable document with a version.
 
-use super::{gatekeeper::fetch_status, listening::display, state::State};
+use super::{
+    following::{Agreement, agreement},
+    gatekeeper::fetch_status,
+    listening::display,
+    listing::{self, ListStatus},
+    state::State,
+};
 use crate::{
     gate,
     snapshot::{Proof, Side, Snapshot},
@@ -38,6 +44,10 @@ pub(super) struct Status {
     pub entry_points: Vec<EntryPointStatus>,
     /// What the gate says.
     pub gate: GateStatus,
+    /// Whether the check at accept and the gate judge alike.
+    pub policy: Agreement,
+    /// The files of the allowlists.
+    pub allowlists: Vec<ListStatus>,
     /// By name.
     pub routers: Vec<RouterStatus>,
     /// By name, those of the children included.
@@ -184,6 +194,8 @@ pub(super) async fn status(state: &State) -> Status {
         },
         entry_points: entry_points(state, config, &snapshot),
         gate: gate_status(config).await,
+        policy: agreement(state),
+        allowlists: listing::status(state),
         routers: routers(config, &snapshot),
         services: services(&snapshot),
         uplinks: uplinks(config),
@@ -211,7 +223,7 @@ fn entry_points(state: &State, config: &Config, snapshot: &Snapshot) -> Vec<Entr
         } else {
             state.waits(name)
         },
-        proof: match snapshot.entries.get(name).map(|entry| &entry.side) {
+        proof: match snapshot.entries.get(name).map(|entry| &*entry.side) {
             Some(Side::Parents(parents)) => Some(match parents.proof {
                 Proof::Certificate => "client certificate",
                 Proof::Source => "source address",

@@ -31,6 +31,8 @@ pub fn status_text(document: &Value) -> String {
         "workers",
         "entry_points",
         "gate",
+        "policy",
+        "allowlists",
         "routers",
         "services",
         "uplinks",

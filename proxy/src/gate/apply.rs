@@ -3,10 +3,10 @@
 //! All or nothing: whatever is wrong leaves the old policy as it is.
 
 use super::{
+    client::Applied,
     daemon::Daemon,
     error::GateError,
     inputs::Inputs,
-    policy::Digest,
     preflight::{self, Refusal},
 };
 use sallyport_config::model::GateMode;
@@ -24,23 +24,6 @@ pub(super) struct Apply {
     /// Whether it is applied although it cuts connections.
     #[serde(default)]
     pub(super) force: bool,
-}
-
-/// What was applied.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) struct Applied {
-    /// Of the policy.
-    pub(super) generation: u32,
-    /// Of the policy.
-    pub(super) digest: Digest,
-    /// In the kernel, of both families.
-    pub(super) prefixes: usize,
-    /// A line each; empty where nothing is other than before.
-    pub(super) changes: Vec<String>,
-    /// Seconds within which it must be confirmed.
-    pub(super) confirm_within: Option<u64>,
-    /// What the operator should know.
-    pub(super) warnings: Vec<String>,
 }
 
 /// What became of it.
@@ -61,7 +44,10 @@ impl Daemon {
         if self.engine.trial().is_some() {
             return Taken::Failed(GateError::OnTrial);
         }
-        if request.confirm.is_some_and(|seconds| seconds == 0 || seconds > CONFIRM_MAX_S) {
+        if request
+            .confirm
+            .is_some_and(|seconds| seconds == 0 || seconds > CONFIRM_MAX_S)
+        {
             return Taken::Failed(GateError::ConfirmTime);
         }
         let next = match (self.reread)(&self.configured.lists) {
@@ -133,9 +119,9 @@ impl Daemon {
                 .install(inputs, destinations, confirm.map(Duration::from_secs))?;
         }
         Ok(Applied {
-            generation: self.engine.word().generation(),
-            digest,
-            prefixes: self.engine.prefixes(),
+            generation: u64::from(self.engine.word().generation()),
+            digest: digest.to_string(),
+            prefixes: u64::try_from(self.engine.prefixes()).unwrap_or(u64::MAX),
             changes,
             confirm_within: confirm,
             warnings: self.engine.warnings().to_vec(),

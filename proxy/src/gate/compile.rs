@@ -3,12 +3,12 @@
 //! Pure. A longest-prefix lookup finds only the most specific prefix, so membership is propagated from a
 //! prefix to the more specific ones inside it: a /16 of one list must not hide a /8 of another.
 
-use super::policy::{Allowlists, prefixes};
+use super::{inputs::Inputs, policy::Allowlists};
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
-use sallyport_config::model::{Config, EntryPoint, EntryPointGate};
+use sallyport_config::model::Config;
 use sallyport_ebpf::{
-    ALLOWED_WORDS, Allowed, GATED_PORTS_MAX, POLICIES_MAX, PREFIXES_MAX, SETS_MAX, SOURCE_FAILSAFE,
-    SourceValue,
+    ALLOWED_WORDS, ATTACHMENTS_MAX, Allowed, GATED_PORTS_MAX, POLICIES_MAX, PREFIXES_MAX, SETS_MAX,
+    SOURCE_FAILSAFE, SourceValue,
 };
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -28,8 +28,6 @@ pub(super) struct GatePolicy {
     pub(super) v6: Vec<(Ipv6Net, SourceValue)>,
     /// The sets that each policy allows.
     pub(super) allowed: Vec<(u32, Allowed)>,
-    /// What the operator should know.
-    pub(super) warnings: Vec<String>,
 }
 
 impl GatePolicy {
@@ -38,37 +36,34 @@ impl GatePolicy {
     /// # Errors
     /// Where it needs more ports, policies, sets or prefixes than the maps have room for.
     pub(super) fn compile(config: &Config, lists: &Allowlists) -> Result<Self, String> {
-        let (wanted, warnings) = wanted(config, lists);
-        let mut policies: BTreeMap<Vec<IpNet>, u32> = BTreeMap::new();
-        let mut interfaces: BTreeMap<String, BTreeMap<u16, u32>> = BTreeMap::new();
-        for ((interface, port), allowed) in wanted {
-            let next = u32::try_from(policies.len())
-                .unwrap_or(u32::MAX)
-                .saturating_add(1);
-            let id = *policies.entry(IpNet::aggregate(&allowed)).or_insert(next);
-            interfaces.entry(interface).or_default().insert(port, id);
-        }
+        Self::of(&Inputs::of(config, lists))
+    }
+
+    /// Compiles inputs.
+    ///
+    /// # Errors
+    /// As [`GatePolicy::compile`].
+    pub(super) fn of(inputs: &Inputs) -> Result<Self, String> {
+        let id = |list: usize| u32::try_from(list).unwrap_or(u32::MAX).saturating_add(1);
+        let interfaces: BTreeMap<String, BTreeMap<u16, u32>> = inputs
+            .interfaces
+            .iter()
+            .map(|(name, ports)| {
+                let ids = ports.iter().map(|(port, gated)| (*port, id(gated.list)));
+                (name.clone(), ids.collect())
+            })
+            .collect();
         let ports: BTreeSet<u16> = interfaces
             .values()
             .flat_map(|ports| ports.keys().copied())
             .collect();
+        bounded("interfaces", interfaces.len(), ATTACHMENTS_MAX)?;
         bounded("gated ports", ports.len(), GATED_PORTS_MAX - 1)?;
-        bounded("distinct allowlists", policies.len(), POLICIES_MAX - 1)?;
-        let failsafe = IpNet::aggregate(&config.gate.failsafe);
-        let mut members: BTreeMap<IpNet, BTreeSet<u32>> = BTreeMap::new();
-        let all = policies
-            .iter()
-            .map(|(nets, id)| (nets, *id))
-            .chain([(&failsafe, FAILSAFE)]);
-        for (nets, id) in all {
-            for net in nets {
-                members.entry(*net).or_default().insert(id);
-            }
-        }
+        bounded("distinct allowlists", inputs.lists.len(), POLICIES_MAX - 1)?;
         let mut sets = Sets::default();
         let mut v4 = Vec::new();
         let mut v6 = Vec::new();
-        for (net, members) in propagate(members) {
+        for (net, members) in propagate(members(inputs, id)) {
             let value = sets.value(members)?;
             match net {
                 IpNet::V4(net) => v4.push((net, value)),
@@ -77,16 +72,37 @@ impl GatePolicy {
         }
         bounded("IPv4 prefixes", v4.len(), PREFIXES_MAX)?;
         bounded("IPv6 prefixes", v6.len(), PREFIXES_MAX)?;
-        let allowed = policies.values().map(|id| (*id, sets.allowed(*id))).collect();
+        let ids = (0..inputs.lists.len()).map(id);
+        let allowed = ids.map(|id| (id, sets.allowed(id))).collect();
         Ok(Self {
             interfaces,
             ports: ports.into_iter().collect(),
             v4,
             v6,
             allowed,
-            warnings,
         })
     }
+
+    /// Prefixes of both families.
+    pub(super) fn prefixes(&self) -> usize {
+        self.v4.len() + self.v6.len()
+    }
+}
+
+/// Each prefix with the policies that it is on; 0 is [`FAILSAFE`].
+fn members(inputs: &Inputs, id: impl Fn(usize) -> u32) -> BTreeMap<IpNet, BTreeSet<u32>> {
+    let lists = inputs
+        .lists
+        .iter()
+        .enumerate()
+        .map(|(position, nets)| (nets, id(position)));
+    let mut members: BTreeMap<IpNet, BTreeSet<u32>> = BTreeMap::new();
+    for (nets, id) in lists.chain([(&inputs.failsafe, FAILSAFE)]) {
+        for net in nets {
+            members.entry(*net).or_default().insert(id);
+        }
+    }
+    members
 }
 
 fn bounded(what: &str, count: usize, most: u32) -> Result<(), String> {
@@ -95,41 +111,6 @@ fn bounded(what: &str, count: usize, most: u32) -> Result<(), String> {
         Ok(())
     } else {
         Err(format!("{count} {what}, expected at most {most}; merge some"))
-    }
-}
-
-type Wanted = BTreeMap<(String, u16), Vec<IpNet>>;
-
-/// Who may reach each port of each interface: where entry points share one, the union; accept is exact.
-fn wanted(config: &Config, lists: &Allowlists) -> (Wanted, Vec<String>) {
-    let mut wanted = Wanted::new();
-    let mut warnings = Vec::new();
-    for (name, entry) in &config.entry_points {
-        let Some(gate) = &entry.gate else { continue };
-        let ports = wire_ports(entry, gate);
-        for (interface, port) in gate
-            .interfaces
-            .iter()
-            .flat_map(|name| ports.iter().map(move |port| (name, port)))
-        {
-            let allowed = wanted.entry((interface.clone(), *port)).or_default();
-            if !allowed.is_empty() {
-                warnings.push(format!(
-                    "entry point `{name}` shares port {port} on `{interface}` with another: the kernel lets both allowlists in, accept tells them apart"
-                ));
-            }
-            allowed.extend(prefixes(&gate.allow, lists));
-        }
-    }
-    (wanted, warnings)
-}
-
-/// The ports that packets carry before any DNAT: `ports`, or the port of the entry point's address.
-pub(super) fn wire_ports(entry: &EntryPoint, gate: &EntryPointGate) -> Vec<u16> {
-    if gate.ports.is_empty() {
-        vec![entry.address.port()]
-    } else {
-        gate.ports.clone()
     }
 }
 
@@ -286,7 +267,13 @@ mod tests {
         );
         assert_eq!(judge(&policy, "eth0", 443, "10.0.0.1"), Some(true));
         assert_eq!(judge(&policy, "eth0", 443, "192.0.2.1"), Some(true));
-        assert_eq!(policy.warnings.len(), 1);
+        let config = config(
+            &[(443, &["10.0.0.0/8"], "eth0"), (443, &["192.0.2.0/24"], "eth0")],
+            &[],
+        );
+        let inputs = Inputs::of(&config, &Allowlists::default());
+        assert_eq!(inputs.warnings.len(), 1);
+        assert_eq!(inputs.policies(), BTreeSet::from([("eth0", "e0+e1")]));
     }
 
     #[test]

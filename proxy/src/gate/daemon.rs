@@ -1,24 +1,25 @@
-//! `gate run`: keeps what is attached equal to what is wanted, and answers on its socket.
+//! `gate run`: keeps what is attached equal to what is wanted, takes new policies, and answers on its socket.
 //!
-//! One thread, one wait: interface changes, requests and signals. (A debug object's records are read by another.) Every change looks at the whole state
-//! again, so that an event that was lost or came twice does no harm.
+//! One thread, one wait: interface changes, files, requests, signals and the clock. (A debug object's records are
+//! read by another.)
 
 use super::{
-    attach::{Attached, absence, attach},
-    compile::GatePolicy,
+    apply::{Apply, Taken},
+    engine::Engine,
     error::GateError,
-    interfaces::{Changes, Interface, local_addresses},
-    link::{Life, life},
-    maps::{Attachments, Maps},
+    events,
+    inputs::Inputs,
+    interfaces::{Changes, local_prefixes},
+    keeper::Keeper,
+    lists::Lists,
+    maps::Maps,
     object::Object,
-    off,
     pins::Pins,
-    policy::Allowlists,
-    socket,
-    status::{InterfaceStatus, Status},
+    preflight, socket,
+    surroundings::Surroundings,
+    watch::{Settle, Watch},
 };
 use crate::fault::with_causes;
-use aya::Ebpf;
 use nix::{
     poll::{PollFd, PollFlags, PollTimeout, poll},
     sys::{
@@ -26,11 +27,11 @@ use nix::{
         signalfd::{SfdFlags, SignalFd},
     },
 };
-use sallyport_config::model::{Config, Gate, GateAttach, GateMode};
-use sallyport_ebpf::{ATTACHMENTS_MAX, Outcome, Reason};
+use sallyport_config::{diagnostic::Diagnostic, model::Config};
+use sallyport_ebpf::Destination;
 use std::{
     collections::BTreeMap,
-    fs, io,
+    fs,
     os::fd::AsFd,
     path::Path,
     time::{Duration, Instant},
@@ -38,27 +39,40 @@ use std::{
 
 /// How often everything is looked at without an event.
 const RECONCILE_EVERY: Duration = Duration::from_secs(5);
+/// How often samples are taken out of the ring.
+const EVENTS_EVERY: Duration = Duration::from_secs(1);
+
+/// A configuration and the files of its allowlists.
+#[derive(Clone, Debug)]
+pub struct Configured {
+    /// The configuration.
+    pub config: Config,
+    /// The files of its allowlists.
+    pub lists: Lists,
+}
+
+/// Reads the configuration anew; the lists that count now are for files that must not have become empty.
+pub type Reread = Box<dyn Fn(&Lists) -> Result<Configured, Vec<Diagnostic>>>;
 
 /// The running gate.
 pub(super) struct Daemon {
-    gate: Gate,
-    policy: GatePolicy,
-    pins: Pins,
-    programs: Object,
-    /// Its maps are the shared ones; its programs are not attached.
-    object: Ebpf,
-    attachments: Attachments,
-    interfaces: BTreeMap<String, Place>,
-    generation: u32,
+    pub(super) configured: Configured,
+    pub(super) reread: Reread,
+    pub(super) engine: Engine,
+    pub(super) keeper: Keeper,
+    pub(super) subscribers: socket::Subscribers,
+    /// Why the policy that counts is not the one of the files, where it is not.
+    pub(super) aside: Option<String>,
+    files: Watch,
+    settle: Settle,
 }
 
-/// What became of one interface.
-enum Place {
-    Attached(Attached),
-    /// Why nothing is attached.
-    Not(String),
-    /// Root said so; it stays off until the gate is started again.
-    Off,
+/// What woke the loop.
+struct Woken {
+    signal: bool,
+    interfaces: bool,
+    files: bool,
+    asked: bool,
 }
 
 /// Runs the gate until it is told to end, and leaves the filter in place then. With a debug object its programs are
@@ -66,49 +80,47 @@ enum Place {
 ///
 /// # Errors
 /// Where it cannot start. An interface that cannot be filtered is no such case: status and log say so.
-pub fn run(config: &Config, lists: &Allowlists, debug_object: Option<&Path>) -> Result<(), GateError> {
+pub fn run(configured: Configured, reread: Reread, debug_object: Option<&Path>) -> Result<(), GateError> {
     check_capabilities()?;
-    let pins = Pins::locate(&config.gate.pin_dir)?;
-    let policy = GatePolicy::compile(config, lists).map_err(GateError::Policy)?;
+    let pins = Pins::locate(&configured.config.gate.pin_dir)?;
     let signals = signals()?;
     // After the signals are blocked, so that the thread of a debug object takes none.
     let programs = Object::choose(debug_object)?;
     let changes = Changes::subscribe()?;
     pins.create()?;
-    let mut daemon = Daemon::start(config, policy, pins, programs)?;
+    let socket_path = configured.config.gate.socket.clone();
+    let mut daemon = Daemon::start(configured, reread, pins, programs)?;
     daemon.reconcile();
-    let listener = socket::listen(&config.gate.socket)?;
-    tracing::info!(socket = %config.gate.socket.display(), "gate ready");
-    let mut looked = Instant::now();
+    let listener = socket::listen(&socket_path)?;
+    tracing::info!(socket = %socket_path.display(), "gate ready");
+    let (mut looked, mut drained) = (Instant::now(), Instant::now());
     loop {
-        let wait = RECONCILE_EVERY.saturating_sub(looked.elapsed());
-        let mut fds = [
-            PollFd::new(signals.as_fd(), PollFlags::POLLIN),
-            PollFd::new(changes.fd(), PollFlags::POLLIN),
-            PollFd::new(listener.as_fd(), PollFlags::POLLIN),
-        ];
-        let limit = PollTimeout::try_from(wait).unwrap_or(PollTimeout::MAX);
-        match poll(&mut fds, limit) {
-            Ok(_) | Err(nix::Error::EINTR) => {}
-            Err(errno) => return Err(GateError::Watch(errno.into())),
-        }
-        let [told, changed, asked] = fds.map(|fd| fd.any().unwrap_or(false));
-        if told && told_to_end(&signals) {
+        let wait = daemon.wait(looked, drained);
+        let woken = daemon.wait_for(&signals, &changes, &listener, wait)?;
+        if woken.signal && daemon.told_to_end(&signals) {
             break;
         }
-        if changed {
+        if woken.interfaces {
             changes.drain();
         }
-        if changed || looked.elapsed() >= RECONCILE_EVERY {
+        if woken.files {
+            daemon.files_changed();
+        }
+        daemon.clock();
+        if woken.interfaces || looked.elapsed() >= RECONCILE_EVERY {
             daemon.reconcile();
             looked = Instant::now();
         }
-        if asked {
+        if drained.elapsed() >= EVENTS_EVERY {
+            daemon.drain_events();
+            drained = Instant::now();
+        }
+        if woken.asked {
             socket::serve(&listener, &mut daemon);
         }
     }
     // Whoever starts next finds no socket that nobody answers.
-    let _ = fs::remove_file(&config.gate.socket);
+    let _ = fs::remove_file(&socket_path);
     tracing::info!("gate ends; the filter stays until `sallyport gate off`");
     Ok(())
 }
@@ -121,20 +133,6 @@ fn signals() -> Result<SignalFd, GateError> {
     set.thread_block()
         .map_err(|errno| GateError::Watch(errno.into()))?;
     SignalFd::with_flags(&set, SfdFlags::SFD_CLOEXEC).map_err(|errno| GateError::Watch(errno.into()))
-}
-
-/// A hang-up asks for a reload, which the gate has not yet; ending the process for it would be worse.
-fn told_to_end(signals: &SignalFd) -> bool {
-    let hangup = i64::from(Signal::SIGHUP as i32);
-    match signals.read_signal() {
-        Ok(Some(signal)) if i64::from(signal.ssi_signo) == hangup => {
-            tracing::warn!(
-                "the gate does not reload yet; restart it to apply its configuration, the filter stays meanwhile"
-            );
-            false
-        }
-        _ => true,
-    }
 }
 
 /// Bits of `linux/capability.h`.
@@ -154,250 +152,282 @@ fn check_capabilities() -> Result<(), GateError> {
 }
 
 impl Daemon {
-    fn start(config: &Config, policy: GatePolicy, pins: Pins, programs: Object) -> Result<Self, GateError> {
-        let attachments = number(&pins, &policy)?;
-        let mut object = programs.load(&pins, 0)?;
-        let mut maps = Maps::of(&mut object);
-        maps.set_local(&local_addresses()?)?;
-        let word = maps.install(&policy, &attachments, &config.gate)?;
-        let generation = word.generation();
-        for warning in &policy.warnings {
-            tracing::warn!("{warning}");
+    fn start(
+        configured: Configured,
+        reread: Reread,
+        pins: Pins,
+        programs: Object,
+    ) -> Result<Self, GateError> {
+        let files = Watch::new(configured.lists.paths()).map_err(GateError::Watch)?;
+        for place in files.blind() {
+            tracing::warn!(
+                place,
+                "changes of this allowlist file cannot be watched; send SIGHUP after one"
+            );
         }
-        let prefixes = policy.v4.len() + policy.v6.len();
-        tracing::info!(generation, prefixes, ports = ?policy.ports, mode = ?config.gate.mode, "policy installed");
-        let gate = config.gate.clone();
-        Ok(Self {
-            gate,
-            policy,
-            pins,
-            programs,
-            object,
-            attachments,
-            interfaces: BTreeMap::new(),
-            generation,
-        })
-    }
-
-    /// Makes what is attached what is wanted, as far as the host lets it.
-    fn reconcile(&mut self) {
-        match local_addresses() {
-            Ok(addresses) => {
-                if let Err(error) = Maps::of(&mut self.object).set_local(&addresses) {
-                    tracing::error!(
-                        error = with_causes(&error),
-                        "this host's addresses cannot be told to the programs"
-                    );
-                }
-            }
-            Err(error) => tracing::error!(
-                error = with_causes(&error),
-                "this host's addresses cannot be listed"
-            ),
-        }
-        if self.gate.mode == GateMode::Off {
-            return;
-        }
-        if !self.pins.exist() {
-            tracing::warn!("the pins are gone, as after `gate off --offline`: nothing is attached again");
-            let all = self.attachments.keys().map(|name| (name.clone(), Place::Off));
-            self.interfaces = all.collect();
-            return;
-        }
-        for (interface, attachment) in self.attachments.clone() {
-            self.reconcile_one(interface, attachment);
-        }
-    }
-
-    fn reconcile_one(&mut self, name: String, attachment: u32) {
-        let now = Interface::look_up(&name);
-        let place = match (self.interfaces.get(&name), now) {
-            (Some(Place::Off), _) => return,
-            (_, None) => Place::Not(absence(&self.pins, &name).to_owned()),
-            (Some(Place::Attached(there)), Some(now)) if there.index == now.index => {
-                match life(&self.pins.link(&there.name)) {
-                    Ok(Life::On(index)) if index == now.index => return,
-                    Ok(Life::Gone) => Place::Off,
-                    _ => self.attach(attachment, &now),
-                }
-            }
-            (_, Some(now)) => self.attach(attachment, &now),
+        let maps = Maps::open(programs.load(&pins, 0)?, local_prefixes()?)?;
+        let mut engine = Engine::open(maps, pins.clone())?;
+        engine.adopt_links()?;
+        let mut daemon = Self {
+            configured,
+            reread,
+            engine,
+            keeper: Keeper::new(pins, programs),
+            subscribers: socket::Subscribers::default(),
+            aside: None,
+            files,
+            settle: Settle::default(),
         };
-        let said = |place: &Place| match place {
-            Place::Attached(attached) => format!("{}: {}", attached.name.hook.word(), attached.reason),
-            Place::Not(reason) => format!("none: {reason}"),
-            Place::Off => "off".to_owned(),
-        };
-        let before = self.interfaces.get(&name).map(said);
-        if before.as_ref() != Some(&said(&place)) {
-            let interface = name.as_str();
-            match &place {
-                Place::Attached(attached) => {
-                    tracing::info!(
-                        interface,
-                        hook = attached.name.hook.word(),
-                        why = attached.reason,
-                        "filtered"
-                    );
-                }
-                Place::Not(why) => {
-                    tracing::error!(interface, why, "not filtered; only the check at accept stands")
-                }
-                Place::Off => tracing::warn!(interface, "the pin is gone, as after `gate off --offline`"),
-            }
-        }
-        self.interfaces.insert(name, place);
+        daemon.begin()?;
+        Ok(daemon)
     }
 
-    fn attach(&self, attachment: u32, interface: &Interface) -> Place {
-        match attach(
-            &self.pins,
-            &self.programs,
-            attachment,
-            interface,
-            self.gate.attach,
-        ) {
-            Ok(attached) => Place::Attached(attached),
-            Err(reason) => Place::Not(reason),
-        }
-    }
-
-    /// Takes the filter off one interface, or off all.
-    ///
-    /// # Errors
-    /// Where the pins cannot be removed.
-    pub(super) fn off(&mut self, interface: Option<&str>) -> Result<(), GateError> {
-        off::take_away(&self.pins, interface)?;
-        for name in self.attachments.keys() {
-            if interface.is_none_or(|wanted| wanted == name) {
-                self.interfaces.insert(name.clone(), Place::Off);
-                tracing::warn!(interface = name, "the filter was taken away by `gate off`");
-            }
+    /// Installs the configuration's policy, unless one that counts must not be touched.
+    fn begin(&mut self) -> Result<(), GateError> {
+        let inputs = self.inputs();
+        inputs
+            .warnings
+            .iter()
+            .for_each(|warning| tracing::warn!("{warning}"));
+        if self.engine.trial().is_some() {
+            self.set_aside("a policy is on trial since before this start, and counts until it is confirmed or its time is over".to_owned());
+        } else if self.engine.rejected() == Some(inputs.digest) {
+            self.set_aside("the configuration's policy was on trial and not confirmed, so the one before it counts; `sallyport gate apply` tries it again".to_owned());
+        } else if self.engine.policy() != Some(&inputs) {
+            self.warn_of_cuts();
+            let destinations = self.destinations(&inputs);
+            self.engine.install(inputs, destinations, None)?;
+            self.tell_installed();
         }
         Ok(())
     }
 
-    /// The status document.
-    ///
-    /// # Errors
-    /// Where the counters cannot be read.
-    pub(super) fn status(&mut self) -> Result<Status, GateError> {
-        let mut interfaces = Vec::new();
-        for (name, attachment) in &self.attachments {
-            let mut maps = Maps::of(&mut self.object);
-            let (enforced, observed) = (
-                maps.counters(*attachment, Outcome::Enforced)?,
-                maps.counters(*attachment, Outcome::Observed)?,
-            );
-            let of = |counts: &[(Reason, u64)], which: fn(&Reason) -> bool| {
-                let chosen = counts.iter().filter(|(reason, _)| which(reason));
-                chosen
-                    .map(|(reason, count)| (reason.code().to_owned(), *count))
-                    .collect::<BTreeMap<_, _>>()
-            };
-            let (actual, reason) = match self.interfaces.get(name) {
-                Some(Place::Attached(attached)) => (attached.name.hook.word(), attached.reason.clone()),
-                Some(Place::Not(reason)) => ("none", reason.clone()),
-                Some(Place::Off) => (
-                    "none",
-                    "taken away by `gate off`; start the gate again to filter".to_owned(),
-                ),
-                None => ("none", "`gate.mode` is `off`".to_owned()),
-            };
-            interfaces.push(InterfaceStatus {
-                name: name.clone(),
-                wanted: wanted(self.gate.attach).to_owned(),
-                actual: actual.to_owned(),
-                reason,
-                ports: self
-                    .policy
-                    .interfaces
-                    .get(name)
-                    .map(|ports| ports.keys().copied().collect())
-                    .unwrap_or_default(),
-                passed: of(&enforced, |reason| !reason.drops()),
-                dropped: of(&enforced, |reason| reason.drops()),
-                observed: of(&observed, |reason| reason.drops()),
-            });
+    fn set_aside(&mut self, why: String) {
+        tracing::warn!("{why}");
+        self.aside = Some(why);
+    }
+
+    /// What the configuration and its files say now.
+    pub(super) fn inputs(&self) -> Inputs {
+        Inputs::of(&self.configured.config, &self.configured.lists.allowlists())
+    }
+
+    /// Which destinations are judged on the interfaces of a policy.
+    pub(super) fn destinations(&self, inputs: &Inputs) -> BTreeMap<String, Destination> {
+        let around = Surroundings::look();
+        let names = inputs.interfaces.keys();
+        names
+            .map(|name| (name.clone(), around.destination(name, inputs.destinations)))
+            .collect()
+    }
+
+    fn tell_installed(&self) {
+        let generation = self.engine.word().generation();
+        let prefixes = self.engine.prefixes();
+        tracing::info!(generation, prefixes, mode = ?self.engine.word().mode(), "policy installed");
+        self.engine
+            .warnings()
+            .iter()
+            .for_each(|warning| tracing::warn!("{warning}"));
+    }
+
+    fn warn_of_cuts(&self) {
+        let lists = self.configured.lists.allowlists();
+        match preflight::check(&self.configured.config, &lists) {
+            Ok(found) => found
+                .warnings()
+                .iter()
+                .for_each(|warning| tracing::warn!("{warning}")),
+            Err(error) => tracing::warn!(
+                error = with_causes(&error),
+                "established connections cannot be told, so nothing says whom the policy cuts"
+            ),
         }
-        let mut counters = BTreeMap::new();
-        let all = interfaces.iter().flat_map(|interface: &InterfaceStatus| {
-            [&interface.passed, &interface.dropped, &interface.observed]
-        });
-        for (reason, count) in all.flatten() {
-            *counters.entry(reason.clone()).or_default() += count;
+    }
+
+    fn wait(&self, looked: Instant, drained: Instant) -> Duration {
+        let now = Instant::now();
+        let due = self.settle.due().map(|due| due.saturating_duration_since(now));
+        [
+            Some(RECONCILE_EVERY.saturating_sub(looked.elapsed())),
+            Some(EVENTS_EVERY.saturating_sub(drained.elapsed())),
+            due,
+            self.engine.until_expiry(),
+        ]
+        .into_iter()
+        .flatten()
+        .min()
+        .unwrap_or(EVENTS_EVERY)
+    }
+
+    fn wait_for(
+        &self,
+        signals: &SignalFd,
+        changes: &Changes,
+        listener: &impl AsFd,
+        wait: Duration,
+    ) -> Result<Woken, GateError> {
+        let mut fds = [
+            PollFd::new(signals.as_fd(), PollFlags::POLLIN),
+            PollFd::new(changes.fd(), PollFlags::POLLIN),
+            PollFd::new(self.files.as_fd(), PollFlags::POLLIN),
+            PollFd::new(listener.as_fd(), PollFlags::POLLIN),
+        ];
+        // Rounded up: a wait of less than a millisecond would be none, again and again.
+        let limit = PollTimeout::try_from(wait + Duration::from_millis(1)).unwrap_or(PollTimeout::MAX);
+        match poll(&mut fds, limit) {
+            Ok(_) | Err(nix::Error::EINTR) => {}
+            Err(errno) => return Err(GateError::Watch(errno.into())),
         }
-        Ok(Status {
-            version: 1,
-            pid: std::process::id(),
-            mode: mode(self.gate.mode).to_owned(),
-            generation: self.generation,
-            prefixes: self.policy.v4.len() + self.policy.v6.len(),
+        let [signal, interfaces, files, asked] = fds.map(|fd| fd.any().unwrap_or(false));
+        Ok(Woken {
+            signal,
             interfaces,
-            counters,
+            files,
+            asked,
         })
     }
-}
 
-fn mode(mode: GateMode) -> &'static str {
-    match mode {
-        GateMode::Enforce => "enforce",
-        GateMode::Observe => "observe",
-        GateMode::Off => "off",
-    }
-}
-
-fn wanted(attach: GateAttach) -> &'static str {
-    match attach {
-        GateAttach::Auto => "auto",
-        GateAttach::Xdp => "xdp",
-        GateAttach::Tc => "tc",
-        GateAttach::Clsact => "clsact",
-        GateAttach::XdpGeneric => "xdp-generic",
-    }
-}
-
-/// Gives every interface a number, the one that its pinned link has where there is one: a program that still
-/// runs keeps meaning the same interface. Links of interfaces that are not wanted any more lose their pins.
-fn number(pins: &Pins, policy: &GatePolicy) -> Result<Attachments, GateError> {
-    let mut attachments = Attachments::new();
-    for link in pins.links()? {
-        if !policy.interfaces.contains_key(&link.interface) {
-            pins.remove_link(&link)?;
-            tracing::warn!(
-                interface = link.interface,
-                "no entry point is gated here any more; the filter is taken away"
-            );
-            continue;
-        }
-        let known = attachments.get(&link.interface).copied();
-        let taken = attachments.values().any(|number| *number == link.attachment);
-        match known {
-            None if !taken => {
-                attachments.insert(link.interface, link.attachment);
+    /// A hang-up asks for a reload; everything else that is caught, for the end.
+    fn told_to_end(&mut self, signals: &SignalFd) -> bool {
+        let hangup = i64::from(Signal::SIGHUP as i32);
+        match signals.read_signal() {
+            Ok(Some(signal)) if i64::from(signal.ssi_signo) == hangup => {
+                self.reload();
+                false
             }
-            // Two hooks of one interface, or one whose number another took: it filters on until `attach` has put
-            // another program in its place.
-            _ => {}
+            _ => true,
         }
     }
-    for interface in policy.interfaces.keys() {
-        if attachments.contains_key(interface) {
-            continue;
+
+    fn reload(&mut self) {
+        match self.apply(Apply::default()) {
+            Taken::Applied(applied) => {
+                let (generation, changes) = (applied.generation, applied.changes.join("; "));
+                tracing::info!(generation, changes, "configuration applied");
+            }
+            Taken::Refused(refusal) => {
+                refusal
+                    .reasons
+                    .iter()
+                    .for_each(|reason| tracing::error!("{reason}"));
+                tracing::error!(
+                    "the configuration is not applied, the old one goes on; `sallyport gate apply --force` applies it all the same"
+                );
+            }
+            Taken::Invalid(problems) => {
+                problems.iter().for_each(|problem| tracing::error!("{problem}"));
+                tracing::error!("the configuration is refused; the old one goes on");
+            }
+            Taken::Failed(error) => tracing::error!(
+                error = with_causes(&error),
+                "the configuration is not applied; the old one goes on"
+            ),
         }
-        let free = (0..ATTACHMENTS_MAX).find(|number| !attachments.values().any(|taken| taken == number));
-        let Some(number) = free else {
-            return Err(GateError::Policy(format!(
-                "more than {ATTACHMENTS_MAX} interfaces are gated"
-            )));
-        };
-        attachments.insert(interface.clone(), number);
     }
-    Ok(attachments)
+
+    /// Watches the files of the lists that count now.
+    pub(super) fn follow_files(&mut self) {
+        self.files.set_paths(self.configured.lists.paths());
+    }
+
+    fn files_changed(&mut self) {
+        if self.files.drain() {
+            self.settle.note(Instant::now());
+        }
+    }
+
+    /// What is due by the clock: the end of a trial, and files that have settled.
+    fn clock(&mut self) {
+        match self.engine.expire() {
+            Ok(true) => {
+                self.set_aside("the policy on trial was not confirmed and is taken back; the one before it counts; `sallyport gate apply` tries it again".to_owned());
+                self.publish();
+            }
+            Ok(false) => {}
+            Err(error) => tracing::error!(
+                error = with_causes(&error),
+                "the end of the trial cannot be written down; the programs judge by the policy before it"
+            ),
+        }
+        if self.settle.take(Instant::now()) {
+            self.take_files();
+        }
+    }
+
+    /// Takes allowlist files that have changed. Whom it cuts is logged and not asked: the files say so.
+    fn take_files(&mut self) {
+        let changed = self.configured.lists.refresh();
+        for problem in self.configured.lists.problems() {
+            tracing::error!("{problem}; the last good contents go on");
+        }
+        if changed {
+            self.take_lists();
+        }
+    }
+
+    /// Installs what the lists say now, unless another policy than the configuration's counts.
+    pub(super) fn take_lists(&mut self) {
+        if self.aside.is_some() || self.engine.trial().is_some() {
+            tracing::warn!("an allowlist file has changed; it counts once the configuration's policy does");
+            return;
+        }
+        let inputs = self.inputs();
+        if self.engine.policy() == Some(&inputs) {
+            return;
+        }
+        self.warn_of_cuts();
+        let destinations = self.destinations(&inputs);
+        match self.engine.install(inputs, destinations, None) {
+            Ok(()) => {
+                self.tell_installed();
+                self.publish();
+            }
+            Err(error) => tracing::error!(
+                error = with_causes(&error),
+                "an allowlist file has changed and cannot be taken; the policy before goes on"
+            ),
+        }
+    }
+
+    /// Makes what is attached what is wanted, and tells the programs what this host is now.
+    pub(super) fn reconcile(&mut self) {
+        let told = local_prefixes().and_then(|prefixes| self.engine.maps.set_local(prefixes));
+        if let Err(error) = told {
+            tracing::error!(
+                error = with_causes(&error),
+                "this host's addresses cannot be told to the programs; packets to new ones pass to the check at accept"
+            );
+        }
+        let destinations = [self.engine.confirmed(), self.engine.policy()];
+        let destinations = destinations.into_iter().flatten();
+        let destinations = destinations
+            .flat_map(|inputs| self.destinations(inputs))
+            .collect();
+        if let Err(error) = self.engine.set_destinations(destinations) {
+            tracing::error!(
+                error = with_causes(&error),
+                "which destinations are judged cannot be told to the programs"
+            );
+        }
+        if self.engine.judges() {
+            self.keeper.reconcile(
+                &self.engine.interfaces(),
+                &self.engine.wiring().attachments,
+                self.configured.config.gate.attach,
+            );
+        }
+    }
+
+    fn drain_events(&mut self) {
+        if let Err(error) = events::turn(&mut self.engine) {
+            tracing::error!(error = with_causes(&error), "samples of drops cannot be taken");
+        }
+    }
 }
 
 impl From<nix::Error> for GateError {
     fn from(errno: nix::Error) -> Self {
-        Self::Watch(io::Error::from(errno))
+        Self::Watch(std::io::Error::from(errno))
     }
 }

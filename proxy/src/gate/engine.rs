@@ -220,7 +220,9 @@ impl Engine {
     /// How long until [`Engine::expire`] has something to do.
     pub(super) fn until_expiry(&self) -> Option<Duration> {
         let (deadline_ns, _) = self.trial?;
-        let left = deadline_ns.saturating_add(nanoseconds(COARSE)).saturating_sub(now_ns());
+        let left = deadline_ns
+            .saturating_add(nanoseconds(COARSE))
+            .saturating_sub(now_ns());
         Some(Duration::from_nanos(left))
     }
 
@@ -248,7 +250,9 @@ impl Engine {
     fn settle(&mut self, old_slot: u32, rejected: Option<Digest>) -> Result<(), GateError> {
         self.maps.empty(old_slot)?;
         let generation = self.word.generation();
-        self.memory.policies.retain(|known| known.generation == generation);
+        self.memory
+            .policies
+            .retain(|known| known.generation == generation);
         self.memory.rejected = rejected;
         self.memory.save(&self.pins)
     }
@@ -282,7 +286,10 @@ impl Engine {
         needed.extend(self.pins.links()?.into_iter().map(|link| link.interface));
         number_interfaces(&mut self.memory.attachments, inputs.interfaces.keys(), &needed)?;
         let mut counted: BTreeSet<(String, String)> = BTreeSet::new();
-        for policies in [Some(inputs), self.policy(), self.confirmed()].into_iter().flatten() {
+        for policies in [Some(inputs), self.policy(), self.confirmed()]
+            .into_iter()
+            .flatten()
+        {
             let names = policies.policies().into_iter();
             counted.extend(names.map(|(interface, policy)| (interface.to_owned(), policy.to_owned())));
         }
@@ -321,8 +328,8 @@ impl Engine {
                 None if !taken => {
                     numbers.insert(link.interface, link.attachment);
                 }
-                // Its program would judge by another interface's policy.
-                _ => self.pins.remove_link(&link)?,
+                // One whose number another took filters on until `attach` has put another program in its place.
+                _ => {}
             }
         }
         self.wiring.attachments = self.memory.attachments.clone();
@@ -444,7 +451,10 @@ mod tests {
         assert_eq!((fresh, left_out), (vec![ATTACHMENTS_MAX], Vec::new()));
         let (fresh, left_out) = number_rows(&mut rows, &all);
         assert_eq!((fresh.len(), left_out.len()), (room as usize - 1, 0));
-        assert!(rows.iter().any(|row| row.policy == "p7" && row.row == ATTACHMENTS_MAX));
+        assert!(
+            rows.iter()
+                .any(|row| row.policy == "p7" && row.row == ATTACHMENTS_MAX)
+        );
         let more: BTreeSet<_> = all.iter().cloned().chain([name(room)]).collect();
         let (fresh, left_out) = number_rows(&mut rows, &more);
         assert_eq!((fresh, left_out.len()), (Vec::new(), 1));

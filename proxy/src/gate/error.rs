@@ -73,6 +73,30 @@ pub enum GateError {
         /// Why.
         source: Box<aya::maps::MapError>,
     },
+    /// What must outlive this process cannot be written down.
+    #[error("cannot remember the policy beside the pins")]
+    Memory(#[source] io::Error),
+    /// The processors cannot be counted.
+    #[error("cannot tell how many processors there may be")]
+    Cpus(#[source] io::Error),
+    /// A policy is on trial.
+    #[error(
+        "a policy is on trial; `sallyport gate confirm` makes it permanent, or wait until it has been taken back"
+    )]
+    OnTrial,
+    /// The time to confirm is none.
+    #[error("the time to confirm is between one second and a day")]
+    ConfirmTime,
+    /// Whom a policy would cut cannot be told.
+    #[error(
+        "established connections cannot be told, so nothing says whom the policy would cut; `--force` applies it all the same"
+    )]
+    Preflight(#[source] io::Error),
+    /// No policy is on trial.
+    #[error(
+        "no policy is on trial, so there is nothing to confirm; it may have been taken back already: see `sallyport gate status`"
+    )]
+    NoTrial,
     /// The gate's socket cannot be opened.
     #[error("cannot listen on the gate's socket `{}`; create its directory or set `gate.socket`", path.display())]
     Socket {

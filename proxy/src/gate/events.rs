@@ -49,7 +49,10 @@ fn read(bytes: &[u8]) -> Option<Event> {
 }
 
 fn tell(event: &Event, wiring: &Wiring) {
-    let interface = wiring.attachments.iter().find(|(_, number)| **number == event.attachment);
+    let interface = wiring
+        .attachments
+        .iter()
+        .find(|(_, number)| **number == event.attachment);
     let interface = interface.map_or("?", |(name, _)| name);
     let policy = wiring.rows.iter().find(|(_, row)| **row == event.row);
     let policy = policy.map_or("-", |((_, policy), _)| policy);
@@ -72,7 +75,10 @@ mod tests {
     fn a_record_is_read_as_it_was_written_and_a_short_one_is_none() {
         let bytes: Vec<u8> = (0..64).collect();
         let event = read(&bytes).expect("64 bytes");
-        assert_eq!(event.source, std::array::from_fn(|i| 8 + u8::try_from(i).expect("small")));
+        assert_eq!(
+            event.source,
+            std::array::from_fn(|i| 8 + u8::try_from(i).expect("small"))
+        );
         assert_eq!(event.destination_port, u16::from_ne_bytes([42, 43]));
         assert_eq!(event.outcome, u32::from_ne_bytes([56, 57, 58, 59]));
         for length in 0..64 {

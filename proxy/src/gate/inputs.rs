@@ -17,12 +17,18 @@ pub(super) struct Inputs {
     /// Which policy proxy and gate call it.
     pub(super) digest: Digest,
     /// `gate.mode`.
-    #[serde(serialize_with = "Spelled::serialize", deserialize_with = "Spelled::deserialize")]
+    #[serde(
+        serialize_with = "Spelled::serialize",
+        deserialize_with = "Spelled::deserialize"
+    )]
     pub(super) mode: GateMode,
     /// Whether later fragments need a known source.
     pub(super) strict_fragments: bool,
     /// `gate.destinations`.
-    #[serde(serialize_with = "Spelled::serialize", deserialize_with = "Spelled::deserialize")]
+    #[serde(
+        serialize_with = "Spelled::serialize",
+        deserialize_with = "Spelled::deserialize"
+    )]
     pub(super) destinations: Destinations,
     /// Sources that no policy drops, aggregated.
     pub(super) failsafe: Vec<IpNet>,
@@ -70,11 +76,8 @@ impl Spelled for GateMode {
 }
 
 impl Spelled for Destinations {
-    const WORDS: &'static [(&'static str, Self)] = &[
-        ("auto", Self::Auto),
-        ("local", Self::Local),
-        ("any", Self::Any),
-    ];
+    const WORDS: &'static [(&'static str, Self)] =
+        &[("auto", Self::Auto), ("local", Self::Local), ("any", Self::Any)];
 }
 
 impl Inputs {
@@ -92,8 +95,10 @@ impl Inputs {
                 .or_default()
                 .insert(port, Gated { policy, list });
         }
-        let mut lists_in_order: Vec<(usize, Vec<IpNet>)> =
-            known.into_iter().map(|(list, position)| (position, list)).collect();
+        let mut lists_in_order: Vec<(usize, Vec<IpNet>)> = known
+            .into_iter()
+            .map(|(list, position)| (position, list))
+            .collect();
         lists_in_order.sort_unstable_by_key(|(position, _)| *position);
         Self {
             digest: digest(config, lists),
@@ -146,7 +151,11 @@ impl Inputs {
         let same: BTreeSet<_> = added.intersection(&removed).copied().collect();
         added.retain(|port| !same.contains(port));
         removed.retain(|port| !same.contains(port));
-        changes.extend(added.iter().map(|(name, port)| format!("port {port} on `{name}` is gated")));
+        changes.extend(
+            added
+                .iter()
+                .map(|(name, port)| format!("port {port} on `{name}` is gated")),
+        );
         changes.extend(
             removed
                 .iter()
@@ -156,7 +165,9 @@ impl Inputs {
             let (new, old) = (self.allowed(name, port), earlier.allowed(name, port));
             let (more, fewer) = (missing(new, old), missing(old, new));
             if more + fewer > 0 {
-                changes.push(format!("port {port} on `{name}`: {more} prefixes more, {fewer} fewer"));
+                changes.push(format!(
+                    "port {port} on `{name}`: {more} prefixes more, {fewer} fewer"
+                ));
             }
         }
         if self.failsafe != earlier.failsafe {

@@ -5,7 +5,7 @@
 //! `gate off`.
 
 use super::{
-    attach::{Attached, attach},
+    attach::{Attached, absence, attach},
     error::GateError,
     interfaces::Interface,
     link::{Life, life},
@@ -92,9 +92,7 @@ impl Keeper {
         let now = Interface::look_up(name);
         let place = match (self.places.get(name), now) {
             (Some(Place::Off), _) => return,
-            (_, None) => {
-                Place::Not("the interface is not there; it is filtered as soon as it appears".to_owned())
-            }
+            (_, None) => Place::Not(absence(&self.pins, name).to_owned()),
             (Some(Place::Attached(there)), Some(now)) if there.index == now.index => {
                 match life(&self.pins.link(&there.name)) {
                     Ok(Life::On(index)) if index == now.index => return,

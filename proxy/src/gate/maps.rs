@@ -1,133 +1,286 @@
-//! Filling the maps: a whole policy into the idle slot, then one word that makes it the one that counts.
+//! The maps of the programs: filling the slot that does not count, and the one word that says which does.
+//!
+//! Nothing here decides which policy that is ([`super::engine`] does), and nothing edits a trie that programs may
+//! be reading: a trie is made, put in its slot, and given up whole.
 
-use super::{compile::GatePolicy, error::GateError};
+use super::{compile::GatePolicy, error::GateError, inputs::Inputs};
 use aya::{
     Ebpf,
     maps::{
-        Array, ArrayOfMaps, MapData, PerCpuArray,
+        Array, ArrayOfMaps, HashMap, MapData, MapError, PerCpuArray, PerCpuValues, RingBuf,
         lpm_trie::{Key, LpmTrie},
     },
+    util::nr_cpus,
 };
-use sallyport_config::model;
+use ipnet::IpNet;
 use sallyport_ebpf::{
-    ALLOWED_ENTRIES, ATTACHMENTS_MAX, Allowed, CFG_DEADLINE, CFG_WORD, ConfigWord, Destination, Fragments,
-    GATED_PORTS_MAX, Mode, Outcome, POLICIES_MAX, PolicyEntry, Reason, allowed_entry, counter_entry,
-    policy_entry, port_index, with_port_index,
+    ATTACHMENTS_MAX, Allowed, ConfigWord, Destination, GATED_PORTS_MAX, Outcome, POLICIES_MAX,
+    POLICY_ENTRIES, PolicyEntry, Reason, allowed_entry, counter_entry, policy_entry, with_port_index,
 };
 use std::{
     collections::{BTreeMap, BTreeSet},
-    net::IpAddr,
+    net::{IpAddr, Ipv6Addr},
 };
+
+const ALLOWED_WORDS: usize = sallyport_ebpf::ALLOWED_WORDS;
 
 /// The kernel's flag without which it makes no LPM trie (`BPF_F_NO_PREALLOC`).
 const NO_PREALLOC: u32 = 1;
-
-/// The maps of a loaded object.
-pub(super) struct Maps<'a> {
-    object: &'a mut Ebpf,
-}
-
-/// The interfaces' numbers.
-pub(super) type Attachments = BTreeMap<String, u32>;
+/// Ports, one entry each.
+const PORTS: u32 = 1 << 16;
 
 type Trie<K, V> = LpmTrie<MapData, K, V>;
 
-impl<'a> Maps<'a> {
-    /// The maps of `object`.
-    pub(super) fn of(object: &'a mut Ebpf) -> Self {
-        Self { object }
+/// What the maps need to know beside a policy: numbers that stay over policies, and what interfaces are.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Wiring {
+    /// The number of each interface.
+    pub(super) attachments: BTreeMap<String, u32>,
+    /// The row of counters of each interface's policies.
+    pub(super) rows: BTreeMap<(String, String), u32>,
+    /// Which destinations are judged on each interface.
+    pub(super) destinations: BTreeMap<String, Destination>,
+}
+
+impl Wiring {
+    fn destination(&self, interface: &str) -> Destination {
+        self.destinations
+            .get(interface)
+            .copied()
+            .unwrap_or(Destination::Local)
+    }
+}
+
+/// The maps of a loaded object, of which this process is the only writer but for the programs themselves.
+pub(super) struct Maps {
+    object: Ebpf,
+    /// What `PORTS` and `POLICY` hold, so that only what differs is written.
+    ports: Vec<u64>,
+    policies: Vec<u32>,
+    local: BTreeSet<IpNet>,
+    local_trie: Trie<[u8; 16], u32>,
+    events: RingBuf<MapData>,
+}
+
+impl Maps {
+    /// The maps of `object`, with this host's own prefixes.
+    ///
+    /// # Errors
+    /// Where they cannot be read or are not what this version expects.
+    pub(super) fn open(mut object: Ebpf, local: BTreeSet<IpNet>) -> Result<Self, GateError> {
+        let events = object.take_map("EVENTS").ok_or(GateError::Object("EVENTS"))?;
+        let mut maps = Self {
+            ports: whole(&object, "PORTS", PORTS)?,
+            policies: whole(&object, "POLICY", POLICY_ENTRIES)?,
+            events: RingBuf::try_from(events).map_err(GateError::map("EVENTS"))?,
+            local_trie: local_trie(&local)?,
+            local,
+            object,
+        };
+        maps.wait_for_programs()?;
+        Ok(maps)
     }
 
-    /// The word that counts now.
+    /// An entry of `CFG`.
     ///
     /// # Errors
     /// Where the map cannot be read.
-    pub(super) fn word(&mut self) -> Result<ConfigWord, GateError> {
-        let map: Array<_, u64> = self.array("CFG")?;
-        map.get(&CFG_WORD, 0)
-            .map(ConfigWord)
-            .map_err(GateError::map("CFG"))
+    pub(super) fn setting(&self, index: u32) -> Result<u64, GateError> {
+        let map: Array<_, u64> = array(&self.object, "CFG")?;
+        map.get(&index, 0).map_err(GateError::map("CFG"))
     }
 
-    /// Fills the slot that does not count now and makes it count: ports, policies and sources of both
-    /// families change with one aligned write. Returns the new word.
+    /// Writes an entry of `CFG`: one aligned word.
     ///
     /// # Errors
-    /// Where a map refuses; the old policy goes on then.
-    pub(super) fn install(
+    /// Where the map refuses.
+    pub(super) fn set_setting(&mut self, index: u32, value: u64) -> Result<(), GateError> {
+        let mut map: Array<_, u64> = array_mut(&mut self.object, "CFG")?;
+        map.set(index, value, 0).map_err(GateError::map("CFG"))
+    }
+
+    /// Writes the word that counts and waits until no program judges by the one before.
+    ///
+    /// # Errors
+    /// Where a map refuses.
+    pub(super) fn flip(&mut self, word: ConfigWord) -> Result<(), GateError> {
+        self.set_setting(sallyport_ebpf::CFG_WORD, word.0)?;
+        self.wait_for_programs()
+    }
+
+    /// Fills a slot that does not count, and that no program reads any more.
+    ///
+    /// # Errors
+    /// Where a map refuses.
+    pub(super) fn fill(
         &mut self,
+        slot: u32,
+        inputs: &Inputs,
         policy: &GatePolicy,
-        attachments: &Attachments,
-        gate: &model::Gate,
-    ) -> Result<ConfigWord, GateError> {
-        let now = self.word()?;
-        let slot = 1 - now.slot();
-        self.fill_sources(slot, policy)?;
-        self.fill_ports(slot, policy)?;
-        self.fill_policies(slot, policy, attachments, destination(gate))?;
-        self.fill_allowed(slot, policy)?;
-        let mode = match gate.mode {
-            model::GateMode::Enforce => Mode::Enforce,
-            model::GateMode::Observe => Mode::Observe,
-            model::GateMode::Off => Mode::Off,
-        };
-        let fragments = match gate.later_fragments {
-            model::LaterFragments::Pass => Fragments::Pass,
-            model::LaterFragments::Strict => Fragments::Strict,
-        };
-        let word = ConfigWord::new(slot, mode, fragments, now.generation().wrapping_add(1));
-        let mut map: Array<_, u64> = self.array_mut("CFG")?;
-        map.set(CFG_DEADLINE, 0, 0).map_err(GateError::map("CFG"))?;
-        map.set(CFG_WORD, word.0, 0).map_err(GateError::map("CFG"))?;
-        Ok(word)
-    }
-
-    /// Makes `addresses` the ones of this host, by a fresh trie in the place of the one that counts.
-    ///
-    /// # Errors
-    /// Where the map refuses, such as when there are too many.
-    pub(super) fn set_local(&mut self, addresses: &BTreeSet<IpAddr>) -> Result<(), GateError> {
-        let keys: Vec<[u8; 16]> = addresses.iter().map(|address| key_of(*address)).collect();
-        let trie = trie("LOCAL", keys.into_iter().map(|key| (128, key, 1u32)))?;
-        self.set_trie("LOCAL", 0, &trie)
-    }
-
-    /// Packets of one attachment, by reason, that met `outcome`.
-    ///
-    /// # Errors
-    /// Where the map cannot be read.
-    pub(super) fn counters(
-        &mut self,
-        attachment: u32,
-        outcome: Outcome,
-    ) -> Result<Vec<(Reason, u64)>, GateError> {
-        let map = self.object.map("COUNTERS").ok_or(GateError::Object("COUNTERS"))?;
-        let map: PerCpuArray<_, u64> = PerCpuArray::try_from(map).map_err(GateError::map("COUNTERS"))?;
-        let count = |reason: Reason| {
-            let index = counter_entry(attachment, reason, outcome);
-            let values = map.get(&index, 0).map_err(GateError::map("COUNTERS"))?;
-            Ok((reason, values.iter().sum()))
-        };
-        Reason::ALL.into_iter().map(count).collect()
-    }
-
-    fn fill_sources(&mut self, slot: u32, policy: &GatePolicy) -> Result<(), GateError> {
+        wiring: &Wiring,
+    ) -> Result<(), GateError> {
+        let v4 = policy.v4.iter();
         let v4 = trie(
             "SRC4",
-            policy
-                .v4
-                .iter()
-                .map(|(net, value)| (net.prefix_len(), net.network().octets(), *value)),
+            v4.map(|(net, value)| (net.prefix_len(), net.network().octets(), *value)),
         )?;
+        let v6 = policy.v6.iter();
         let v6 = trie(
             "SRC6",
-            policy
-                .v6
-                .iter()
-                .map(|(net, value)| (net.prefix_len(), net.network().octets(), *value)),
+            v6.map(|(net, value)| (net.prefix_len(), net.network().octets(), *value)),
         )?;
         self.set_trie("SRC4", slot, &v4)?;
+        self.set_trie("SRC6", slot, &v6)?;
+        self.fill_ports(slot, policy)?;
+        self.fill_policies(slot, inputs, policy, wiring)?;
+        self.fill_allowed(slot, policy)
+    }
+
+    /// Gives up the tries of a slot that no program reads; the kernel frees them in a worker of its own.
+    ///
+    /// # Errors
+    /// Where a map refuses.
+    pub(super) fn empty(&mut self, slot: u32) -> Result<(), GateError> {
+        let v4 = trie("SRC4", std::iter::empty::<(u8, [u8; 4], [u32; 2])>())?;
+        let v6 = trie("SRC6", std::iter::empty::<(u8, [u8; 16], [u32; 2])>())?;
+        self.set_trie("SRC4", slot, &v4)?;
         self.set_trie("SRC6", slot, &v6)
+    }
+
+    /// Waits until every program that runs now has ended: the kernel does so after an update of a map of maps
+    /// (`maybe_wait_bpf_programs`), and this one puts in what is there.
+    ///
+    /// # Errors
+    /// Where the map refuses.
+    pub(super) fn wait_for_programs(&mut self) -> Result<(), GateError> {
+        let map = self.object.map_mut("LOCAL").ok_or(GateError::Object("LOCAL"))?;
+        let mut outer: ArrayOfMaps<_, Trie<[u8; 16], u32>> =
+            ArrayOfMaps::try_from(map).map_err(GateError::map("LOCAL"))?;
+        outer.set(0, &self.local_trie, 0).map_err(GateError::map("LOCAL"))
+    }
+
+    /// Makes `prefixes` this host's own.
+    ///
+    /// # Errors
+    /// Where the map refuses, such as when there are too many; the ones before go on then.
+    pub(super) fn set_local(&mut self, prefixes: BTreeSet<IpNet>) -> Result<(), GateError> {
+        if prefixes == self.local {
+            return Ok(());
+        }
+        self.local_trie = local_trie(&prefixes)?;
+        self.local = prefixes;
+        self.wait_for_programs()
+    }
+
+    /// Changes which destinations an attachment judges, in both slots, entry by entry.
+    ///
+    /// # Errors
+    /// Where the map refuses.
+    pub(super) fn set_destination(
+        &mut self,
+        attachment: u32,
+        destination: Destination,
+    ) -> Result<(), GateError> {
+        for (slot, port) in [0, 1]
+            .iter()
+            .flat_map(|slot| (0..GATED_PORTS_MAX).map(move |port| (*slot, port)))
+        {
+            let index = policy_entry(slot, attachment, port);
+            let known = PolicyEntry(self.policies.get(index as usize).copied().unwrap_or(0));
+            let entry = PolicyEntry::new(known.policy(), known.row(), destination);
+            self.set_policy(index, entry)?;
+        }
+        Ok(())
+    }
+
+    /// Packets of a row, by reason, that met `outcome`.
+    ///
+    /// # Errors
+    /// Where the map cannot be read.
+    pub(super) fn counters(&self, row: u32, outcome: Outcome) -> Result<Vec<(Reason, u64)>, GateError> {
+        let map = self.object.map("COUNTERS").ok_or(GateError::Object("COUNTERS"))?;
+        let map: PerCpuArray<_, u64> = PerCpuArray::try_from(map).map_err(GateError::map("COUNTERS"))?;
+        let wanted = |reason: &Reason| reason.drops() || outcome == Outcome::Enforced;
+        let count = |reason: Reason| {
+            let values = map.get(&counter_entry(row, reason, outcome), 0);
+            let values = values.map_err(GateError::map("COUNTERS"))?;
+            Ok((reason, values.iter().sum()))
+        };
+        Reason::ALL.into_iter().filter(wanted).map(count).collect()
+    }
+
+    /// Begins a row anew, for another policy.
+    ///
+    /// # Errors
+    /// Where the map refuses.
+    pub(super) fn clear_row(&mut self, row: u32) -> Result<(), GateError> {
+        let map = self
+            .object
+            .map_mut("COUNTERS")
+            .ok_or(GateError::Object("COUNTERS"))?;
+        let mut map: PerCpuArray<_, u64> = PerCpuArray::try_from(map).map_err(GateError::map("COUNTERS"))?;
+        for (reason, outcome) in Reason::ALL
+            .into_iter()
+            .flat_map(|reason| [Outcome::Enforced, Outcome::Observed].map(|outcome| (reason, outcome)))
+        {
+            map.set(counter_entry(row, reason, outcome), each_cpu(0u64)?, 0)
+                .map_err(GateError::map("COUNTERS"))?;
+        }
+        Ok(())
+    }
+
+    /// Lets the next `samples` drops of each CPU be sampled one by one.
+    ///
+    /// # Errors
+    /// Where the map refuses.
+    pub(super) fn set_budget(&mut self, samples: i64) -> Result<(), GateError> {
+        let map = self.object.map_mut("BUDGET").ok_or(GateError::Object("BUDGET"))?;
+        let mut map: PerCpuArray<_, i64> = PerCpuArray::try_from(map).map_err(GateError::map("BUDGET"))?;
+        map.set(0, each_cpu(samples)?, 0)
+            .map_err(GateError::map("BUDGET"))
+    }
+
+    /// Takes one event, in its bytes.
+    pub(super) fn next_event<T>(&mut self, read: impl FnOnce(&[u8]) -> T) -> Option<T> {
+        self.events.next().map(|item| read(&item))
+    }
+
+    /// Events that found no room.
+    ///
+    /// # Errors
+    /// Where the map cannot be read.
+    pub(super) fn events_lost(&self) -> Result<u64, GateError> {
+        let map = self
+            .object
+            .map("EVENTS_LOST")
+            .ok_or(GateError::Object("EVENTS_LOST"))?;
+        let map: PerCpuArray<_, u64> = PerCpuArray::try_from(map).map_err(GateError::map("EVENTS_LOST"))?;
+        let values = map.get(&0, 0).map_err(GateError::map("EVENTS_LOST"))?;
+        Ok(values.iter().sum())
+    }
+
+    /// The estimated drops of the sources that are remembered, by attachment.
+    ///
+    /// # Errors
+    /// Where the map cannot be read.
+    pub(super) fn top(&self) -> Result<Vec<(u32, IpAddr, u64)>, GateError> {
+        let map = self.object.map("TOP").ok_or(GateError::Object("TOP"))?;
+        let map: HashMap<_, [u8; 24], u64> = HashMap::try_from(map).map_err(GateError::map("TOP"))?;
+        let mut found = Vec::new();
+        for entry in map.iter() {
+            match entry {
+                Ok((key, drops)) => {
+                    let (source, rest) = key.split_first_chunk::<16>().expect("24 bytes are more than 16");
+                    let (attachment, _) = rest.split_first_chunk::<4>().expect("8 bytes are more than 4");
+                    let source = Ipv6Addr::from(*source).to_canonical();
+                    found.push((u32::from_ne_bytes(*attachment), source, drops));
+                }
+                // Programs replace entries meanwhile.
+                Err(MapError::KeyNotFound) => {}
+                Err(error) => return Err(GateError::map("TOP")(error)),
+            }
+        }
+        Ok(found)
     }
 
     fn set_trie<K: aya::Pod, V: aya::Pod>(
@@ -143,19 +296,14 @@ impl<'a> Maps<'a> {
     }
 
     fn fill_ports(&mut self, slot: u32, policy: &GatePolicy) -> Result<(), GateError> {
-        let indices: BTreeMap<u32, u32> = policy
-            .ports
-            .iter()
-            .map(|port| u32::from(*port))
-            .zip(1..)
-            .collect();
-        let mut map: Array<_, u64> = self.array_mut("PORTS")?;
-        for port in 0..=u32::from(u16::MAX) {
-            let entry = map.get(&port, 0).map_err(GateError::map("PORTS"))?;
-            let wanted = indices.get(&port).copied().unwrap_or(0);
-            if port_index(entry, slot) != wanted {
-                map.set(port, with_port_index(entry, slot, wanted), 0)
+        let indices: BTreeMap<u16, u32> = policy.ports.iter().copied().zip(1..).collect();
+        let mut map: Array<_, u64> = array_mut(&mut self.object, "PORTS")?;
+        for (port, known) in (0..=u16::MAX).zip(&mut self.ports) {
+            let wanted = with_port_index(*known, slot, indices.get(&port).copied().unwrap_or(0));
+            if *known != wanted {
+                map.set(u32::from(port), wanted, 0)
                     .map_err(GateError::map("PORTS"))?;
+                *known = wanted;
             }
         }
         Ok(())
@@ -164,35 +312,43 @@ impl<'a> Maps<'a> {
     fn fill_policies(
         &mut self,
         slot: u32,
+        inputs: &Inputs,
         policy: &GatePolicy,
-        attachments: &Attachments,
-        destination: Destination,
+        wiring: &Wiring,
     ) -> Result<(), GateError> {
+        let indices: BTreeMap<u16, u32> = policy.ports.iter().copied().zip(1..).collect();
         let mut wanted: BTreeMap<u32, PolicyEntry> = BTreeMap::new();
-        for (interface, ports) in &policy.interfaces {
-            let Some(attachment) = attachments.get(interface) else {
-                continue;
-            };
-            for (port, id) in ports {
-                if let Some(index) = policy.ports.iter().zip(1..).find(|(gated, _)| *gated == port) {
-                    wanted.insert(
-                        policy_entry(slot, *attachment, index.1),
-                        PolicyEntry::new(*id, *attachment, destination),
-                    );
-                }
+        for (name, attachment) in &wiring.attachments {
+            let destination = wiring.destination(name);
+            let hidden = PolicyEntry::new(0, *attachment, destination);
+            wanted.insert(policy_entry(slot, *attachment, 0), hidden);
+            for (port, gated) in inputs.interfaces.get(name).into_iter().flatten() {
+                let id = policy.interfaces.get(name).and_then(|ports| ports.get(port));
+                let (Some(id), Some(index)) = (id, indices.get(port)) else {
+                    continue;
+                };
+                let row = wiring.rows.get(&(name.clone(), gated.policy.clone()));
+                let entry = PolicyEntry::new(*id, row.copied().unwrap_or(*attachment), destination);
+                wanted.insert(policy_entry(slot, *attachment, *index), entry);
             }
         }
-        let mut map: Array<_, u32> = self.array_mut("POLICY")?;
+        let nothing = PolicyEntry::new(0, 0, Destination::Local);
         for attachment in 0..ATTACHMENTS_MAX {
             for port in 0..GATED_PORTS_MAX {
                 let index = policy_entry(slot, attachment, port);
-                let entry =
-                    wanted
-                        .get(&index)
-                        .copied()
-                        .unwrap_or(PolicyEntry::new(0, attachment, destination));
-                map.set(index, entry.0, 0).map_err(GateError::map("POLICY"))?;
+                self.set_policy(index, wanted.get(&index).copied().unwrap_or(nothing))?;
             }
+        }
+        Ok(())
+    }
+
+    fn set_policy(&mut self, index: u32, entry: PolicyEntry) -> Result<(), GateError> {
+        let known = self.policies.get_mut(index as usize);
+        let known = known.expect("the ABI's own bound");
+        if *known != entry.0 {
+            let mut map: Array<_, u32> = array_mut(&mut self.object, "POLICY")?;
+            map.set(index, entry.0, 0).map_err(GateError::map("POLICY"))?;
+            *known = entry.0;
         }
         Ok(())
     }
@@ -204,35 +360,40 @@ impl<'a> Maps<'a> {
             .map(|(id, allowed)| (*id, allowed))
             .collect();
         let nobody: Allowed = [0; ALLOWED_WORDS];
-        let mut map: Array<_, Allowed> = self.array_mut("ALLOWED")?;
+        let mut map: Array<_, Allowed> = array_mut(&mut self.object, "ALLOWED")?;
         for id in 0..POLICIES_MAX {
             let allowed = wanted.get(&id).copied().unwrap_or(&nobody);
-            let index = allowed_entry(slot, id);
-            debug_assert!(index < ALLOWED_ENTRIES, "the ABI's own bound");
-            map.set(index, allowed, 0).map_err(GateError::map("ALLOWED"))?;
+            map.set(allowed_entry(slot, id), allowed, 0)
+                .map_err(GateError::map("ALLOWED"))?;
         }
         Ok(())
     }
-
-    fn array<T: aya::Pod>(&mut self, name: &'static str) -> Result<Array<&MapData, T>, GateError> {
-        let map = self.object.map(name).ok_or(GateError::Object(name))?;
-        Array::try_from(map).map_err(GateError::map(name))
-    }
-
-    fn array_mut<T: aya::Pod>(&mut self, name: &'static str) -> Result<Array<&mut MapData, T>, GateError> {
-        let map = self.object.map_mut(name).ok_or(GateError::Object(name))?;
-        Array::try_from(map).map_err(GateError::map(name))
-    }
 }
 
-const ALLOWED_WORDS: usize = sallyport_ebpf::ALLOWED_WORDS;
+fn array<'o, T: aya::Pod>(object: &'o Ebpf, name: &'static str) -> Result<Array<&'o MapData, T>, GateError> {
+    let map = object.map(name).ok_or(GateError::Object(name))?;
+    Array::try_from(map).map_err(GateError::map(name))
+}
 
-/// `local` is exact on every host, also one that forwards or bridges for others, so `auto` is that.
-fn destination(gate: &model::Gate) -> Destination {
-    match gate.destinations {
-        model::Destinations::Auto | model::Destinations::Local => Destination::Local,
-        model::Destinations::Any => Destination::Any,
-    }
+fn array_mut<'o, T: aya::Pod>(
+    object: &'o mut Ebpf,
+    name: &'static str,
+) -> Result<Array<&'o mut MapData, T>, GateError> {
+    let map = object.map_mut(name).ok_or(GateError::Object(name))?;
+    Array::try_from(map).map_err(GateError::map(name))
+}
+
+fn whole<T: aya::Pod>(object: &Ebpf, name: &'static str, entries: u32) -> Result<Vec<T>, GateError> {
+    let map: Array<_, T> = array(object, name)?;
+    (0..entries)
+        .map(|index| map.get(&index, 0).map_err(GateError::map(name)))
+        .collect()
+}
+
+fn each_cpu<T: aya::Pod>(value: T) -> Result<PerCpuValues<T>, GateError> {
+    let failed = |(_, source)| GateError::Cpus(source);
+    let count = nr_cpus().map_err(failed)?;
+    PerCpuValues::try_from(vec![value; count]).map_err(GateError::Cpus)
 }
 
 /// A fresh trie; the one that counts is never edited.
@@ -249,10 +410,11 @@ fn trie<K: aya::Pod, V: aya::Pod>(
     Ok(trie)
 }
 
-/// An address as the programs look it up: IPv4 mapped into IPv6.
-fn key_of(address: IpAddr) -> [u8; 16] {
-    match address {
-        IpAddr::V4(address) => address.to_ipv6_mapped().octets(),
-        IpAddr::V6(address) => address.octets(),
-    }
+/// Prefixes as the programs look them up: IPv4 mapped into IPv6.
+fn local_trie(prefixes: &BTreeSet<IpNet>) -> Result<Trie<[u8; 16], u32>, GateError> {
+    let key = |net: &IpNet| match net {
+        IpNet::V4(net) => (net.prefix_len() + 96, net.network().to_ipv6_mapped().octets(), 1),
+        IpNet::V6(net) => (net.prefix_len(), net.network().octets(), 1),
+    };
+    trie("LOCAL", prefixes.iter().map(key))
 }

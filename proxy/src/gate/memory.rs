@@ -81,7 +81,10 @@ impl Memory {
         for index in 0..entries {
             bytes.extend(map.get(&index, 0).map_err(|error| error.to_string())?);
         }
-        let end = bytes.iter().rposition(|byte| *byte != 0).map_or(0, |last| last + 1);
+        let end = bytes
+            .iter()
+            .rposition(|byte| *byte != 0)
+            .map_or(0, |last| last + 1);
         serde_json::from_slice(bytes.get(..end).unwrap_or_default()).map_err(|error| error.to_string())
     }
 
@@ -93,8 +96,7 @@ impl Memory {
         let bytes = serde_json::to_vec(self).map_err(|error| GateError::Memory(io::Error::other(error)))?;
         let chunks = bytes.chunks(CHUNK);
         let entries = u32::try_from(chunks.len()).unwrap_or(u32::MAX).max(1);
-        let mut map: Array<_, [u8; CHUNK]> =
-            Array::create(entries, 0).map_err(GateError::map(NAME))?;
+        let mut map: Array<_, [u8; CHUNK]> = Array::create(entries, 0).map_err(GateError::map(NAME))?;
         for (index, part) in (0..).zip(chunks) {
             let mut chunk = [0; CHUNK];
             chunk

@@ -4,25 +4,31 @@
 //! attached stays when it ends: only `gate off` takes the filter away. `policy` and `compile` are pure and
 //! shared with the check at accept.
 
+mod apply;
 mod attach;
 mod client;
 mod compile;
 mod daemon;
+mod engine;
 mod error;
+mod events;
 mod explain;
 mod fallback;
+mod inputs;
 mod interfaces;
+mod keeper;
 mod link;
 pub mod lists;
 mod maps;
+mod memory;
 mod netlink;
 mod object;
 mod off;
 mod pins;
 pub mod policy;
-#[allow(dead_code, reason = "`gate apply` calls it")]
 mod preflight;
 mod records;
+mod report;
 mod socket;
 mod status;
 mod surroundings;
@@ -30,11 +36,11 @@ mod top;
 pub mod watch;
 
 pub use client::{Applied, Apply, ApplyAnswer, apply, confirm, status};
-pub use daemon::run;
+pub use daemon::{Configured, Reread, run};
 pub use error::GateError;
 pub use explain::{Explanation, Question, explain};
 pub use off::{Reach, off};
 pub use preflight::{Cut, Refusal};
 pub use socket::{ANSWER_BYTES_MAX, STATUS_REQUEST};
-pub use status::Status;
+pub use status::{Announcement, Status, TrialStatus};
 pub use top::{Form, InterfaceCounts, Pace, PolicyCounts, Rounds, SourceCount, Top, top};

@@ -7,7 +7,6 @@ use super::{
     engine::Engine,
     error::GateError,
     inputs::word,
-    keeper::Place,
     status::{Announcement, InterfaceStatus, ListStatus, PolicyStatus, Status, TrialStatus},
     top::{InterfaceCounts, PolicyCounts, SourceCount, Top},
 };
@@ -154,7 +153,9 @@ impl Daemon {
             Some(place) => place.shown(),
             None if !wanted => (
                 "idle",
-                format!("no entry point is gated here any more, so its program judges nothing; `sallyport gate off --interface {name}` takes it away"),
+                format!(
+                    "no entry point is gated here any more, so its program judges nothing; `sallyport gate off --interface {name}` takes it away"
+                ),
             ),
             None => ("none", "`gate.mode` is `off`".to_owned()),
         }
@@ -166,7 +167,10 @@ impl Daemon {
         let counted = rows.filter(|(of, _)| of == interface);
         let mut policies: BTreeMap<String, Vec<u16>> =
             counted.map(|(_, policy)| (policy.clone(), Vec::new())).collect();
-        let now = self.engine.policy().and_then(|inputs| inputs.interfaces.get(interface));
+        let now = self
+            .engine
+            .policy()
+            .and_then(|inputs| inputs.interfaces.get(interface));
         for (port, gated) in now.into_iter().flatten() {
             policies.entry(gated.policy.clone()).or_default().push(*port);
         }
@@ -192,9 +196,10 @@ impl Daemon {
             warnings.extend(inputs.warnings.iter().cloned());
         }
         for interface in interfaces.iter().filter(|interface| interface.actual != "none") {
-            let silent = interface.policies.iter().filter(|policy| {
-                !policy.ports.is_empty() && judged(policy) == 0
-            });
+            let silent = interface
+                .policies
+                .iter()
+                .filter(|policy| !policy.ports.is_empty() && judged(policy) == 0);
             warnings.extend(silent.map(|policy| {
                 format!(
                     "policy `{}` on `{}` has matched no packet yet: check the interface, ports {:?} and `gate.ports` where DNAT stands before them",
@@ -257,11 +262,13 @@ impl Daemon {
         let mut found = self.engine.maps.top()?;
         found.sort_unstable_by_key(|(attachment, source, drops)| (u64::MAX - drops, *source, *attachment));
         found.truncate(SOURCES_MAX);
-        let each = found.into_iter().map(|(attachment, source, packets)| SourceCount {
-            source,
-            interface: name(attachment),
-            packets,
-        });
+        let each = found
+            .into_iter()
+            .map(|(attachment, source, packets)| SourceCount {
+                source,
+                interface: name(attachment),
+                packets,
+            });
         Ok(each.collect())
     }
 
@@ -272,7 +279,10 @@ impl Daemon {
             mode: mode(self.engine.word().mode()).to_owned(),
             deadline_ns: trial.deadline_ns,
         });
-        let word = self.engine.trial().map_or(self.engine.word(), |trial| trial.fallback);
+        let word = self
+            .engine
+            .trial()
+            .map_or(self.engine.word(), |trial| trial.fallback);
         Announcement {
             generation: self.engine.word().generation(),
             digest: confirmed.map(|inputs| inputs.digest),
@@ -312,6 +322,7 @@ fn attach_word(attach: GateAttach) -> &'static str {
         GateAttach::Auto => "auto",
         GateAttach::Xdp => "xdp",
         GateAttach::Tc => "tc",
+        GateAttach::Clsact => "clsact",
         GateAttach::XdpGeneric => "xdp-generic",
     }
 }

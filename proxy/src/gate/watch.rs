@@ -4,6 +4,8 @@
 //! every symbolic link on the way is watched, so that a file that is replaced by rename, a link that is switched and
 //! a directory that appears later are all seen. One that waits for the end of a burst of changes uses [`Settle`].
 
+#![allow(unsafe_code, reason = "registering a descriptor for readiness")]
+
 use nix::{
     errno::Errno,
     sys::inotify::{AddWatchFlags, InitFlags, Inotify, WatchDescriptor},
@@ -16,11 +18,13 @@ use std::{
     path::{Component, Path, PathBuf},
     time::{Duration, Instant},
 };
+use tokio::io::{Interest as Readiness, unix::AsyncFd};
 
 /// Symbolic links followed on the way to one file, as the kernel does (`path_resolution(7)`).
 const LINKS_MAX: usize = 40;
-/// Reads of one [`Watch::drain`]; what is left then keeps the descriptor readable.
-const READS_MAX: usize = 64;
+/// Reads of one [`Watch::drain`]: more than the kernel's default queue of 16,384 events fills. Under a flood something
+/// may be left, which keeps the descriptor readable.
+const READS_MAX: usize = 256;
 
 /// What can happen to a name in a directory.
 const NAMES: AddWatchFlags = AddWatchFlags::IN_CREATE
@@ -140,10 +144,48 @@ impl AsFd for Watch {
     }
 }
 
-/// For tokio's `AsyncFd`.
+/// For [`AsyncFd`] alone.
 impl AsRawFd for Watch {
     fn as_raw_fd(&self) -> RawFd {
         self.inotify.as_fd().as_raw_fd()
+    }
+}
+
+/// A [`Watch`] for a tokio runtime.
+#[derive(Debug)]
+pub struct AsyncWatch(AsyncFd<Watch>);
+
+impl AsyncWatch {
+    /// Registers a watch with the runtime of this thread.
+    ///
+    /// # Errors
+    /// Where the kernel gives no watch.
+    pub fn new(paths: impl IntoIterator<Item = PathBuf>) -> io::Result<Self> {
+        let watch = Watch::new(paths)?;
+        // SAFETY: the watch owns its descriptor, and nothing here closes or replaces it while the runtime has it; the
+        // tests of allowlist files in `tests/tests/accept.rs` run through here.
+        let registered = unsafe { AsyncFd::register_with_interest(watch, Readiness::READABLE) };
+        Ok(Self(registered?))
+    }
+
+    /// The watch.
+    pub fn watch(&mut self) -> &mut Watch {
+        self.0.get_mut()
+    }
+
+    /// Waits until a watched path may lead to something else. Dropping this loses nothing.
+    ///
+    /// # Errors
+    /// Where the runtime ends.
+    pub async fn changed(&mut self) -> io::Result<()> {
+        loop {
+            let mut ready = self.0.readable_mut().await?;
+            let changed = ready.get_inner_mut().drain();
+            ready.clear_ready();
+            if changed {
+                return Ok(());
+            }
+        }
     }
 }
 

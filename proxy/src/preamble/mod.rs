@@ -21,7 +21,7 @@ use std::{net::SocketAddr, time::Duration};
 pub struct ClientAddress(pub SocketAddr);
 
 /// `proxy_protocol` of one entry point.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Policy {
     /// Who sends headers.
     pub trusted: SourceSet,

@@ -11,7 +11,7 @@ use std::{
 };
 
 /// Whether a connection shall go on.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Default)]
 pub enum Order {
     /// Go on.
     #[default]
@@ -58,11 +58,16 @@ impl Handle {
         }
     }
 
-    fn tell(&self, order: Order) {
-        self.order.set(order);
-        if let Some(waker) = self.waker.take() {
-            waker.wake();
+    /// An order is never taken back by a milder one. Returns whether this is news.
+    fn tell(&self, order: Order) -> bool {
+        let news = self.order.get() < order;
+        if news {
+            self.order.set(order);
+            if let Some(waker) = self.waker.take() {
+                waker.wake();
+            }
         }
+        news
     }
 }
 
@@ -109,19 +114,18 @@ impl Live {
         self.tell(order, |_| true);
     }
 
-    /// Tells the connections that `which` chooses.
-    pub fn tell(&self, order: Order, which: impl Fn(&Handle) -> bool) {
+    /// Tells the connections that `which` chooses. Returns those to which it is news.
+    pub fn tell(&self, order: Order, which: impl Fn(&Handle) -> bool) -> Vec<Rc<Handle>> {
         // A woken connection runs later, never from here; the copy keeps the table free meanwhile.
-        let chosen: Vec<Rc<Handle>> = self
+        let mut chosen: Vec<Rc<Handle>> = self
             .connections
             .borrow()
             .values()
             .filter(|handle| which(handle))
             .map(Rc::clone)
             .collect();
-        for handle in chosen {
-            handle.tell(order);
-        }
+        chosen.retain(|handle| handle.tell(order));
+        chosen
     }
 }
 
@@ -140,11 +144,16 @@ mod tests {
         let live = Rc::new(Live::default());
         let peer = PeerAddress(([127, 0, 0, 1], 1).into());
         let (a, b) = (live.add(peer, "a"), live.add(peer, "b"));
-        live.tell(Order::Close, |handle| handle.entry == "b");
+        let second = |handle: &Handle| handle.entry == "b";
+        assert_eq!(
+            [Order::Close; 2].map(|order| live.tell(order, second).len()),
+            [1, 0]
+        );
         assert_eq!((a.handle.order(), b.handle.order()), (Order::Serve, Order::Close));
         live.tell_all(Order::Drain);
         let c = live.add(peer, "c");
-        assert_eq!((a.handle.order(), c.handle.order()), (Order::Drain, Order::Drain));
+        let orders = [&a, &b, &c].map(|registered| registered.handle.order());
+        assert_eq!(orders, [Order::Drain, Order::Close, Order::Drain]);
         drop((a, b, c));
         assert!(live.is_empty());
     }

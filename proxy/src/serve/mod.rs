@@ -19,7 +19,7 @@ use crate::{
     io::{self, Instant, Stream, Transport},
     preamble::{self, ClientAddress, PreambleFault},
     snapshot::Entry,
-    telemetry::Count,
+    telemetry::{AdmissionCount, AdmissionCounters, Count},
     tls::{self, Facts, Protocol, TlsFault},
 };
 use clock::Clock;
@@ -32,8 +32,14 @@ use std::{
 };
 
 /// Takes a connection from the accept queue to its end.
-pub async fn connection(context: Rc<Context>, entry: Arc<Entry>, socket: TcpStream, peer: PeerAddress) {
-    if !admitted(&context, &entry, peer) {
+pub async fn connection(
+    context: Rc<Context>,
+    entry: Arc<Entry>,
+    counters: &AdmissionCounters,
+    socket: TcpStream,
+    peer: PeerAddress,
+) {
+    if !admitted(&context, &entry, counters, peer) {
         return;
     }
     let registered = context.live.add(peer, &entry.name);
@@ -80,19 +86,25 @@ fn told(client: ClientAddress, local: SocketAddr, proto: &'static str) -> forwar
 }
 
 /// accept: the allowlist, by the socket's peer.
-fn admitted(context: &Context, entry: &Entry, peer: PeerAddress) -> bool {
-    match entry
-        .admission
-        .as_ref()
-        .map_or(Verdict::Admitted, |admission| admission.judge(peer))
+fn admitted(context: &Context, entry: &Entry, counters: &AdmissionCounters, peer: PeerAddress) -> bool {
+    let view = context.view();
+    match view
+        .snapshot
+        .admissions
+        .judge(&entry.name, peer, Instant::now().into_std())
     {
-        Verdict::Admitted => true,
+        Verdict::Admitted => {
+            counters.add(AdmissionCount::Admitted);
+            true
+        }
         Verdict::Observed => {
             context.counters.add(Count::SourceObserved);
+            counters.add(AdmissionCount::Observed);
             true
         }
         Verdict::Refused => {
             context.counters.add(Count::SourceRefused);
+            counters.add(AdmissionCount::Refused);
             tracing::debug!(peer = %peer.0, entry = entry.name, "closed: source is not on the allowlist");
             false
         }

@@ -65,7 +65,7 @@ async fn walk(
     let body = RequestBody::new(incoming, started, entry.timeouts.read);
     let found = fields::scan(&parts.headers);
     check_limits(&parts, found, connection)?;
-    let reached = match &entry.side {
+    let reached = match &*entry.side {
         Side::Clients(table) => {
             strip_uplink(connection, &mut parts, found);
             Reached::Route(table, trust_of(entry, connection))
@@ -140,7 +140,7 @@ fn canonical<'a>(parts: &'a Parts, connection: &Connection) -> Result<(Authority
 /// The host's TLS policy must be the handshake's. On an uplink entry point there is one policy whatever the
 /// host, because the parent passes the client's.
 fn check_policy(entry: &Entry, connection: &Connection, authority: &Authority<'_>) -> Result<(), Fault> {
-    match (&entry.tls, &connection.tls, &entry.side) {
+    match (&entry.tls, &connection.tls, &*entry.side) {
         (Some(policies), Some(facts), Side::Clients(_)) => {
             let demanded = policies.of(Some(&authority.host)).id;
             if demanded == facts.policy {
@@ -175,7 +175,7 @@ fn check_proof(route: &Route, connection: &Connection) -> Result<(), Fault> {
 /// The client for `ClientIP`: who connected, or on an uplink whom the proven parent names.
 fn client_of(connection: &Connection, headers: &HeaderMap, trust: PeerTrust) -> IpAddr {
     let own = connection.client.0.ip();
-    match (&connection.entry.side, trust) {
+    match (&*connection.entry.side, trust) {
         (Side::Parents(_), PeerTrust::Trusted) => forwarded::client(headers).unwrap_or(own),
         _ => own,
     }

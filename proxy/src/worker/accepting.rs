@@ -4,12 +4,12 @@ use crate::{
     accept::PeerAddress,
     io::{self, Listener},
     serve::{self, Context},
-    telemetry::Count,
+    telemetry::{AdmissionCounters, Count},
 };
 use std::{
     net::{SocketAddr, TcpListener, TcpStream},
     rc::Rc,
-    sync::atomic::Ordering,
+    sync::{Arc, atomic::Ordering},
     time::Duration,
 };
 use tokio::sync::watch;
@@ -25,12 +25,16 @@ pub(super) struct Stop(
 /// Starts an accept loop for each socket of an entry point.
 pub(super) fn start(context: &Rc<Context>, entry: &str, sockets: Vec<TcpListener>) -> Stop {
     let (stop, stopped) = watch::channel(());
+    let at = Rc::new(At {
+        entry: entry.to_owned(),
+        counters: context.counters.admission(entry),
+    });
     for socket in sockets {
         match Listener::new(socket) {
             Ok(listener) => {
                 drop(io::spawn(run(
                     Rc::clone(context),
-                    entry.to_owned(),
+                    Rc::clone(&at),
                     listener,
                     stopped.clone(),
                 )));
@@ -41,7 +45,13 @@ pub(super) fn start(context: &Rc<Context>, entry: &str, sockets: Vec<TcpListener
     Stop(stop)
 }
 
-async fn run(context: Rc<Context>, entry: String, listener: Listener, mut stopped: watch::Receiver<()>) {
+/// The entry point that a loop accepts for.
+struct At {
+    entry: String,
+    counters: Arc<AdmissionCounters>,
+}
+
+async fn run(context: Rc<Context>, at: Rc<At>, listener: Listener, mut stopped: watch::Receiver<()>) {
     loop {
         wait_for_room(&context).await;
         let accepted = tokio::select! {
@@ -50,10 +60,10 @@ async fn run(context: Rc<Context>, entry: String, listener: Listener, mut stoppe
             accepted = listener.accept() => accepted,
         };
         match accepted {
-            Ok((socket, peer)) => admit(&context, &entry, socket, peer),
+            Ok((socket, peer)) => admit(&context, &at, socket, peer),
             Err(error) => {
                 context.counters.add(Count::AcceptFailed);
-                tracing::warn!(entry, %error, "accept failed");
+                tracing::warn!(entry = at.entry, %error, "accept failed");
                 io::sleep(PAUSE).await;
             }
         }
@@ -61,7 +71,7 @@ async fn run(context: Rc<Context>, entry: String, listener: Listener, mut stoppe
     // Closing a socket resets the connections that wait in its queue.
     while let Some(socket) = listener.accept_waiting() {
         if let Ok(peer) = socket.peer_addr() {
-            admit(&context, &entry, socket, peer);
+            admit(&context, &at, socket, peer);
         }
     }
 }
@@ -77,15 +87,15 @@ async fn wait_for_room(context: &Context) {
     }
 }
 
-fn admit(context: &Rc<Context>, entry: &str, socket: TcpStream, peer: SocketAddr) {
+fn admit(context: &Rc<Context>, at: &Rc<At>, socket: TcpStream, peer: SocketAddr) {
     context.counters.add(Count::Accepted);
-    let Some(entry) = context.view().snapshot.entries.get(entry).cloned() else {
+    let Some(entry) = context.view().snapshot.entries.get(&at.entry).cloned() else {
         return;
     };
     let counted = Counted::new(Rc::clone(context));
-    let context = Rc::clone(context);
+    let (context, at) = (Rc::clone(context), Rc::clone(at));
     drop(io::spawn(async move {
-        serve::connection(context, entry, socket, PeerAddress(peer)).await;
+        serve::connection(context, entry, &at.counters, socket, PeerAddress(peer)).await;
         drop(counted);
     }));
 }

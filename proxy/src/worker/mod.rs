@@ -6,11 +6,10 @@
 mod accepting;
 
 use crate::{
-    accept::Verdict,
     io::{self, DriverKind},
     serve::{Context, Order},
     snapshot::Published,
-    telemetry::Counters,
+    telemetry::{AdmissionCount, Count, Counters},
 };
 use nix::{
     sched::{CpuSet, sched_getaffinity, sched_setaffinity},
@@ -22,7 +21,7 @@ use std::{
     rc::Rc,
     sync::{Arc, atomic::AtomicUsize},
     thread,
-    time::Duration,
+    time::{Duration, Instant},
 };
 use tokio::sync::{mpsc, oneshot};
 
@@ -190,16 +189,22 @@ async fn work(context: Rc<Context>, mut messages: mpsc::Receiver<Message>) {
 /// is under way.
 fn recheck(context: &Context) {
     let view = context.view();
-    let entries = &view.snapshot.entries;
+    let (entries, admissions) = (&view.snapshot.entries, &view.snapshot.admissions);
     context
         .live
         .tell(Order::Drain, |handle| !entries.contains_key(&handle.entry));
-    context.live.tell(Order::Close, |handle| {
-        let admission = entries
-            .get(&handle.entry)
-            .and_then(|entry| entry.admission.as_ref());
-        admission.is_some_and(|admission| admission.judge(handle.peer) == Verdict::Refused)
+    let now = Instant::now();
+    let removed = context.live.tell(Order::Close, |handle| {
+        !admissions.keeps(&handle.entry, handle.peer, now)
     });
+    for handle in removed {
+        context.counters.add(Count::SourceRemoved);
+        context
+            .counters
+            .admission(&handle.entry)
+            .add(AdmissionCount::Removed);
+        tracing::debug!(peer = %handle.peer.0, entry = handle.entry, "closed: source was taken off the allowlist");
+    }
 }
 
 /// A worker that had at least so many connections gives memory back once most of them are gone.

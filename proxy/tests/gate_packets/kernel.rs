@@ -1,6 +1,10 @@
 //! The programs in the kernel, with maps of their own that nothing pins, run on packets by
 //! `BPF_PROG_TEST_RUN`.
 
+mod fill;
+mod view;
+
+use crate::oracle::Answer;
 use aya::{
     Ebpf, EbpfLoader, TestRun, TestRunOptions,
     maps::{
@@ -10,14 +14,15 @@ use aya::{
     programs::{Program, ProgramError},
 };
 use sallyport_ebpf::{
-    ALLOWED_WORDS, Allowed, CFG_DEADLINE, CFG_FALLBACK, CFG_WORD, ConfigWord, Destination, Event, Fragments,
-    Mode, Outcome, PolicyEntry, Reason, SOURCE_FAILSAFE, SourceValue, allowed_entry, counter_entry,
-    policy_entry, with_port_index,
+    ALLOWED_WORDS, Allowed, CFG_DEADLINE, CFG_FALLBACK, CFG_WORD, COUNTER_ENTRIES, ConfigWord, Destination,
+    Event, Fragments, Mode, Outcome, PolicyEntry, Reason, SOURCE_FAILSAFE, SourceValue, allowed_entry,
+    counter_entry, policy_entry, with_port_index,
 };
 use std::net::IpAddr;
+pub(crate) use view::View;
 
 /// Not 0, so that a program that ignores its number shows.
-const ATTACHMENT: u32 = 3;
+pub(crate) const ATTACHMENT: u32 = 3;
 /// The policy of the gated port in slot 0 and slot 1.
 const POLICIES: [u32; 2] = [1, 7];
 /// The counters of those policies, in slot 0 and slot 1.
@@ -33,6 +38,45 @@ pub(crate) const PROGRAMS: [&str; 4] = ["gate_xdp", "gate_xdp_nofrags", "gate_tc
 pub(crate) enum Verdict {
     Pass,
     Drop,
+}
+
+/// The one counter that a packet raised.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Raised {
+    pub(crate) row: u32,
+    pub(crate) reason: Reason,
+    pub(crate) outcome: Outcome,
+}
+
+impl Raised {
+    /// Its place in the map.
+    pub(crate) fn entry(self) -> u32 {
+        counter_entry(self.row, self.reason, self.outcome)
+    }
+}
+
+/// All that can be seen of what a program did.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Doing {
+    pub(crate) verdict: Verdict,
+    pub(crate) raised: Option<Raised>,
+}
+
+impl Doing {
+    /// What an answer of the oracle comes to where a slot of [`Kernel::install`] counts.
+    pub(crate) fn of(answer: Answer, slot: u32) -> Self {
+        let verdict = if answer.drops {
+            Verdict::Drop
+        } else {
+            Verdict::Pass
+        };
+        let raised = answer.counted.map(|counted| Raised {
+            row: counted.list.map_or(ATTACHMENT, |list| fill::row(slot, list)),
+            reason: counted.reason,
+            outcome: counted.outcome,
+        });
+        Self { verdict, raised }
+    }
 }
 
 /// The policy of one slot: prefixes with set and flags, and the sets that the gated port's policy allows.
@@ -56,19 +100,20 @@ fn kinds() -> impl Iterator<Item = (Reason, Outcome)> {
 /// The loaded programs.
 pub(crate) struct Kernel {
     bpf: Ebpf,
+    filled: [fill::Filled; 2],
     /// The kernel keeps inner maps alive by itself; these are kept for tidiness of ownership.
     _tries4: Vec<LpmTrie<MapData, [u8; 4], SourceValue>>,
     _tries6: Vec<LpmTrie<MapData, [u8; 16], SourceValue>>,
     own: Vec<IpAddr>,
+    /// The rows of counters that packets may raise one of.
+    rows: Vec<u32>,
 }
 
 impl Kernel {
     /// Loads everything and fills both slots.
     pub(crate) fn load(port: u16, slots: [Slot<'_>; 2]) -> Self {
-        let mut bpf = EbpfLoader::new()
-            .override_global("ATTACHMENT", &ATTACHMENT, true)
-            .load(OBJECT)
-            .expect("the object loads: root with CAP_BPF is needed");
+        let mut kernel = Self::open();
+        let bpf = &mut kernel.bpf;
         let (mut tries4, mut tries6) = (Vec::new(), Vec::new());
         for (slot, content) in (0u32..).zip(slots) {
             let mut v4 = LpmTrie::create(64, 1).expect("a trie");
@@ -97,12 +142,8 @@ impl Kernel {
             map.set(allowed_entry(slot, POLICIES[slot as usize]), allowed, 0)
                 .expect("the policy");
         }
-        let mut kernel = Self {
-            bpf,
-            _tries4: tries4,
-            _tries6: tries6,
-            own: Vec::new(),
-        };
+        kernel._tries4 = tries4;
+        kernel._tries6 = tries6;
         kernel
             .array("PORTS")
             .set(
@@ -112,8 +153,17 @@ impl Kernel {
             )
             .expect("a port");
         kernel.judge(Destination::Any);
+        kernel
+    }
+
+    /// Loads everything and fills nothing.
+    pub(crate) fn open() -> Self {
+        let mut bpf = EbpfLoader::new()
+            .override_global("ATTACHMENT", &ATTACHMENT, true)
+            .load(OBJECT)
+            .expect("the object loads: root with CAP_BPF is needed");
         for name in PROGRAMS {
-            match kernel.bpf.program_mut(name).expect("the program") {
+            match bpf.program_mut(name).expect("the program") {
                 Program::Xdp(program) => program
                     .load()
                     .unwrap_or_else(|error| panic!("`{name}`: {error:#?}")),
@@ -125,7 +175,14 @@ impl Kernel {
                 _ => panic!("`{name}` is of another type"),
             }
         }
-        kernel
+        Self {
+            bpf,
+            filled: Default::default(),
+            _tries4: Vec::new(),
+            _tries6: Vec::new(),
+            own: Vec::new(),
+            rows: vec![ATTACHMENT, ROWS[0], ROWS[1]],
+        }
     }
 
     fn array(&mut self, name: &str) -> Array<&mut MapData, u64> {
@@ -232,8 +289,28 @@ impl Kernel {
     /// `None` where the kernel refuses to test with so short a packet.
     pub(crate) fn run(&self, name: &str, packet: &[u8]) -> Option<(Verdict, Option<(Reason, Outcome)>)> {
         let before = self.counters();
+        let verdict = self.verdict(name, packet, None)?;
+        let raised = risen(&before, &self.counters());
+        Some((verdict, raised.map(|raised| (raised.reason, raised.outcome))))
+    }
+
+    /// As [`Kernel::run`], as a case comes to the program.
+    pub(crate) fn run_view(&self, name: &str, view: &View<'_>) -> Option<Doing> {
+        let before = self.counters();
+        let verdict = self.verdict(name, view.packet, view.context().as_deref())?;
+        let raised = risen(&before, &self.counters());
+        Some(Doing { verdict, raised })
+    }
+
+    /// Runs one program on one packet and looks at nothing else; `None` where the kernel refuses to.
+    pub(crate) fn verdict_of(&self, name: &str, view: &View<'_>) -> Option<Verdict> {
+        self.verdict(name, view.packet, view.context().as_deref())
+    }
+
+    fn verdict(&self, name: &str, packet: &[u8], context: Option<&[u8]>) -> Option<Verdict> {
         let options = TestRunOptions {
             data_in: Some(packet),
+            ctx_in: context,
             repeat: 1,
             ..TestRunOptions::default()
         };
@@ -249,38 +326,37 @@ impl Kernel {
             }
             Err(error) => panic!("`{name}`: {error:?}"),
         };
-        let verdict = match (name.starts_with("gate_xdp"), code as i32) {
-            (true, 2) | (false, -1) => Verdict::Pass,
-            (true, 1) | (false, 2) => Verdict::Drop,
+        match (name.starts_with("gate_xdp"), code as i32) {
+            (true, 2) | (false, -1) => Some(Verdict::Pass),
+            (true, 1) | (false, 2) => Some(Verdict::Drop),
             (_, other) => panic!("`{name}` returned {other}"),
-        };
-        let after = self.counters();
-        let risen: Vec<_> = before
-            .iter()
-            .zip(&after)
-            .filter(|(before, after)| before.2 != after.2)
-            .collect();
-        assert!(risen.len() <= 1, "one packet, several counters: {risen:?}");
-        let reason = risen.first().map(|(before, after)| {
-            assert_eq!(after.2, before.2 + 1, "one packet was counted more than once");
-            (after.0, after.1)
-        });
-        Some((verdict, reason))
+        }
     }
 
-    fn counters(&self) -> Vec<(Reason, Outcome, u64)> {
+    /// What one counter says, summed over the CPUs.
+    pub(crate) fn counter(&self, entry: u32) -> u64 {
         let map: PerCpuArray<_, u64> =
             PerCpuArray::try_from(self.bpf.map("COUNTERS").expect("the map")).expect("its type");
-        let mut all = Vec::new();
-        for (reason, outcome) in kinds() {
-            let rows = [ATTACHMENT, ROWS[0], ROWS[1]];
-            let count = |row: u32| {
-                let values = map.get(&counter_entry(row, reason, outcome), 0);
-                values.expect("the counter").iter().sum::<u64>()
-            };
-            all.push((reason, outcome, rows.into_iter().map(count).sum()));
-        }
-        all
+        let values = map.get(&entry, 0).expect("the counter");
+        values.iter().sum()
+    }
+
+    /// What all counters say together.
+    pub(crate) fn counted(&self) -> u64 {
+        (0..COUNTER_ENTRIES).map(|entry| self.counter(entry)).sum()
+    }
+
+    fn counters(&self) -> Vec<(Raised, u64)> {
+        let kinds = self
+            .rows
+            .iter()
+            .flat_map(|row| kinds().map(|(reason, outcome)| (*row, reason, outcome)));
+        kinds
+            .map(|(row, reason, outcome)| {
+                let raised = Raised { row, reason, outcome };
+                (raised, self.counter(raised.entry()))
+            })
+            .collect()
     }
 
     /// Instructions that the verifier walked through.
@@ -314,4 +390,18 @@ impl Drop for Pinned {
     fn drop(&mut self) {
         let _ = nix::sched::sched_setaffinity(nix::unistd::Pid::from_raw(0), &self.0);
     }
+}
+
+/// The one counter that has risen, by one.
+fn risen(before: &[(Raised, u64)], after: &[(Raised, u64)]) -> Option<Raised> {
+    let risen: Vec<_> = before
+        .iter()
+        .zip(after)
+        .filter(|(before, after)| before.1 != after.1)
+        .collect();
+    assert!(risen.len() <= 1, "one packet, several counters: {risen:?}");
+    risen.first().map(|(before, after)| {
+        assert_eq!(after.1, before.1 + 1, "one packet was counted more than once");
+        after.0
+    })
 }

@@ -3,9 +3,17 @@
 //! Needs root (CAP_BPF and CAP_NET_ADMIN); nothing is attached or pinned.
 #![allow(clippy::panic, clippy::indexing_slicing, reason = "this is how a test fails")]
 
+mod corpus;
+mod differential;
 mod frame;
+mod fuzz;
+mod generate;
 mod kernel;
+mod oracle;
+mod random;
+mod rows;
 mod tables;
+mod world;
 
 use frame::{Extension, GATED, V4, V6, ethernet, tcp};
 use kernel::{FAILSAFE, Kernel, PROGRAMS, Slot, Verdict};
@@ -49,12 +57,20 @@ const SECOND: Slot<'static> = Slot {
     sets: &[4095],
 };
 
-/// The programs in enforce mode, slot 0, every destination judged. `None`, loudly, without the rights.
-pub(crate) fn kernel() -> Option<Kernel> {
-    if !nix::unistd::geteuid().is_root() {
+/// Whether programs can be loaded; says it loudly where they cannot, and fails in CI.
+pub(crate) fn has_rights() -> bool {
+    let root = nix::unistd::geteuid().is_root();
+    if !root {
         let demand = std::env::var_os("CI").is_some_and(|value| !value.is_empty());
         assert!(!demand, "packet tests need root, and CI must run them");
         eprintln!("SKIPPED: packet tests need root to load BPF programs");
+    }
+    root
+}
+
+/// The programs in enforce mode, slot 0, every destination judged. `None` without the rights.
+pub(crate) fn kernel() -> Option<Kernel> {
+    if !has_rights() {
         return None;
     }
     let mut kernel = Kernel::load(GATED, [FIRST, SECOND]);

@@ -18,7 +18,7 @@ use crate::tasks;
 /// How much to install.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Scope {
-    /// All that `ci`, `test`, `bench` and `dist` use.
+    /// All that `ci`, `test`, `bench`, `kernel-test` and `dist` use.
     Everything,
     /// What `demo` uses: a C compiler and the peers it shows.
     Minimal,
@@ -31,7 +31,13 @@ pub(crate) enum Scope {
 /// alone is no error outside CI, because the prebuilt object stands in for it.
 pub(crate) fn run(scope: Scope) -> Result<()> {
     let groups: &[Group] = match scope {
-        Scope::Everything => &[Group::Build, Group::Demo, Group::Test, Group::Package],
+        Scope::Everything => &[
+            Group::Build,
+            Group::Demo,
+            Group::Test,
+            Group::Package,
+            Group::Kernels,
+        ],
         Scope::Minimal => &[Group::Build, Group::Demo],
     };
     let missing = needs::missing(groups);

@@ -17,6 +17,8 @@ pub(super) enum Group {
     Test,
     /// Making and judging packages.
     Package,
+    /// Other kernels in a virtual machine.
+    Kernels,
     /// Debian's BPF compiler and linker.
     Bpf,
 }
@@ -156,6 +158,27 @@ const NEEDS: &[Need] = &[
         "judges the units",
         "systemd",
         "systemd",
+    ),
+    tool(
+        Group::Kernels,
+        "qemu-system-x86_64",
+        "boots other kernels",
+        "qemu-system-x86",
+        "qemu-system-x86-core",
+    ),
+    tool(
+        Group::Kernels,
+        "busybox",
+        "the shell of those guests",
+        "busybox-static",
+        "busybox",
+    ),
+    tool(
+        Group::Kernels,
+        "setpriv",
+        "tries fewer capabilities",
+        "util-linux",
+        "util-linux",
     ),
     path(
         Group::Bpf,

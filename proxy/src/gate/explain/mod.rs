@@ -8,8 +8,9 @@ mod running;
 mod text;
 
 use super::{
-    compile::{GatePolicy, wire_ports},
+    compile::GatePolicy,
     error::GateError,
+    inputs::wire_ports,
     policy::{Allowlists, Digest, digest, resolve},
 };
 use ipnet::IpNet;

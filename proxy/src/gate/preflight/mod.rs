@@ -8,7 +8,7 @@ mod ports;
 mod sockets;
 
 use super::{
-    compile::wire_ports,
+    inputs::wire_ports,
     policy::{Allowlists, SourceSet, prefixes},
 };
 use sallyport_config::model::{Config, EntryPoint, EntryPointGate, GateMode, ListenAddress};

@@ -3,7 +3,7 @@
 //!
 //! Pure but for [`Ephemeral::read`], which reads two sysctls of the calling thread's network namespace. It sets none.
 
-use crate::gate::compile::wire_ports;
+use crate::gate::inputs::wire_ports;
 use sallyport_config::model::Config;
 use std::{fmt, fs, io, ops::RangeInclusive};
 

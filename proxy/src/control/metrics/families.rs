@@ -1,0 +1,164 @@
+//! Every metric: its name, what it is, and its labels. A pure data table, which `docs/metrics.md` is held against.
+
+/// What a metric is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Kind {
+    /// Never goes back while the process, or for the gate its pins, live.
+    Counter,
+    /// As it is now.
+    Gauge,
+}
+
+impl Kind {
+    /// Its word in the text format.
+    pub(super) fn word(self) -> &'static str {
+        match self {
+            Self::Counter => "counter",
+            Self::Gauge => "gauge",
+        }
+    }
+}
+
+/// A metric.
+#[derive(Debug)]
+pub(super) struct Family {
+    /// Its name.
+    pub(super) name: &'static str,
+    /// What it is.
+    pub(super) kind: Kind,
+    /// Its labels, in order.
+    pub(super) labels: &'static [&'static str],
+    /// One line for people.
+    pub(super) help: &'static str,
+}
+
+const fn counter(name: &'static str, labels: &'static [&'static str], help: &'static str) -> Family {
+    Family {
+        name,
+        kind: Kind::Counter,
+        labels,
+        help,
+    }
+}
+
+const fn gauge(name: &'static str, labels: &'static [&'static str], help: &'static str) -> Family {
+    Family {
+        name,
+        kind: Kind::Gauge,
+        labels,
+        help,
+    }
+}
+
+/// Whether the gate answers.
+pub(super) const GATE_UP: Family = gauge("sallyport_gate_up", &[], "1 where the gate answers.");
+/// Packets that the programs judged.
+pub(super) const GATE_PACKETS: Family = counter(
+    "sallyport_gate_packets_total",
+    &["interface", "policy", "verdict", "reason"],
+    "Packets that the gate judged; policy is empty where none was asked; verdict is pass, drop or observe.",
+);
+/// How often a policy was installed.
+pub(super) const GATE_GENERATION: Family = gauge(
+    "sallyport_gate_policy_generation",
+    &[],
+    "How often a policy was installed in the kernel.",
+);
+/// How the program is attached.
+pub(super) const GATE_ATTACH: Family = gauge(
+    "sallyport_gate_attach_mode",
+    &["interface", "mode"],
+    "1 for the way in which the program is attached; mode none is not filtered.",
+);
+/// Whether a policy is on trial.
+pub(super) const GATE_CONFIRM: Family = gauge(
+    "sallyport_gate_confirm_pending",
+    &[],
+    "1 while a policy is on trial and waits for `sallyport gate confirm`.",
+);
+/// Prefixes in the kernel.
+pub(super) const GATE_PREFIXES: Family = gauge(
+    "sallyport_gate_prefixes",
+    &[],
+    "Prefixes in the kernel, of both families.",
+);
+/// Whether gate and accept judge alike.
+pub(super) const GATE_DIFFERS: Family = gauge(
+    "sallyport_gate_policy_differs",
+    &[],
+    "1 where the gate and the check at accept judge by different policies.",
+);
+/// What the check at accept did.
+pub(super) const ACCEPT: Family = counter(
+    "sallyport_accept_connections_total",
+    &["entry_point", "verdict"],
+    "Connections that the check at accept judged; verdict is admitted, observed or refused.",
+);
+/// Sessions of removed sources.
+pub(super) const REMOVED: Family = counter(
+    "sallyport_accept_sessions_removed_total",
+    &["entry_point"],
+    "Sessions that ended because their source left the allowlist.",
+);
+/// Prefixes of an allowlist's file.
+pub(super) const LIST_PREFIXES: Family = gauge(
+    "sallyport_allowlist_prefixes",
+    &["list"],
+    "Prefixes that count of an allowlist's file.",
+);
+/// When a file was taken.
+pub(super) const LIST_TAKEN: Family = gauge(
+    "sallyport_allowlist_taken_timestamp_seconds",
+    &["list"],
+    "When the contents that count of an allowlist's file were read.",
+);
+/// Whether a file is not taken.
+pub(super) const LIST_STALE: Family = gauge(
+    "sallyport_allowlist_refused",
+    &["list"],
+    "1 where an allowlist's file as it is now is not taken and its last good contents count.",
+);
+
+/// All of them, in the order in which they are written.
+pub(super) const ALL: &[&Family] = &[
+    &GATE_UP,
+    &GATE_PACKETS,
+    &GATE_GENERATION,
+    &GATE_ATTACH,
+    &GATE_CONFIRM,
+    &GATE_PREFIXES,
+    &GATE_DIFFERS,
+    &ACCEPT,
+    &REMOVED,
+    &LIST_PREFIXES,
+    &LIST_TAKEN,
+    &LIST_STALE,
+];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const PAGE: &str = include_str!("../../../../docs/metrics.md");
+
+    #[test]
+    fn the_page_has_every_metric_and_no_other() {
+        let row = |family: &&Family| {
+            let labels: Vec<String> = family.labels.iter().map(|label| format!("`{label}`")).collect();
+            let (name, kind, help) = (family.name, family.kind.word(), family.help);
+            format!("| `{name}` | {kind} | {} | {help} |", labels.join(", "))
+        };
+        let table: Vec<String> = ALL.iter().map(row).collect();
+        let page: Vec<&str> = PAGE.lines().filter(|line| line.starts_with("| `")).collect();
+        assert_eq!(page, table);
+    }
+
+    #[test]
+    fn names_say_what_they_are() {
+        for family in ALL {
+            let name = family.name;
+            assert!(name.starts_with("sallyport_"), "{name}");
+            assert_eq!(name.ends_with("_total"), family.kind == Kind::Counter, "{name}");
+        }
+    }
+}

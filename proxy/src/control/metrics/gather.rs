@@ -1,0 +1,102 @@
+//! Asking everybody for what [`super::families`] names.
+
+use super::{
+    exposition::Samples,
+    families::{
+        ACCEPT, ALL, GATE_ATTACH, GATE_CONFIRM, GATE_DIFFERS, GATE_GENERATION, GATE_PACKETS, GATE_PREFIXES,
+        GATE_UP, LIST_PREFIXES, LIST_STALE, LIST_TAKEN, REMOVED,
+    },
+};
+use crate::{
+    control::{following, gatekeeper::fetch_status, listing, state::State},
+    gate::Status,
+    telemetry::{ADMISSION_COUNTS, AdmissionCount},
+};
+use std::collections::BTreeMap;
+
+/// The whole page.
+pub(super) async fn text(state: &State) -> String {
+    let mut samples = Samples::default();
+    gate(state, &mut samples).await;
+    accept(state, &mut samples);
+    allowlists(state, &mut samples);
+    samples.text(ALL)
+}
+
+/// What the gate says, where the configuration has one. A gate that does not answer has no numbers, which is not the
+/// same as zero.
+async fn gate(state: &State, samples: &mut Samples) {
+    let config = state.config();
+    let mut gates = config
+        .entry_points
+        .values()
+        .filter_map(|entry| entry.gate.as_ref());
+    if gates.all(|gate| gate.interfaces.is_empty()) {
+        return;
+    }
+    let agreement = following::agreement(state);
+    samples.add(&GATE_DIFFERS, &[], u64::from(agreement.gate == "differs"));
+    if let Some(trying) = following::gate_tries(state) {
+        samples.add(&GATE_CONFIRM, &[], u64::from(trying));
+    }
+    match fetch_status(&config.gate.socket).await {
+        Ok(status) => {
+            samples.add(&GATE_UP, &[], 1);
+            gate_status(&status, samples);
+        }
+        Err(_) => samples.add(&GATE_UP, &[], 0),
+    }
+}
+
+fn gate_status(status: &Status, samples: &mut Samples) {
+    samples.add(&GATE_GENERATION, &[], status.generation.into());
+    samples.add(
+        &GATE_PREFIXES,
+        &[],
+        u64::try_from(status.prefixes).unwrap_or(u64::MAX),
+    );
+    for interface in &status.interfaces {
+        samples.add(&GATE_ATTACH, &[&interface.name, &interface.actual], 1);
+        for (verdict, counts) in [
+            ("pass", &interface.passed),
+            ("drop", &interface.dropped),
+            ("observe", &interface.observed),
+        ] {
+            for (reason, count) in counts {
+                samples.add(&GATE_PACKETS, &[&interface.name, "", verdict, reason], *count);
+            }
+        }
+    }
+}
+
+/// Sums over the workers, each of which only ever counts up.
+fn accept(state: &State, samples: &mut Samples) {
+    let mut sums: BTreeMap<String, [u64; ADMISSION_COUNTS.len()]> = BTreeMap::new();
+    for worker in &state.workers {
+        for (entry, counters) in worker.counters.admissions() {
+            let sums = sums.entry(entry).or_default();
+            for (sum, (count, _)) in sums.iter_mut().zip(ADMISSION_COUNTS) {
+                *sum = sum.saturating_add(counters.get(count));
+            }
+        }
+    }
+    for (entry, sums) in &sums {
+        for (sum, (count, code)) in sums.iter().zip(ADMISSION_COUNTS) {
+            match count {
+                AdmissionCount::Admitted | AdmissionCount::Observed | AdmissionCount::Refused => {
+                    samples.add(&ACCEPT, &[entry, code], *sum);
+                }
+                AdmissionCount::Removed => samples.add(&REMOVED, &[entry], *sum),
+            }
+        }
+    }
+}
+
+fn allowlists(state: &State, samples: &mut Samples) {
+    for list in listing::status(state) {
+        let prefixes = u64::try_from(list.prefixes).unwrap_or(u64::MAX);
+        samples.add(&LIST_PREFIXES, &[&list.name], prefixes);
+        samples.add(&LIST_TAKEN, &[&list.name], list.taken);
+        samples.add(&LIST_STALE, &[&list.name], u64::from(!list.problems.is_empty()));
+    }
+}

@@ -1,0 +1,274 @@
+//! Oracle and programs side by side, on as many packets as are asked for.
+//!
+//! Each lane is a thread with programs and maps of its own. It must not decide who is right: it prints both.
+
+use crate::{
+    corpus::Vector,
+    generate::{Case, Generator, mutate},
+    kernel::{Doing, Kernel, PROGRAMS, Raised, View},
+    oracle,
+    random::Random,
+    world::{Switches, World},
+};
+use std::{
+    collections::BTreeMap,
+    sync::atomic::{AtomicU64, Ordering},
+};
+
+/// Packets of one world, and of one position of the switches.
+const WORLD: u64 = 20_000;
+const SWITCH: u64 = 250;
+/// Packets that are kept to be joined with others.
+const KEPT: usize = 32;
+
+/// What a program ought to have done and what it did.
+#[derive(Debug)]
+pub(crate) struct Mismatch {
+    pub(crate) program: &'static str,
+    pub(crate) expected: Doing,
+    pub(crate) got: Doing,
+}
+
+/// Packets by reason, as the programs counted them.
+pub(crate) type Tally = BTreeMap<&'static str, u64>;
+
+/// A thread's programs, and what their counters must say.
+pub(crate) struct Lane {
+    kernel: Kernel,
+    expected: BTreeMap<u32, u64>,
+    offered: u64,
+    tally: Tally,
+}
+
+/// What the oracle says that a program does with what it sees.
+pub(crate) fn expected(view: &View<'_>, world: &World, switches: Switches) -> Doing {
+    let answer = oracle::judge(view.packet, view.link, view.segments, world, switches);
+    Doing::of(answer, switches.slot)
+}
+
+impl Lane {
+    /// Loads the programs.
+    pub(crate) fn open() -> Self {
+        Self {
+            kernel: Kernel::open(),
+            expected: BTreeMap::new(),
+            offered: 0,
+            tally: Tally::new(),
+        }
+    }
+
+    /// Gives the programs a world.
+    pub(crate) fn enter(&mut self, world: &World) {
+        self.kernel.install(world);
+    }
+
+    /// Gives the programs switches.
+    pub(crate) fn switch(&mut self, switches: Switches) {
+        self.kernel.set(switches.slot, switches.mode, switches.fragments);
+    }
+
+    /// Runs all programs that can see the case; how many did, or the name of one that did otherwise.
+    pub(crate) fn offer(
+        &mut self,
+        case: &Case,
+        world: &World,
+        switches: Switches,
+    ) -> Result<u32, &'static str> {
+        let mut ran = 0;
+        for program in PROGRAMS {
+            let Some(view) = View::of(program, case) else {
+                continue;
+            };
+            let expected = expected(&view, world, switches);
+            let Some(verdict) = self.kernel.verdict_of(program, &view) else {
+                assert!(
+                    may_be_refused(program, &view),
+                    "the kernel refused `{program}` a packet of {} bytes",
+                    view.packet.len()
+                );
+                continue;
+            };
+            ran += 1;
+            let counted = expected.raised.is_none_or(|raised| self.counts(raised));
+            if expected.verdict != verdict || !counted {
+                return Err(program);
+            }
+        }
+        Ok(ran)
+    }
+
+    /// Whether the counter of a packet has risen by one since it was last looked at.
+    fn counts(&mut self, raised: Raised) -> bool {
+        self.offered += 1;
+        *self.tally.entry(raised.reason.code()).or_default() += 1;
+        let expected = self.expected.entry(raised.entry()).or_default();
+        *expected += 1;
+        self.kernel.counter(raised.entry()) == *expected
+    }
+
+    /// Every packet was counted once, and none that was not offered.
+    pub(crate) fn conserves(&self) {
+        assert_eq!(
+            self.kernel.counted(),
+            self.offered,
+            "the reasons add up to the packets offered"
+        );
+        for (entry, expected) in &self.expected {
+            assert_eq!(self.kernel.counter(*entry), *expected, "counter {entry}");
+        }
+    }
+}
+
+/// A test run at TC takes nothing that it takes for IP and that is too short to be, and only XDP in several buffers
+/// takes more than about a page.
+fn may_be_refused(program: &str, view: &View<'_>) -> bool {
+    let length = view.packet.len();
+    match program {
+        "gate_xdp" => length < 14,
+        "gate_xdp_nofrags" => length < 14 || length > 3000,
+        _ => length < 14 + 40 || length > 3000,
+    }
+}
+
+/// All disagreements on one case, with programs of their own.
+pub(crate) fn mismatches(kernel: &Kernel, case: &Case, world: &World, switches: Switches) -> Vec<Mismatch> {
+    let mut found = Vec::new();
+    for program in PROGRAMS {
+        let Some(view) = View::of(program, case) else {
+            continue;
+        };
+        let expected = expected(&view, world, switches);
+        let Some(got) = kernel.run_view(program, &view) else {
+            continue;
+        };
+        if got != expected {
+            found.push(Mismatch {
+                program,
+                expected,
+                got,
+            });
+        }
+    }
+    found
+}
+
+/// A run of the generator: which packets, how many, and who is told how far it is.
+pub(crate) struct Run<'a> {
+    pub(crate) seed: u64,
+    pub(crate) packets: u64,
+    pub(crate) done: &'a AtomicU64,
+}
+
+/// Offers the packets of a run to all programs; the tally, or a vector that shows the first disagreement.
+pub(crate) fn run(run: &Run<'_>) -> Result<Tally, Box<Vector>> {
+    let mut lane = Lane::open();
+    let mut random = Random::of(run.seed);
+    let mut kept: Vec<Vec<u8>> = Vec::new();
+    let mut left = run.packets;
+    while left > 0 {
+        let number = random.next() | 1;
+        let world = World::of(number);
+        lane.enter(&world);
+        let packets = left.min(WORLD);
+        for _ in 0..packets.div_ceil(SWITCH) {
+            let switches = Switches::random(&mut random);
+            lane.switch(switches);
+            for case in cases(&mut random, &world, &mut kept) {
+                if lane.offer(&case, &world, switches).is_err() {
+                    return Err(Box::new(Vector::found(
+                        number,
+                        switches,
+                        minimise(case, &world, switches),
+                    )));
+                }
+                run.done.fetch_add(1, Ordering::Relaxed);
+            }
+        }
+        lane.conserves();
+        left -= packets;
+    }
+    Ok(lane.tally)
+}
+
+/// The packets between two changes of the switches, a third of them mutated.
+fn cases(random: &mut Random, world: &World, kept: &mut Vec<Vec<u8>>) -> Vec<Case> {
+    let mut cases = Vec::new();
+    for _ in 0..SWITCH {
+        let mut case = Generator::new(random, world).case();
+        if random.one_in(3) {
+            let other = kept.get(random.below(KEPT)).cloned().unwrap_or_default();
+            mutate(random, &mut case, &other);
+        }
+        if random.one_in(16) {
+            kept.truncate(KEPT - 1);
+            kept.insert(random.below(kept.len() + 1), case.frame.clone());
+        }
+        cases.push(case);
+    }
+    cases
+}
+
+/// A case as small as it can be while some program still disagrees.
+fn minimise(mut case: Case, world: &World, switches: Switches) -> Case {
+    let mut kernel = Kernel::open();
+    kernel.install(world);
+    kernel.set(switches.slot, switches.mode, switches.fragments);
+    let fails = |case: &Case| !mismatches(&kernel, case, world, switches).is_empty();
+    if !fails(&case) {
+        return case;
+    }
+    let mut smaller = true;
+    while smaller {
+        smaller = false;
+        for candidate in shrunk(&case) {
+            if fails(&candidate) {
+                case = candidate;
+                smaller = true;
+                break;
+            }
+        }
+    }
+    case
+}
+
+/// Cases that are a little simpler.
+fn shrunk(case: &Case) -> Vec<Case> {
+    let mut all = vec![
+        Case {
+            first_buffer: None,
+            ..case.clone()
+        },
+        Case {
+            segments: oracle::Segments::One,
+            ..case.clone()
+        },
+    ];
+    let length = case.frame.len();
+    for step in [64, 16, 8, 4, 1] {
+        for at in (14..length).rev().step_by(step) {
+            let end = (at + step).min(length);
+            let mut frame = case.frame.clone();
+            drop(frame.drain(at..end));
+            let network = if end <= case.network {
+                case.network - (end - at)
+            } else {
+                case.network
+            };
+            all.push(Case {
+                frame,
+                network,
+                ..case.clone()
+            });
+        }
+    }
+    for at in 0..length {
+        let mut frame = case.frame.clone();
+        frame[at] = 0;
+        all.push(Case {
+            frame,
+            ..case.clone()
+        });
+    }
+    all.retain(|candidate| candidate != case);
+    all
+}
