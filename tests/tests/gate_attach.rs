@@ -410,7 +410,14 @@ fn an_interface_made_anew_is_filtered_soon(case: &Case) -> Result<()> {
     times.sort();
     // What `ip` itself takes is in it, so these are upper bounds.
     println!("filtered after, of 20 rounds: {times:?}");
-    wait_attached(&gate, INTERFACE)
+    wait_attached(&gate, INTERFACE)?;
+    let shown = entry(&gate, INTERFACE)?;
+    let counted = |key: &str| shown.get(key).and_then(Value::as_u64);
+    ensure!(
+        counted("gaps") == Some(20) && counted("last_gap_ms").is_some(),
+        "{shown}"
+    );
+    Ok(())
 }
 
 fn the_mtu_may_rise_under_native_xdp(case: &Case) -> Result<()> {

@@ -185,7 +185,6 @@ pub(super) fn local_addresses() -> Result<BTreeSet<IpAddr>, GateError> {
 ///
 /// # Errors
 /// Where they cannot be listed.
-#[allow(dead_code, reason = "the daemon asks for it next")]
 pub(super) fn local_prefixes() -> Result<BTreeSet<IpNet>, GateError> {
     let netlink = Netlink::open().map_err(GateError::Watch)?;
     let mut prefixes: BTreeSet<IpNet> = local_addresses()?.into_iter().map(IpNet::from).collect();

@@ -53,7 +53,6 @@ struct Link {
 
 impl Surroundings {
     /// Looks at everything once. What cannot be read is taken for a host that forwards.
-    #[allow(dead_code, reason = "the compile step asks for it next")]
     pub(super) fn look() -> Self {
         Self::read().unwrap_or_else(|error| {
             tracing::error!(
@@ -120,7 +119,6 @@ impl Surroundings {
     }
 
     /// Which destinations a program on `interface` judges. An interface that is not there may come as anything.
-    #[allow(dead_code, reason = "the compile step asks for it next")]
     pub(super) fn destination(&self, interface: &str, wanted: Destinations) -> Destination {
         match wanted {
             Destinations::Local => Destination::Local,
