@@ -9,7 +9,7 @@ use super::{
 };
 use crate::{
     control::{following, gatekeeper::fetch_status, listing, state::State},
-    gate::Status,
+    gate::{InterfaceStatus, PolicyStatus, Status},
     telemetry::{ADMISSION_COUNTS, AdmissionCount},
 };
 use std::collections::BTreeMap;
@@ -57,14 +57,33 @@ fn gate_status(status: &Status, samples: &mut Samples) {
     );
     for interface in &status.interfaces {
         samples.add(&GATE_ATTACH, &[&interface.name, &interface.actual], 1);
-        for (verdict, counts) in [
-            ("pass", &interface.passed),
-            ("drop", &interface.dropped),
-            ("observe", &interface.observed),
-        ] {
-            for (reason, count) in counts {
-                samples.add(&GATE_PACKETS, &[&interface.name, "", verdict, reason], *count);
+        packets(interface, samples);
+    }
+}
+
+/// What each policy judged, and under no policy's name what came to an end before one was asked. The interface's own
+/// numbers are the sums of both.
+fn packets(interface: &InterfaceStatus, samples: &mut Samples) {
+    type Counts = BTreeMap<String, u64>;
+    type Of<T> = fn(&T) -> &Counts;
+    let verdicts: [(&str, Of<InterfaceStatus>, Of<PolicyStatus>); 3] = [
+        ("pass", |all| &all.passed, |policy| &policy.passed),
+        ("drop", |all| &all.dropped, |policy| &policy.dropped),
+        ("observe", |all| &all.observed, |policy| &policy.observed),
+    ];
+    for (verdict, of_all, of_policy) in verdicts {
+        let mut own = of_all(interface).clone();
+        for policy in &interface.policies {
+            for (reason, count) in of_policy(policy) {
+                let labels = [interface.name.as_str(), &policy.policy, verdict, reason];
+                samples.add(&GATE_PACKETS, &labels, *count);
+                if let Some(own) = own.get_mut(reason) {
+                    *own = own.saturating_sub(*count);
+                }
             }
+        }
+        for (reason, count) in &own {
+            samples.add(&GATE_PACKETS, &[&interface.name, "", verdict, reason], *count);
         }
     }
 }
