@@ -20,6 +20,7 @@ pub mod process;
 pub mod raw_client;
 pub mod raw_relay;
 pub mod raw_server;
+pub mod signals;
 pub mod stage;
 pub mod terminal;
 pub mod wait;

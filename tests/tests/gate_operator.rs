@@ -205,7 +205,8 @@ fn a_broken_configuration_keeps_nobody_from_the_gate(case: &Case) -> Result<()> 
     stage
         .setup
         .write("[entry_points.gated]\naddress = 7\nnonsense =\n")?;
-    ended(stage.gate("status")?, 0)?;
+    let (_, err) = ended(stage.gate("status")?, 0)?;
+    ensure!(err.contains("not valid") && err.contains("gate.sock"), "{err}");
     ended(stage.gate("top --once --interval 100ms")?, 0)?;
     ended(stage.gate(&format!("explain 192.0.2.1 {PORT}"))?, 78)?;
     ensure!(!reaches(&stage.stranger, stage.gateway.v4.into())?);

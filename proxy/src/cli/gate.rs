@@ -112,7 +112,16 @@ fn loaded(invocation: &Invocation) -> Result<Loaded, Failure> {
 
 fn paths(invocation: &Invocation) -> Result<GatePaths, Failure> {
     let sources = control::load::sources(&invocation.config).map_err(Failure::Invalid)?;
-    Ok(sallyport_config::gate_paths(&sources))
+    let paths = sallyport_config::gate_paths(&sources);
+    if sallyport_config::parse(&sources).is_err() {
+        let GatePaths { socket, pin_dir } = &paths;
+        say_error(&format!(
+            "warning: the configuration is not valid; the gate is looked for at `{}` and `{}`",
+            socket.display(),
+            pin_dir.display()
+        ));
+    }
+    Ok(paths)
 }
 
 fn shown(format: Format, document: &(impl serde::Serialize + std::fmt::Display)) -> u8 {

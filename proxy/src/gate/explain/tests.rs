@@ -9,14 +9,11 @@ use crate::gate::{
     lists::Lists,
     policy::{Allowlists, Digest},
 };
-use ipnet::Ipv4Net;
+use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use proptest::prelude::{any, prop_assert_eq, proptest};
 use sallyport_config::model::Config;
 use sallyport_ebpf::Reason;
-use std::{
-    net::{IpAddr, Ipv4Addr},
-    path::Path,
-};
+use std::path::Path;
 
 fn config(text: &str) -> Config {
     let source = sallyport_config::Source {
@@ -241,19 +238,28 @@ fn whether_the_running_gate_judges_by_it_is_said() {
     );
 }
 
+/// A prefix of either family; the length is cut to what the family has.
+fn net(bits: u128, length: u8, six: bool) -> IpNet {
+    if six {
+        let net = Ipv6Net::new(bits.into(), length).expect("at most 128");
+        return IpNet::V6(net.trunc());
+    }
+    let [.., a, b, c, d] = bits.to_be_bytes();
+    let net = Ipv4Net::new([a, b, c, d].into(), length.min(32)).expect("at most 32");
+    IpNet::V4(net.trunc())
+}
+
 proptest! {
     #[test]
     fn the_answer_is_that_of_a_plain_scan_and_of_the_maps(
-        lists in proptest::collection::vec((proptest::collection::vec((any::<u32>(), 0u8..=32), 1..6), 0u16..3, 0usize..2), 1..6),
-        failsafe in proptest::collection::vec((any::<u32>(), 12u8..=32), 0..3),
-        probes in proptest::collection::vec(any::<u32>(), 6),
+        lists in proptest::collection::vec((proptest::collection::vec((any::<u128>(), 0u8..=128, any::<bool>()), 1..6), 0u16..3, 0usize..2), 1..6),
+        failsafe in proptest::collection::vec((any::<u128>(), 12u8..=128, any::<bool>()), 0..3),
+        probes in proptest::collection::vec((any::<u128>(), any::<bool>()), 6),
     ) {
-        let nets = |list: &[(u32, u8)]| -> Vec<Ipv4Net> {
-            list.iter().map(|(address, length)| Ipv4Net::new((*address).into(), *length).expect("at most 32").trunc()).collect()
-        };
-        let quoted = |list: &[Ipv4Net]| list.iter().map(|net| format!("\"{net}\"")).collect::<Vec<_>>().join(", ");
+        let nets = |list: &[(u128, u8, bool)]| -> Vec<IpNet> { list.iter().map(|(bits, length, six)| net(*bits, *length, *six)).collect() };
+        let quoted = |list: &[IpNet]| list.iter().map(|net| format!("\"{net}\"")).collect::<Vec<_>>().join(", ");
         let failsafe = nets(&failsafe);
-        let entries: Vec<(Vec<Ipv4Net>, u16, usize)> = lists.iter().map(|(list, port, interface)| (nets(list), 443 + port, *interface)).collect();
+        let entries: Vec<(Vec<IpNet>, u16, usize)> = lists.iter().map(|(list, port, interface)| (nets(list), 443 + port, *interface)).collect();
         let mut text = format!("[gate]\nfailsafe = [{}]\n", quoted(&failsafe));
         for (index, (allow, port, interface)) in entries.iter().enumerate() {
             text += &format!(
@@ -264,13 +270,13 @@ proptest! {
         let config = config(&text);
         let policy = GatePolicy::compile(&config, &Allowlists::default()).expect("it fits");
         let edges = entries.iter().flat_map(|(allow, _, _)| allow).chain(&failsafe).flat_map(|net| [net.network(), net.broadcast()]);
-        for source in edges.chain(probes.iter().map(|probe| Ipv4Addr::from(*probe))) {
+        for source in edges.chain(probes.iter().map(|(bits, six)| net(*bits, 128, *six).addr())) {
             let safe = failsafe.iter().any(|net| net.contains(&source));
             for port in 443..446 {
-                let question = Question { source: source.into(), port, interface: None };
+                let question = Question { source, port, interface: None };
                 let told = explained(&config, &Allowlists::default(), Path::new("/"), &policy, &question);
                 for at in &told.interfaces {
-                    let here: Vec<&Vec<Ipv4Net>> = entries.iter()
+                    let here: Vec<&Vec<IpNet>> = entries.iter()
                         .filter(|(_, of, interface)| *of == port && format!("eth{interface}") == at.interface)
                         .map(|(allow, _, _)| allow).collect();
                     let allowed = here.iter().any(|allow| allow.iter().any(|net| net.contains(&source)));
@@ -288,7 +294,7 @@ proptest! {
                     let holds = allow.iter().filter(|net| net.contains(&source)).count();
                     let expected = if safe || holds > 0 { AcceptVerdict::Admitted } else { AcceptVerdict::Refused };
                     prop_assert_eq!(at.verdict, expected);
-                    prop_assert_eq!(at.matches.iter().all(|found| found.prefix.contains(&IpAddr::V4(source))), true);
+                    prop_assert_eq!(at.matches.iter().all(|found| found.prefix.contains(&source)), true);
                     prop_assert_eq!(at.matches.is_empty(), holds == 0);
                 }
                 let ask = entries.iter().filter(|(_, of, _)| *of == port).count();

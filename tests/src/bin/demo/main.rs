@@ -9,11 +9,11 @@ use crate::stage::Stage;
 use anyhow::{Result, ensure};
 use sallyport_tests::case::{Verdict, can_run};
 use sallyport_tests::gateway::binary;
-use sallyport_tests::lab::{Lab, close_all};
+use sallyport_tests::lab::Lab;
+use sallyport_tests::signals;
 use std::io::BufRead;
 use std::process::ExitCode;
 use std::sync::atomic::{AtomicU8, Ordering};
-use tokio::signal::unix::{SignalKind, signal};
 
 /// Not every line was as expected.
 const FAILED: u8 = 1;
@@ -55,7 +55,7 @@ fn main() -> ExitCode {
     if let Err(error) = binary() {
         return complain(UNAVAILABLE, &format!("{error:#}"));
     }
-    if let Err(error) = clean_up_on_signals() {
+    if let Err(error) = signals::take_down(|| ON_SIGNAL.load(Ordering::Acquire)) {
         return complain(FAILED, &format!("{error:#}"));
     }
     match show(after) {
@@ -122,31 +122,5 @@ fn nothing_remains(lab: &Lab) -> Result<()> {
         "namespaces are left: {left:?}"
     );
     ensure!(!lab.dir().exists(), "`{}` is left", lab.dir().display());
-    Ok(())
-}
-
-/// A thread that takes every lab down at SIGINT and SIGTERM, then ends the process.
-fn clean_up_on_signals() -> Result<()> {
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_io()
-        .build()?;
-    let entered = runtime.enter();
-    let mut signals = [signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?];
-    drop(entered);
-    std::thread::spawn(move || {
-        runtime.block_on(std::future::poll_fn(|context| {
-            let came = signals
-                .iter_mut()
-                .any(|signal| signal.poll_recv(context).is_ready());
-            if came {
-                std::task::Poll::Ready(())
-            } else {
-                std::task::Poll::Pending
-            }
-        }));
-        eprintln!("taking the lab down");
-        close_all();
-        std::process::exit(i32::from(ON_SIGNAL.load(Ordering::Acquire)));
-    });
     Ok(())
 }

@@ -4,23 +4,28 @@
 //! the product and follows any change of its maps. Everything lives in namespaces of its own. It builds nothing, and
 //! a figure that misses its bar is no failure.
 
+mod flood;
 mod gates;
+mod goodput;
 mod judged;
+mod live;
+mod napi;
 mod packets;
+mod peers;
 mod prefixes;
 mod probe;
 mod report;
+mod swap;
+mod trials;
 
 use crate::gates::Stage;
 use crate::report::Report;
 use anyhow::{Context, Result, bail};
-use nix::sched::{CpuSet, sched_setaffinity};
-use nix::unistd::Pid;
 use sallyport_tests::gateway::binary;
-use sallyport_tests::lab::{Lab, close_all};
+use sallyport_tests::lab::Lab;
+use sallyport_tests::signals;
 use std::path::PathBuf;
 use std::process::ExitCode;
-use tokio::signal::unix::{SignalKind, signal};
 
 /// It could not measure.
 const FAILED: u8 = 1;
@@ -29,7 +34,7 @@ const USAGE: u8 = 64;
 /// Not root.
 const NOT_PERMITTED: u8 = 77;
 /// Ended by Ctrl-C, as shells report it.
-const INTERRUPTED: i32 = 130;
+const INTERRUPTED: u8 = 130;
 
 /// How much is measured.
 #[derive(Clone, Copy, Debug)]
@@ -38,6 +43,18 @@ pub(crate) struct Effort {
     pub(crate) rounds: u32,
     /// Packets of one figure in one pass.
     pub(crate) repeat: u32,
+    /// Passes, there and back, of live frames.
+    pub(crate) live_rounds: u32,
+    /// Frames of one of them.
+    pub(crate) frames: u32,
+    /// Passes of handshakes, flooded and not.
+    pub(crate) handshake_rounds: u32,
+    /// Seconds of one of them; a client takes up to one more.
+    pub(crate) handshake_seconds: u32,
+    /// Swaps of a big policy.
+    pub(crate) swaps: u32,
+    /// CPUs that there are.
+    pub(crate) cpus: usize,
 }
 
 /// What the command line asks for.
@@ -59,7 +76,7 @@ fn main() -> ExitCode {
             "the benchmark makes namespaces and loads programs, which needs root",
         );
     }
-    match clean_up_on_signals().and_then(|()| measure(&options)) {
+    match signals::take_down(|| INTERRUPTED).and_then(|()| measure(&options)) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => complain(FAILED, &format!("the gate could not be measured: {error:#}")),
     }
@@ -76,6 +93,12 @@ impl Options {
             effort: Effort {
                 rounds: 11,
                 repeat: 300_000,
+                live_rounds: 5,
+                frames: 800_000,
+                handshake_rounds: 4,
+                handshake_seconds: 4,
+                swaps: 5,
+                cpus: cpus(),
             },
             parts: "ABCD".to_owned(),
             json: PathBuf::from("gate.json"),
@@ -87,6 +110,12 @@ impl Options {
                     options.effort = Effort {
                         rounds: 5,
                         repeat: 50_000,
+                        live_rounds: 2,
+                        frames: 200_000,
+                        handshake_rounds: 1,
+                        handshake_seconds: 2,
+                        swaps: 2,
+                        cpus: cpus(),
                     };
                 }
                 "--part" => options.parts = rest.next().context("`--part` lacks its letters")?.clone(),
@@ -102,7 +131,8 @@ impl Options {
 fn measure(options: &Options) -> Result<()> {
     let mut report = Report::default();
     facts(&mut report)?;
-    stay_on_the_last_cpu()?;
+    // A thread that wanders would take the caches of two CPUs into one figure.
+    flood::stay_on(options.effort.cpus - 1)?;
     let lab = Lab::new()?;
     let measured = measure_parts(&lab, options, &mut report);
     if measured.is_err() {
@@ -122,6 +152,15 @@ fn measure_parts(lab: &Lab, options: &Options, report: &mut Report) -> Result<()
     if options.parts.contains('A') {
         judged::measure(&stage, &options.effort, report)?;
     }
+    if options.parts.contains('B') {
+        live::measure(&stage, &options.effort, report)?;
+    }
+    if options.parts.contains('C') {
+        goodput::measure(lab, &stage, &options.effort, report)?;
+    }
+    if options.parts.contains('D') {
+        swap::measure(&stage, &options.effort, report)?;
+    }
     Ok(())
 }
 
@@ -134,42 +173,12 @@ fn facts(report: &mut Report) -> Result<()> {
         "cpu",
         model.unwrap_or_default().trim_start_matches(['\t', ' ', ':']),
     );
-    let cpus = std::thread::available_parallelism().map_or(1, usize::from);
-    report.fact("cpus", &cpus.to_string());
+    report.fact("cpus", &cpus().to_string());
     report.fact("binary", &binary()?.display().to_string());
     Ok(())
 }
 
-/// A thread that wanders would take the caches of two CPUs into one figure.
-fn stay_on_the_last_cpu() -> Result<()> {
-    let cpus = std::thread::available_parallelism().map_or(1, usize::from);
-    let mut set = CpuSet::new();
-    set.set(cpus.saturating_sub(1))?;
-    sched_setaffinity(Pid::from_raw(0), &set).context("cannot stay on one CPU")
-}
-
-/// A thread that takes every lab down at SIGINT and SIGTERM, then ends the process.
-fn clean_up_on_signals() -> Result<()> {
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_io()
-        .build()?;
-    let entered = runtime.enter();
-    let mut signals = [signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?];
-    drop(entered);
-    std::thread::spawn(move || {
-        runtime.block_on(std::future::poll_fn(|context| {
-            let came = signals
-                .iter_mut()
-                .any(|signal| signal.poll_recv(context).is_ready());
-            if came {
-                std::task::Poll::Ready(())
-            } else {
-                std::task::Poll::Pending
-            }
-        }));
-        eprintln!("taking the lab down");
-        close_all();
-        std::process::exit(INTERRUPTED);
-    });
-    Ok(())
+/// CPUs of the machine, whatever this thread is kept on.
+fn cpus() -> usize {
+    std::fs::read_to_string("/proc/cpuinfo").map_or(1, |text| text.matches("processor\t").count().max(1))
 }

@@ -1,14 +1,15 @@
 //! The measuring programs in the kernel, and the way to what is measured: one object a target, because the target
 //! stands in the object's own array.
 
-use crate::gates::{FRIEND4, FRIEND6};
+use crate::gates::{FRIEND4, FRIEND6, Wire};
 use crate::prefixes::{LENGTH4, LENGTH6, Prefixes};
 use anyhow::{Context, Result, bail, ensure};
 use aya::maps::lpm_trie::{Key, LpmTrie};
 use aya::maps::{MapData, ProgramArray};
 use aya::programs::links::{FdLink, PinnedLink};
 use aya::programs::{
-    ProgramError, ProgramFd, SchedClassifier, TestRun, TestRunOptions, TestRunResult, Xdp, loaded_programs,
+    ProgramError, ProgramFd, SchedClassifier, TestRun, TestRunOptions, TestRunResult, Xdp, XdpMode,
+    loaded_programs,
 };
 use aya::{Ebpf, EbpfLoader, include_bytes_aligned};
 use std::path::Path;
@@ -174,6 +175,21 @@ fn ready_xdp(mut object: Ebpf) -> Result<Probe> {
 fn ready_tc(mut object: Ebpf) -> Result<Probe> {
     load_tc(&mut object, "same_tc")?;
     Ok(Probe { object })
+}
+
+/// A program that drops everything, on the gateway's end of a wire for as long as the object lives.
+///
+/// # Errors
+/// Where the kernel refuses.
+pub(crate) fn drop_all(wire: &Wire) -> Result<Ebpf> {
+    let mut object = load()?;
+    load_xdp(&mut object, "empty_xdp")?;
+    wire.gateway.enter(move || {
+        let program = object.program_mut("empty_xdp").context("the object lacks it")?;
+        let program: &mut Xdp = program.try_into()?;
+        program.attach(&wire.name, XdpMode::Driver)?;
+        Ok(object)
+    })
 }
 
 /// Loads a program of the object into the kernel.

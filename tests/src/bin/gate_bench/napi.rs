@@ -1,0 +1,61 @@
+//! The receiving side of a wire as a thread of the kernel's, whose CPU time can be read (threaded NAPI).
+
+use crate::gates::Wire;
+use anyhow::{Context, Result, ensure};
+use nix::sched::{CpuSet, sched_setaffinity};
+use nix::unistd::Pid;
+use std::path::Path;
+use std::process::Command;
+
+/// A receiving thread; it is the kernel's and goes with the interface.
+pub(crate) struct Napi {
+    pid: i32,
+}
+
+impl Napi {
+    /// Gives the gateway's end of a wire a thread, and keeps that on a CPU.
+    ///
+    /// # Errors
+    /// Where the kernel refuses.
+    pub(crate) fn thread(wire: &Wire, cpu: usize) -> Result<Napi> {
+        // Another namespace's sysfs must be mounted to be seen; the mount goes with the shell.
+        let script = format!(
+            "mount -t sysfs sysfs /sys && echo 1 > /sys/class/net/{}/threaded",
+            wire.name
+        );
+        let mut shell = Command::new("unshare");
+        shell.args(["-m", "sh", "-c", &script]);
+        let output = wire.gateway.output(&mut shell)?;
+        ensure!(
+            output.status.success(),
+            "threaded NAPI: {}",
+            String::from_utf8_lossy(&output.stderr)
+        );
+        let name = format!("napi/{}-", wire.name);
+        let pid = find(&name).with_context(|| format!("no thread `{name}`"))?;
+        let mut set = CpuSet::new();
+        set.set(cpu)?;
+        sched_setaffinity(Pid::from_raw(pid), &set).context("the receiving thread cannot be moved")?;
+        Ok(Napi { pid })
+    }
+
+    /// CPU time that it has spent, in nanoseconds.
+    ///
+    /// # Errors
+    /// Where it is gone.
+    pub(crate) fn cpu_ns(&self) -> Result<u64> {
+        let text = std::fs::read_to_string(Path::new("/proc").join(self.pid.to_string()).join("schedstat"))?;
+        let field = text.split(' ').next().context("`schedstat` is empty")?;
+        Ok(field.parse()?)
+    }
+}
+
+fn find(name: &str) -> Option<i32> {
+    let entries = std::fs::read_dir("/proc").ok()?;
+    entries
+        .flatten()
+        .filter_map(|entry| entry.file_name().to_str()?.parse::<i32>().ok())
+        .find(|pid| {
+            std::fs::read_to_string(format!("/proc/{pid}/comm")).is_ok_and(|comm| comm.starts_with(name))
+        })
+}
