@@ -552,8 +552,10 @@ fn metrics_tell_of_the_gate_and_of_accept(case: &Case) -> Result<()> {
     gate.proc.signal(Signal::SIGKILL)?;
     gate.proc.wait(SOON)?;
     stage.must_shut_out(&[NEW])?;
-    let page = scrape("GET /metrics")?.text();
-    ensure!(sample(&page, "sallyport_gate_up") == Some(0), "{page}");
+    let page = wait::until(SOON, "a page without the gate", || {
+        let page = scrape("GET /metrics")?.text();
+        Ok((sample(&page, "sallyport_gate_up") == Some(0)).then_some(page))
+    })?;
     ensure!(!page.contains("sallyport_gate_packets_total{"), "{page}");
     ensure!(
         sample(&page, &format!("{accept}\"refused\"}}")) == Some(2),

@@ -4,7 +4,7 @@
 //! The gate says which policy, never what is in it: both read the same root-owned files. Nothing here opens or closes
 //! a listener, and a gate that falls silent changes nothing.
 
-use super::{admitting::Judged, load::configuration, state::State, subscription::Said};
+use super::{admitting::Judged, gatekeeper::is_used, load::configuration, state::State, subscription::Said};
 use crate::{
     gate::{Announcement, lists::Lists, policy::Digest},
     worker::Message,
@@ -63,7 +63,7 @@ pub(super) struct Agreement {
     /// Seconds to its end.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub trial_ends_in: Option<u64>,
-    /// `same`, `differs`, or `unheard`.
+    /// `same`, `differs`, `unheard`, or `unused` where nothing asks for a kernel filter.
     pub gate: &'static str,
     /// What the gate judges by.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -144,6 +144,11 @@ impl Clock {
         let left = Duration::from_nanos(deadline_ns.saturating_sub(self.now_ns));
         self.now.checked_add(left).unwrap_or(self.now)
     }
+}
+
+/// Forgets what a gate said that is not listened to any more.
+pub(super) fn forget(state: &State) {
+    *state.following.borrow_mut() = Following::default();
 }
 
 /// Remembers what the gate said, and follows it.
@@ -314,6 +319,7 @@ pub(super) fn agreement(state: &State) -> Agreement {
         Said::Nothing | Said::Silent(_) => None,
     };
     let (gate, remedy) = match (&following.said, &following.differs) {
+        (Said::Nothing, _) if !is_used(&state.loaded().config) => ("unused", None),
         (Said::Nothing, _) => ("unheard", None),
         (Said::Silent(why), _) => ("unheard", Some(why.clone())),
         (Said::Policy(_), Some(difference)) => ("differs", Some(difference.remedy.clone())),
