@@ -4,14 +4,14 @@
 //! exactly one [`Reason`], so that the counters add up to the packets. It must not write to the packet.
 
 use crate::{
-    maps::{ALLOWED, CFG, COUNTERS, LOCAL, POLICY, PORTS, SRC4, SRC6},
+    maps::{ALLOWED, CFG, COUNTERS, LOCAL, NEAR, POLICY, PORTS, SIEVE, SRC4, SRC6},
     packet::{Length, Packet},
     sample::sample,
 };
 use aya_ebpf::{Global, btf_maps::lpm_trie::Key, helpers::generated::bpf_ktime_get_coarse_ns};
 use sallyport_ebpf::{
-    CFG_DEADLINE, CFG_FALLBACK, CFG_WORD, ConfigWord, Mode, Outcome, PolicyEntry, Reason, SOURCE_FAILSAFE,
-    SourceValue, allowed_entry, counter_entry, policy_entry, port_index,
+    Bucket, CFG_DEADLINE, CFG_FALLBACK, CFG_WORD, ConfigWord, Mode, Outcome, PolicyEntry, Reason,
+    SOURCE_FAILSAFE, SourceValue, allowed_entry, counter_entry, near_entry, policy_entry, port_index,
 };
 
 /// The number of this attachment, set when the program is loaded.
@@ -439,11 +439,20 @@ fn passes_by(seen: &Seen, entry: PolicyEntry) -> Option<Reason> {
     if group {
         return Some(Reason::Multicast);
     }
-    let local = entry.any_destination()
-        || LOCAL
-            .get(0)
-            .is_some_and(|own| own.get(&Aligned::whole(seen.destination).key).is_some());
-    if local { None } else { Some(Reason::Transit) }
+    if entry.any_destination() || is_own(seen.destination) {
+        None
+    } else {
+        Some(Reason::Transit)
+    }
+}
+
+#[inline(always)]
+fn is_own(address: Address) -> bool {
+    let words = [address.0, address.1];
+    let near = NEAR.get(near_entry(words)).is_some_and(|known| *known == words);
+    near || LOCAL
+        .get(0)
+        .is_some_and(|own| own.get(&Aligned::whole(address).key).is_some())
 }
 
 /// A group or everybody. Class E is left out: the stack takes its addresses as its own.
@@ -502,6 +511,13 @@ impl Aligned {
 #[inline(always)]
 fn lookup(seen: &Seen) -> Option<SourceValue> {
     let slot = seen.word.slot();
+    let bucket = match seen.family {
+        Family::V4 | Family::None => Bucket::of_v4(seen.source.v4()),
+        Family::V6 => Bucket::of_v6(seen.source.0),
+    };
+    if SIEVE.get(bucket.entry(slot))? & bucket.bit() == 0 {
+        return None;
+    }
     match seen.family {
         Family::V4 | Family::None => {
             let key = Key::new(32, seen.source.v4().to_be());

@@ -157,6 +157,10 @@ impl Daemon {
                     "no entry point is gated here any more, so its program judges nothing; `sallyport gate off --interface {name}` takes it away"
                 ),
             ),
+            None if self.keeper.filtered().contains(name) => (
+                "idle",
+                "`gate.mode` is `off`, so its program judges nothing".to_owned(),
+            ),
             None => ("none", "`gate.mode` is `off`".to_owned()),
         }
     }

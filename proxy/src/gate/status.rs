@@ -121,7 +121,9 @@ pub struct InterfaceStatus {
 impl Status {
     /// Whether packets to a port are filtered on an interface.
     pub fn filters(&self, interface: &str, port: u16) -> bool {
-        let here = |status: &&InterfaceStatus| status.name == interface && status.actual != "none";
+        let here = |status: &&InterfaceStatus| {
+            status.name == interface && !matches!(status.actual.as_str(), "none" | "idle")
+        };
         self.interfaces
             .iter()
             .find(here)
