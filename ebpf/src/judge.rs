@@ -386,6 +386,9 @@ fn extension<P: Packet>(packet: &P, chain: u32, payload: u32, walk: &mut Walk, s
         AUTHENTICATION => walk.offset += (units + 2) * 4,
         _ => walk.offset += (units + 1) * 8,
     }
+    if walk.offset > payload || !packet.holds(chain + walk.offset) {
+        return Step::Found(unless_transit(seen, hidden(walk.part)));
+    }
     walk.offset = any_position(walk.offset, seen.word);
     walk.next = follows;
     Step::Over
@@ -482,20 +485,20 @@ fn passes_by(seen: &Seen, entry: PolicyEntry) -> Option<Reason> {
     if group {
         return Some(Reason::Multicast);
     }
-    if entry.any_destination() || is_own(seen.destination) {
-        None
-    } else {
-        Some(Reason::Transit)
+    if entry.any_destination() {
+        return None;
     }
-}
-
-#[inline(always)]
-fn is_own(address: Address) -> bool {
-    let words = [address.0, address.1];
-    let near = NEAR.get(near_entry(words)).is_some_and(|known| *known == words);
-    near || LOCAL
-        .get(0)
-        .is_some_and(|own| own.get(&Aligned::whole(address).key).is_some())
+    let words = [seen.destination.0, seen.destination.1];
+    if NEAR.get(near_entry(words)).is_some_and(|known| *known == words) {
+        return None;
+    }
+    let Some(own) = LOCAL.get(0) else {
+        return Some(Reason::Internal);
+    };
+    match own.get(&Aligned::whole(seen.destination).key) {
+        Some(_) => None,
+        None => Some(Reason::Transit),
+    }
 }
 
 /// A group or everybody. Class E is left out: the stack takes its addresses as its own.
@@ -506,19 +509,26 @@ fn is_group(destination: u32) -> bool {
 
 #[inline(always)]
 fn later_fragment(seen: &Seen) -> Reason {
-    if seen.word.strict_fragments() && lookup(seen).is_none() {
-        return match unless_transit(seen, Reason::StrictFragment) {
-            Reason::Multicast | Reason::Transit => Reason::LaterFragment,
-            reason => reason,
-        };
+    if !seen.word.strict_fragments() {
+        return Reason::LaterFragment;
     }
-    Reason::LaterFragment
+    let reason = match lookup(seen) {
+        Source::Known(_) => return Reason::LaterFragment,
+        Source::Unknown => Reason::StrictFragment,
+        Source::NoTrie => Reason::Internal,
+    };
+    match unless_transit(seen, reason) {
+        Reason::Multicast | Reason::Transit => Reason::LaterFragment,
+        reason => reason,
+    }
 }
 
 #[inline(always)]
 fn source(seen: &Seen, policy: u32) -> Reason {
-    let Some([set, flags]) = lookup(seen) else {
-        return Reason::Source;
+    let [set, flags] = match lookup(seen) {
+        Source::Known(value) => value,
+        Source::Unknown => return Reason::Source,
+        Source::NoTrie => return Reason::Internal,
     };
     if flags & SOURCE_FAILSAFE != 0 {
         return Reason::Failsafe;
@@ -551,21 +561,43 @@ impl Aligned {
     }
 }
 
+/// What the tries say of a source.
+enum Source {
+    Known(SourceValue),
+    Unknown,
+    /// The slot has none, which must not be.
+    NoTrie,
+}
+
 #[inline(always)]
-fn lookup(seen: &Seen) -> Option<SourceValue> {
+fn lookup(seen: &Seen) -> Source {
     let slot = seen.word.slot();
     let bucket = match seen.family {
         Family::V4 | Family::None => Bucket::of_v4(seen.source.v4()),
         Family::V6 => Bucket::of_v6(seen.source.0),
     };
-    if SIEVE.get(bucket.entry(slot))? & bucket.bit() == 0 {
-        return None;
+    match SIEVE.get(bucket.entry(slot)) {
+        None => return Source::NoTrie,
+        Some(word) if word & bucket.bit() == 0 => return Source::Unknown,
+        Some(_) => {}
     }
-    match seen.family {
+    let found = match seen.family {
         Family::V4 | Family::None => {
             let key = Key::new(32, seen.source.v4().to_be());
-            SRC4.get(slot)?.get(&key).copied()
+            let Some(trie) = SRC4.get(slot) else {
+                return Source::NoTrie;
+            };
+            trie.get(&key).copied()
         }
-        Family::V6 => SRC6.get(slot)?.get(&Aligned::whole(seen.source).key).copied(),
+        Family::V6 => {
+            let Some(trie) = SRC6.get(slot) else {
+                return Source::NoTrie;
+            };
+            trie.get(&Aligned::whole(seen.source).key).copied()
+        }
+    };
+    match found {
+        Some(value) => Source::Known(value),
+        None => Source::Unknown,
     }
 }
