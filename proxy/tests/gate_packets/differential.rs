@@ -233,7 +233,7 @@ fn minimise(mut case: Case, world: &World, switches: Switches) -> Case {
     if !fails(&case) {
         return case;
     }
-    let mut take = |smaller: Case, case: &mut Case| {
+    let take = |smaller: Case, case: &mut Case| {
         if smaller != *case && fails(&smaller) {
             *case = smaller;
         }
