@@ -4,14 +4,14 @@
 //! exactly one [`Reason`], so that the counters add up to the packets. It must not write to the packet.
 
 use crate::{
-    maps::{ALLOWED, CFG, COUNTERS, LOCAL, POLICY, PORTS, SRC4, SRC6},
+    maps::{ALLOWED, CFG, COUNTERS, LOCAL, NEAR, POLICY, PORTS, SIEVE, SRC4, SRC6},
     packet::{Length, Packet},
     sample::sample,
 };
 use aya_ebpf::{Global, btf_maps::lpm_trie::Key, helpers::generated::bpf_ktime_get_coarse_ns};
 use sallyport_ebpf::{
-    CFG_DEADLINE, CFG_FALLBACK, CFG_WORD, ConfigWord, Mode, Outcome, PolicyEntry, Reason, SOURCE_FAILSAFE,
-    SourceValue, allowed_entry, counter_entry, policy_entry, port_index,
+    Bucket, CFG_DEADLINE, CFG_FALLBACK, CFG_WORD, ConfigWord, Mode, Outcome, PolicyEntry, Reason,
+    SOURCE_FAILSAFE, SourceValue, allowed_entry, counter_entry, near_entry, policy_entry, port_index,
 };
 
 /// The number of this attachment, set when the program is loaded.
@@ -445,6 +445,10 @@ fn passes_by(seen: &Seen, entry: PolicyEntry) -> Option<Reason> {
     if entry.any_destination() {
         return None;
     }
+    let words = [seen.destination.0, seen.destination.1];
+    if NEAR.get(near_entry(words)).is_some_and(|known| *known == words) {
+        return None;
+    }
     let Some(own) = LOCAL.get(0) else {
         return Some(Reason::Internal);
     };
@@ -525,6 +529,15 @@ enum Source {
 #[inline(always)]
 fn lookup(seen: &Seen) -> Source {
     let slot = seen.word.slot();
+    let bucket = match seen.family {
+        Family::V4 | Family::None => Bucket::of_v4(seen.source.v4()),
+        Family::V6 => Bucket::of_v6(seen.source.0),
+    };
+    match SIEVE.get(bucket.entry(slot)) {
+        None => return Source::NoTrie,
+        Some(word) if word & bucket.bit() == 0 => return Source::Unknown,
+        Some(_) => {}
+    }
     let found = match seen.family {
         Family::V4 | Family::None => {
             let key = Key::new(32, seen.source.v4().to_be());

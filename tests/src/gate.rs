@@ -7,6 +7,7 @@ use crate::wait;
 use anyhow::{Context, Result, anyhow, ensure};
 use serde_json::Value;
 use std::ffi::OsStr;
+use std::io::{Read, Write};
 use std::os::unix::net::UnixStream;
 use std::time::Duration;
 
@@ -62,6 +63,19 @@ impl Gate {
             String::from_utf8_lossy(&output.stderr)
         );
         serde_json::from_slice(&output.stdout).context("gate status printed no JSON")
+    }
+
+    /// Asks the socket: one line there, one document back.
+    ///
+    /// # Errors
+    /// Where nobody answers, or no JSON.
+    pub fn ask(&self, request: &str) -> Result<Value> {
+        let mut stream = UnixStream::connect(self.setup.gate_socket())?;
+        stream.set_read_timeout(Some(Duration::from_secs(20)))?;
+        stream.write_all(format!("{request}\n").as_bytes())?;
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer)?;
+        serde_json::from_str(&answer).with_context(|| format!("`{request}` was answered by {answer:?}"))
     }
 
     /// What is attached to the interface, as the status calls it (`interfaces[].actual`).

@@ -6,8 +6,10 @@
 pub mod case;
 pub mod certs;
 pub mod curl;
+pub mod flips;
 pub mod flood;
 pub mod fragments;
+pub mod frames;
 pub mod gate;
 pub mod gateway;
 pub mod h2load;

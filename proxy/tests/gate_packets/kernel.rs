@@ -15,8 +15,8 @@ use aya::{
 };
 use sallyport_ebpf::{
     ALLOWED_WORDS, Allowed, CFG_DEADLINE, CFG_FALLBACK, CFG_WORD, COUNTER_ENTRIES, ConfigWord, Destination,
-    Event, Fragments, Mode, Outcome, PolicyEntry, Reason, SOURCE_FAILSAFE, SourceValue, allowed_entry,
-    counter_entry, policy_entry, with_port_index,
+    Event, Fragments, Mode, NEAR_ENTRIES, Outcome, PolicyEntry, Reason, SOURCE_FAILSAFE, SourceValue,
+    allowed_entry, counter_entry, near_entry, policy_entry, with_port_index,
 };
 use std::net::IpAddr;
 pub(crate) use view::View;
@@ -132,6 +132,15 @@ impl Kernel {
             outer.set(slot, &v6, 0).expect("the slot");
             tries4.push(v4);
             tries6.push(v6);
+            let v4 = content
+                .v4
+                .iter()
+                .map(|(address, length, _)| (IpAddr::from(*address), *length));
+            let v6 = content
+                .v6
+                .iter()
+                .map(|(address, length, _)| (IpAddr::from(*address), *length));
+            fill::sieve(bpf, slot, v4.chain(v6));
             let mut allowed: Allowed = [0; ALLOWED_WORDS];
             content
                 .sets
@@ -243,6 +252,21 @@ impl Kernel {
         }
         let mut outer = ArrayOfMaps::try_from(self.bpf.map_mut("LOCAL").expect("the map")).expect("its type");
         outer.set(0, &trie, 0).expect("the slot");
+        // Every second one is found near as well: the others must be found by the trie.
+        let mut near = vec![[0u64; 2]; NEAR_ENTRIES as usize];
+        for address in self.own.iter().step_by(2) {
+            let whole = match address {
+                IpAddr::V4(address) => u128::from(address.to_ipv6_mapped()),
+                IpAddr::V6(address) => u128::from(*address),
+            };
+            let words = [(whole >> 64) as u64, whole as u64];
+            near[near_entry(words) as usize] = words;
+        }
+        let mut map: Array<_, [u64; 2]> =
+            Array::try_from(self.bpf.map_mut("NEAR").expect("the map")).expect("its type");
+        for (index, words) in (0..).zip(near) {
+            map.set(index, words, 0).expect("an entry");
+        }
     }
 
     /// Gives the drops that come next so many events.

@@ -400,6 +400,7 @@ fn a_missing_map_drops_what_may_be_gated_and_nothing_else() {
     let later = || four(&v4(REFUSED, |header| header.fragment = 2));
     let first = || four(&v4(REFUSED, |header| header.fragment = 1));
     kernel.install_ports(&world);
+    kernel.open_sieve();
     for what in ["no own addresses", "no sources"] {
         kernel.set(0, Mode::Enforce, Fragments::Pass);
         check_broken(&kernel, what, both(ALLOWED, GATED), Reason::Internal);
