@@ -9,6 +9,8 @@ mod attach;
 mod client;
 mod compile;
 mod daemon;
+#[cfg(test)]
+mod differential_tests;
 mod engine;
 mod error;
 mod events;
