@@ -172,8 +172,8 @@ pub fn write(setup: &Setup, classes: &[Class], side: Side) -> Result<()> {
     let failsafe = of(&|source| source.failsafe.get(at) == Some(&true));
     let mode = if side == Side::A { "enforce" } else { "observe" };
     let setup = setup.clone().with(
-        "[gate]\nmode = \"enforce\"\n",
-        &format!("[gate]\nmode = \"{mode}\"\nfailsafe = {failsafe:?}\n"),
+        "mode = \"enforce\"\n",
+        &format!("mode = \"{mode}\"\nfailsafe = {failsafe:?}\n"),
     );
     let mut body = String::new();
     for list in 0..2 {

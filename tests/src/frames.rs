@@ -52,20 +52,22 @@ impl Wire {
 #[derive(Debug)]
 pub struct Stream {
     stop: Arc<AtomicBool>,
-    thread: Option<JoinHandle<Vec<u64>>>,
+    thread: Option<JoinHandle<Vec<Vec<u64>>>>,
 }
 
 impl Stream {
-    /// Begins.
+    /// Begins: on every wire its frames.
     #[must_use]
-    pub fn start(wire: Wire, frames: Vec<Vec<u8>>) -> Stream {
+    pub fn start(wires: Vec<(Wire, Vec<Vec<u8>>)>) -> Stream {
         let stop = Arc::new(AtomicBool::new(false));
         let told = Arc::clone(&stop);
         let send = move || {
-            let mut sent = vec![0; frames.len()];
+            let mut sent: Vec<Vec<u64>> = wires.iter().map(|(_, frames)| vec![0; frames.len()]).collect();
             while !told.load(Ordering::Relaxed) {
-                for (frame, sent) in frames.iter().zip(&mut sent) {
-                    *sent += u64::from(wire.send(frame));
+                for ((wire, frames), sent) in wires.iter().zip(&mut sent) {
+                    for (frame, sent) in frames.iter().zip(sent) {
+                        *sent += u64::from(wire.send(frame));
+                    }
                 }
             }
             sent
@@ -76,17 +78,17 @@ impl Stream {
         }
     }
 
-    /// Stops; how many of each frame the other end of the wire was given.
+    /// Stops; how many of each frame the other end of each wire was given.
     ///
     /// # Errors
     /// Where one was never sent: then nothing was tried.
-    pub fn stop(mut self) -> Result<Vec<u64>> {
+    pub fn stop(mut self) -> Result<Vec<Vec<u64>>> {
         let sent = self.end().context("the stream has ended before")?;
-        ensure!(sent.iter().all(|sent| *sent > 0), "not every frame was sent");
+        ensure!(sent.iter().flatten().all(|sent| *sent > 0), "not every frame was sent");
         Ok(sent)
     }
 
-    fn end(&mut self) -> Option<Vec<u64>> {
+    fn end(&mut self) -> Option<Vec<Vec<u64>>> {
         self.stop.store(true, Ordering::Relaxed);
         self.thread.take()?.join().ok()
     }

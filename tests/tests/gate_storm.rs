@@ -3,14 +3,15 @@
 
 use anyhow::{Result, ensure};
 use sallyport_tests::case::{Case, run};
-use sallyport_tests::flips::{Class, Counts, SIDES, Side, classes, judge, write};
+use sallyport_tests::flips::{Class, Counts, Seen, Side, classes, judge, write};
 use sallyport_tests::frames::{Stream, Wire, request};
 use sallyport_tests::gate::Gate;
 use sallyport_tests::gateway::{Driver, Setup};
 use sallyport_tests::lab::{Ns, veth};
 use sallyport_tests::lan::INTERFACE;
-use sallyport_tests::stage::{SOON, entry};
+use sallyport_tests::stage::{SOON, entry, word};
 use sallyport_tests::wait;
+use serde_json::Value;
 use std::net::{IpAddr, SocketAddr};
 use std::time::Instant;
 
@@ -30,7 +31,9 @@ cases!(
 );
 
 /// Changes of the policy in one run.
-const FLIPS: u32 = 20;
+const FLIPS: u32 = 1000;
+/// Where the gates sit.
+const HOOKS: [&str; 4] = ["xdp", "tc", "clsact", "xdp-generic"];
 /// The other end of the gateway's interface.
 const OUTSIDE: &str = "out0";
 /// Nobody's: the gate looks at the frames, and the stack behind it does not.
@@ -46,9 +49,9 @@ struct Wired {
 }
 
 impl Wired {
-    fn new(case: &Case) -> Result<Wired> {
-        let gateway = case.lab.namespace("gateway")?;
-        let outside = case.lab.namespace("outside")?;
+    fn new(case: &Case, name: &str) -> Result<Wired> {
+        let gateway = case.lab.namespace(name)?;
+        let outside = case.lab.namespace(&format!("{name}-out"))?;
         outside.enter(|| Ok(std::fs::write("/proc/sys/net/ipv6/conf/default/disable_ipv6", "1")?))?;
         veth(&gateway, INTERFACE, &outside, OUTSIDE)?;
         let [v4, v6] = GATEWAY;
@@ -56,10 +59,21 @@ impl Wired {
             "addr add {v4}/24 dev {INTERFACE}\naddr add {v6}/64 dev {INTERFACE} nodad\n"
         ))?;
         Ok(Wired {
-            setup: Setup::new(&gateway, "gateway", case.driver)?.with_gate(&case.lab.bpffs()?, "enforce"),
+            setup: Setup::new(&gateway, name, case.driver)?.with_gate(&case.lab.bpffs()?, "enforce"),
             outside,
             classes: classes()?,
         })
+    }
+
+    /// Its gate, which judges by [`Side::A`] and sits where it is told to.
+    fn start(&mut self, attach: &str) -> Result<Gate> {
+        let keys = format!("[gate]\nattach = \"{attach}\"\n");
+        self.setup = self.setup.clone().with("[gate]\n", &keys);
+        write(&self.setup, &self.classes, Side::A)?;
+        let gate = Gate::start(&self.setup)?;
+        let shown = entry(&gate, INTERFACE)?;
+        ensure!(word(&shown, "actual") != "none", "{shown}");
+        Ok(gate)
     }
 
     /// A frame of each class.
@@ -74,46 +88,89 @@ impl Wired {
         Ok(self.classes.iter().map(frame).collect())
     }
 
-    /// What was counted once all that was sent is.
-    fn counted(&self, gate: &Gate, sent: u64, before: &Counts) -> Result<Counts> {
-        let mut last = 0;
-        let counted = wait::until(SOON, "every frame is counted", || {
-            let counts = Counts::of(&entry(gate, INTERFACE)?)?.since(before)?;
-            last = counts.sum();
-            Ok((last >= sent).then_some(counts))
+    /// Makes a side's policy the one that counts, or has it tried for some seconds.
+    fn apply(&self, gate: &Gate, side: Side, confirm: Option<u64>) -> Result<()> {
+        write(&self.setup, &self.classes, side)?;
+        let wanted = serde_json::json!({ "confirm": confirm, "force": true });
+        let answer = gate.ask(&format!("apply {wanted}"))?;
+        ensure!(answer.get("applied").is_some(), "{answer}");
+        Ok(())
+    }
+
+    /// Changes the policy so many times, now and then by a trial that is confirmed, and at the end by one that is not.
+    fn flip(&self, gate: &Gate, flips: u32) -> Result<()> {
+        for flip in 0..flips {
+            let side = if flip % 2 == 0 { Side::B } else { Side::A };
+            if flip % 20 == 0 {
+                self.apply(gate, side, Some(600))?;
+                let answer = gate.ask("confirm")?;
+                ensure!(answer.get("done").is_some(), "{answer}");
+            } else {
+                self.apply(gate, side, None)?;
+            }
+        }
+        let other = if flips % 2 == 0 { Side::B } else { Side::A };
+        self.apply(gate, other, Some(1))?;
+        wait::until(SOON, "the trial is over", || {
+            let status = gate.status()?;
+            Ok(status.get("trial").is_none_or(Value::is_null).then_some(()))
+        })
+    }
+
+    /// Holds what was counted against what was sent.
+    fn judge(&self, gate: &Gate, sent: &[u64]) -> Result<Seen> {
+        let all: u64 = sent.iter().sum();
+        let counted = || Counts::of(&entry(gate, INTERFACE)?);
+        wait::until(SOON, "every frame is counted", || {
+            Ok((counted()?.sum() >= all).then_some(()))
         })?;
-        ensure!(counted.sum() == sent, "{sent} frames sent, {} counted", counted.sum());
-        Ok(counted)
+        let counted = counted()?;
+        ensure!(counted.sum() == all, "{all} frames sent, {} counted", counted.sum());
+        let (wrong, seen) = judge(&self.classes, sent, &counted);
+        ensure!(wrong.is_empty(), "judged by a mixture:\n{}", wrong.join("\n"));
+        ensure!(seen.a > 0 && seen.b > 0, "not both judged: {seen:?}");
+        println!("{all} packets, {seen:?}, none by a mixture");
+        Ok(seen)
     }
 }
 
-/// Makes the other policy count.
-fn apply(gate: &Gate) -> Result<()> {
-    let answer = gate.ask(r#"apply {"confirm":null,"force":true}"#)?;
-    ensure!(answer.get("applied").is_some(), "{answer}");
-    Ok(())
-}
-
+/// Four gates, each at another hook, change their policies side by side while one stream goes to all of them.
 fn no_packet_is_judged_by_two_policies_while_they_change(case: &Case) -> Result<()> {
-    let wired = Wired::new(case)?;
-    write(&wired.setup, &wired.classes, Side::A)?;
-    let gate = Gate::start(&wired.setup)?;
-    let before = Counts::of(&entry(&gate, INTERFACE)?)?;
-    let stream = Stream::start(Wire::open(&wired.outside, OUTSIDE)?, wired.frames()?);
-    let began = Instant::now();
-    for flip in 0..FLIPS {
-        let side = if flip % 2 == 0 { Side::B } else { Side::A };
-        write(&wired.setup, &wired.classes, side)?;
-        apply(&gate)?;
+    let mut gates = Vec::new();
+    for attach in HOOKS {
+        let mut wired = Wired::new(case, attach)?;
+        let gate = wired.start(attach)?;
+        gates.push((wired, gate));
     }
+    let wires = gates.iter().map(|(wired, _)| {
+        Ok((Wire::open(&wired.outside, OUTSIDE)?, wired.frames()?))
+    });
+    let stream = Stream::start(wires.collect::<Result<_>>()?);
+    let began = Instant::now();
+    let each = flips()? / u32::try_from(HOOKS.len())?;
+    std::thread::scope(|scope| {
+        let flipping: Vec<_> = gates
+            .iter()
+            .map(|(wired, gate)| scope.spawn(move || wired.flip(gate, each)))
+            .collect();
+        flipping.into_iter().try_for_each(|thread| match thread.join() {
+            Ok(outcome) => outcome,
+            Err(panic) => std::panic::resume_unwind(panic),
+        })
+    })?;
     let took = began.elapsed();
     let sent = stream.stop()?;
-    let all = sent.iter().sum();
-    let counted = wired.counted(&gate, all, &before)?;
-    let (wrong, seen) = judge(&wired.classes, &sent, &counted);
-    println!("{FLIPS} flips in {took:?}, {all} packets, {seen:?}");
-    ensure!(wrong.is_empty(), "judged by a mixture:\n{}", wrong.join("\n"));
-    ensure!(seen.a > 0 && seen.b > 0, "not both judged: {seen:?}");
-    let _ = SIDES;
+    println!("{each} changes at each of {HOOKS:?} in {took:?}");
+    for ((wired, gate), sent) in gates.iter().zip(&sent) {
+        wired.judge(gate, sent)?;
+    }
     Ok(())
+}
+
+/// How many changes all gates make together.
+fn flips() -> Result<u32> {
+    match std::env::var("SALLYPORT_STORM_FLIPS") {
+        Ok(flips) => Ok(flips.parse()?),
+        Err(_) => Ok(FLIPS),
+    }
 }
