@@ -23,6 +23,7 @@ pub mod raw_client;
 pub mod raw_relay;
 pub mod raw_server;
 pub mod signals;
+pub mod slots;
 pub mod stage;
 pub mod terminal;
 pub mod wait;

@@ -1,7 +1,7 @@
 //! The whole gate in storms: policies that change under load. What is judged is counted, packet by packet, and held
 //! against what was sent.
 
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result, ensure};
 use sallyport_tests::case::{Case, run};
 use sallyport_tests::flips::{Class, Counts, Seen, Side, classes, judge, write};
 use sallyport_tests::frames::{Stream, Wire, request};
@@ -9,6 +9,7 @@ use sallyport_tests::gate::Gate;
 use sallyport_tests::gateway::{Driver, Setup};
 use sallyport_tests::lab::{Ns, veth};
 use sallyport_tests::lan::INTERFACE;
+use sallyport_tests::slots::{Slots, TABLES, Table, only_pins};
 use sallyport_tests::stage::{SOON, entry, word};
 use sallyport_tests::wait;
 use serde_json::Value;
@@ -28,6 +29,7 @@ macro_rules! cases {
 
 cases!(
     no_packet_is_judged_by_two_policies_while_they_change,
+    every_mixture_of_two_policies_would_be_seen,
 );
 
 /// Changes of the policy in one run.
@@ -41,6 +43,13 @@ const NOBODY: [u8; 6] = [2, 0, 0, 0, 0, 0x99];
 /// The gateway's addresses.
 const GATEWAY: [&str; 2] = ["10.77.9.1", "fd77:9::1"];
 
+/// A family of addresses.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Family {
+    Four,
+    Six,
+}
+
 /// A gateway with one interface, at whose other end there are frames alone: no host that would say something.
 struct Wired {
     setup: Setup,
@@ -52,7 +61,12 @@ impl Wired {
     fn new(case: &Case, name: &str) -> Result<Wired> {
         let gateway = case.lab.namespace(name)?;
         let outside = case.lab.namespace(&format!("{name}-out"))?;
-        outside.enter(|| Ok(std::fs::write("/proc/sys/net/ipv6/conf/default/disable_ipv6", "1")?))?;
+        outside.enter(|| {
+            Ok(std::fs::write(
+                "/proc/sys/net/ipv6/conf/default/disable_ipv6",
+                "1",
+            )?)
+        })?;
         veth(&gateway, INTERFACE, &outside, OUTSIDE)?;
         let [v4, v6] = GATEWAY;
         gateway.ip(&format!(
@@ -125,7 +139,11 @@ impl Wired {
             Ok((counted()?.sum() >= all).then_some(()))
         })?;
         let counted = counted()?;
-        ensure!(counted.sum() == all, "{all} frames sent, {} counted", counted.sum());
+        ensure!(
+            counted.sum() == all,
+            "{all} frames sent, {} counted",
+            counted.sum()
+        );
         let (wrong, seen) = judge(&self.classes, sent, &counted);
         ensure!(wrong.is_empty(), "judged by a mixture:\n{}", wrong.join("\n"));
         ensure!(seen.a > 0 && seen.b > 0, "not both judged: {seen:?}");
@@ -142,9 +160,9 @@ fn no_packet_is_judged_by_two_policies_while_they_change(case: &Case) -> Result<
         let gate = wired.start(attach)?;
         gates.push((wired, gate));
     }
-    let wires = gates.iter().map(|(wired, _)| {
-        Ok((Wire::open(&wired.outside, OUTSIDE)?, wired.frames()?))
-    });
+    let wires = gates
+        .iter()
+        .map(|(wired, _)| Ok((Wire::open(&wired.outside, OUTSIDE)?, wired.frames()?)));
     let stream = Stream::start(wires.collect::<Result<_>>()?);
     let began = Instant::now();
     let each = flips()? / u32::try_from(HOOKS.len())?;
@@ -163,6 +181,55 @@ fn no_packet_is_judged_by_two_policies_while_they_change(case: &Case) -> Result<
     println!("{each} changes at each of {HOOKS:?} in {took:?}");
     for ((wired, gate), sent) in gates.iter().zip(&sent) {
         wired.judge(gate, sent)?;
+    }
+    Ok(())
+}
+
+/// What was counted of some frames of each class of a family, and how many of each were sent.
+fn sample(wired: &Wired, gate: &Gate, wire: &Wire, family: Family) -> Result<(Vec<String>, Seen)> {
+    const EACH: u64 = 3;
+    let counted = || -> Result<Counts> {
+        let status = gate.ask("status")?;
+        let entry = status.pointer("/status/interfaces/0").context("no interface")?;
+        Counts::of(entry)
+    };
+    let before = counted()?;
+    let mut sent = vec![0; wired.classes.len()];
+    for ((class, frame), sent) in wired.classes.iter().zip(wired.frames()?).zip(&mut sent) {
+        if class.source.is_ipv4() == (family == Family::Four) {
+            *sent = (0..EACH).filter(|_| wire.send(&frame)).count() as u64;
+        }
+    }
+    let all: u64 = sent.iter().sum();
+    let counts = wait::until(SOON, "every frame is counted", || {
+        let counts = counted()?.since(&before)?;
+        Ok((counts.sum() >= all).then_some(counts))
+    })?;
+    ensure!(counts.sum() == all, "{all} sent, {} counted", counts.sum());
+    Ok(judge(&wired.classes, &sent, &counts))
+}
+
+/// The other half of the test before: while a policy is tried, both are whole in their slots. Then the tables of the one
+/// are put among those of the other, in every way there is, and each must show in packets of either family that it is
+/// about.
+fn every_mixture_of_two_policies_would_be_seen(case: &Case) -> Result<()> {
+    let mut wired = Wired::new(case, "mixed")?;
+    let gate = wired.start("auto")?;
+    wired.apply(&gate, Side::B, Some(600))?;
+    let slots = Slots::open(&only_pins(&case.lab.bpffs()?.join("mixed"))?)?;
+    let wire = Wire::open(&wired.outside, OUTSIDE)?;
+    for number in 0..1u32 << TABLES.len() {
+        let chosen = (0..).zip(TABLES).filter(|(bit, _)| number & 1 << bit != 0);
+        let chosen: Vec<Table> = chosen.map(|(_, table)| table).collect();
+        for (family, others) in [(Family::Four, Table::Sources6), (Family::Six, Table::Sources4)] {
+            let (wrong, seen) = slots.mixed(&chosen, || sample(&wired, &gate, &wire, family))?;
+            // Of all tables the mode is still the other's, and shows.
+            let whole = chosen.iter().all(|table| *table == others);
+            ensure!(
+                wrong.is_empty() == whole,
+                "{family:?} with {chosen:?} of the other policy: {wrong:?}, {seen:?}"
+            );
+        }
     }
     Ok(())
 }
