@@ -12,7 +12,6 @@
 )]
 
 use aya_ebpf::{
-    Global,
     bindings::{TC_ACT_SHOT, xdp_action},
     helpers::bpf_redirect,
     macros::{classifier, map, xdp},
@@ -27,16 +26,6 @@ const SOURCE6: usize = 14 + 8;
 /// The step of a Weyl sequence: 2^64 divided by the golden ratio.
 const STEP: u64 = 0x9e37_79b9_7f4a_7c15;
 
-/// Where a flood is sent: an interface's index.
-#[unsafe(no_mangle)]
-static TARGET: Global<u32> = Global::new(0);
-/// The bits of the source that change, as the packet's four bytes read in the machine's order.
-#[unsafe(no_mangle)]
-static MASK: Global<u32> = Global::new(0);
-/// The bits that do not.
-#[unsafe(no_mangle)]
-static BASE: Global<u32> = Global::new(0);
-
 #[map]
 static JUMP_XDP: ProgramArray = ProgramArray::with_max_entries(1, 0);
 #[map]
@@ -45,6 +34,10 @@ static JUMP_TC: ProgramArray = ProgramArray::with_max_entries(1, 0);
 static TRIE4: LpmTrie<[u8; 4], [u32; 2]> = LpmTrie::with_max_entries(PREFIXES_MAX, 0);
 #[map]
 static TRIE6: LpmTrie<[u8; 16], [u32; 2]> = LpmTrie::with_max_entries(PREFIXES_MAX, 0);
+/// Of a flood: the interface that it is sent to, the bits of the source that change, and those that do not; the
+/// source's four bytes read in the machine's order.
+#[map]
+static FLOOD: Array<[u32; 3]> = Array::with_max_entries(1, 0);
 #[map]
 static STATE: Array<u64> = Array::with_max_entries(1, 0);
 
@@ -120,26 +113,31 @@ pub fn vary6_xdp(ctx: XdpContext) -> u32 {
 /// Sends the frame to another interface, with another source each time.
 #[xdp]
 pub fn flood(ctx: XdpContext) -> u32 {
-    let Some(source) = bytes::<4>(&ctx, SOURCE4) else {
-        return xdp_action::XDP_ABORTED;
-    };
-    let varied = (next() as u32 & MASK.load()) | BASE.load();
-    // SAFETY: as in `vary4_xdp`.
-    unsafe { source.write(varied.to_ne_bytes()) };
-    // SAFETY: the helper has no preconditions.
-    (unsafe { bpf_redirect(TARGET.load(), 0) }) as u32
+    match rewrite(&ctx) {
+        // SAFETY: the helper has no preconditions.
+        Some(target) => (unsafe { bpf_redirect(target, 0) }) as u32,
+        None => xdp_action::XDP_ABORTED,
+    }
 }
 
 /// What the flood costs its sender: everything but the sending.
 #[xdp]
 pub fn flood_nowhere(ctx: XdpContext) -> u32 {
-    let Some(source) = bytes::<4>(&ctx, SOURCE4) else {
-        return xdp_action::XDP_ABORTED;
-    };
-    let varied = (next() as u32 & MASK.load()) | BASE.load();
+    match rewrite(&ctx) {
+        Some(_) => xdp_action::XDP_DROP,
+        None => xdp_action::XDP_ABORTED,
+    }
+}
+
+/// Gives the frame its source; where it is to go.
+#[inline(always)]
+fn rewrite(ctx: &XdpContext) -> Option<u32> {
+    let [target, mask, base] = *FLOOD.get(0)?;
+    let varied = (next() as u32 & mask) | base;
+    let source = bytes::<4>(ctx, SOURCE4)?;
     // SAFETY: as in `vary4_xdp`.
     unsafe { source.write(varied.to_ne_bytes()) };
-    xdp_action::XDP_DROP
+    Some(target)
 }
 
 #[inline(always)]

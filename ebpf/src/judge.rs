@@ -4,14 +4,14 @@
 //! exactly one [`Reason`], so that the counters add up to the packets. It must not write to the packet.
 
 use crate::{
-    maps::{ALLOWED, CFG, COUNTERS, LOCAL, POLICY, PORTS, SRC4, SRC6},
+    maps::{ALLOWED, CFG, COUNTERS, LOCAL, NEAR, POLICY, PORTS, SIEVE, SRC4, SRC6},
     packet::{Length, Packet},
     sample::sample,
 };
 use aya_ebpf::{Global, btf_maps::lpm_trie::Key, helpers::generated::bpf_ktime_get_coarse_ns};
 use sallyport_ebpf::{
-    CFG_DEADLINE, CFG_FALLBACK, CFG_WORD, ConfigWord, Mode, Outcome, PolicyEntry, Reason, SOURCE_FAILSAFE,
-    SourceValue, allowed_entry, counter_entry, policy_entry, port_index,
+    Bucket, CFG_DEADLINE, CFG_FALLBACK, CFG_WORD, ConfigWord, Mode, Outcome, PolicyEntry, Reason,
+    SOURCE_FAILSAFE, SourceValue, allowed_entry, counter_entry, near_entry, policy_entry, port_index,
 };
 
 /// The number of this attachment, set when the program is loaded.
@@ -334,6 +334,9 @@ fn ipv6<P: Packet>(packet: &P, at: u32, seen: &mut Seen) -> Reason {
             AUTHENTICATION => offset += (units + 2) * 4,
             _ => offset += (units + 1) * 8,
         }
+        if offset > payload || !packet.holds(at + IPV6_HEADER + offset) {
+            return unless_transit(seen, hidden(part));
+        }
         offset = any_position(offset, seen.word);
         next = follows;
     }
@@ -439,11 +442,20 @@ fn passes_by(seen: &Seen, entry: PolicyEntry) -> Option<Reason> {
     if group {
         return Some(Reason::Multicast);
     }
-    let local = entry.any_destination()
-        || LOCAL
-            .get(0)
-            .is_some_and(|own| own.get(&Aligned::whole(seen.destination).key).is_some());
-    if local { None } else { Some(Reason::Transit) }
+    if entry.any_destination() {
+        return None;
+    }
+    let words = [seen.destination.0, seen.destination.1];
+    if NEAR.get(near_entry(words)).is_some_and(|known| *known == words) {
+        return None;
+    }
+    let Some(own) = LOCAL.get(0) else {
+        return Some(Reason::Internal);
+    };
+    match own.get(&Aligned::whole(seen.destination).key) {
+        Some(_) => None,
+        None => Some(Reason::Transit),
+    }
 }
 
 /// A group or everybody. Class E is left out: the stack takes its addresses as its own.
@@ -454,19 +466,26 @@ fn is_group(destination: u32) -> bool {
 
 #[inline(always)]
 fn later_fragment(seen: &Seen) -> Reason {
-    if seen.word.strict_fragments() && lookup(seen).is_none() {
-        return match unless_transit(seen, Reason::StrictFragment) {
-            Reason::Multicast | Reason::Transit => Reason::LaterFragment,
-            reason => reason,
-        };
+    if !seen.word.strict_fragments() {
+        return Reason::LaterFragment;
     }
-    Reason::LaterFragment
+    let reason = match lookup(seen) {
+        Source::Known(_) => return Reason::LaterFragment,
+        Source::Unknown => Reason::StrictFragment,
+        Source::NoTrie => Reason::Internal,
+    };
+    match unless_transit(seen, reason) {
+        Reason::Multicast | Reason::Transit => Reason::LaterFragment,
+        reason => reason,
+    }
 }
 
 #[inline(always)]
 fn source(seen: &Seen, policy: u32) -> Reason {
-    let Some([set, flags]) = lookup(seen) else {
-        return Reason::Source;
+    let [set, flags] = match lookup(seen) {
+        Source::Known(value) => value,
+        Source::Unknown => return Reason::Source,
+        Source::NoTrie => return Reason::Internal,
     };
     if flags & SOURCE_FAILSAFE != 0 {
         return Reason::Failsafe;
@@ -499,14 +518,43 @@ impl Aligned {
     }
 }
 
+/// What the tries say of a source.
+enum Source {
+    Known(SourceValue),
+    Unknown,
+    /// The slot has none, which must not be.
+    NoTrie,
+}
+
 #[inline(always)]
-fn lookup(seen: &Seen) -> Option<SourceValue> {
+fn lookup(seen: &Seen) -> Source {
     let slot = seen.word.slot();
-    match seen.family {
+    let bucket = match seen.family {
+        Family::V4 | Family::None => Bucket::of_v4(seen.source.v4()),
+        Family::V6 => Bucket::of_v6(seen.source.0),
+    };
+    match SIEVE.get(bucket.entry(slot)) {
+        None => return Source::NoTrie,
+        Some(word) if word & bucket.bit() == 0 => return Source::Unknown,
+        Some(_) => {}
+    }
+    let found = match seen.family {
         Family::V4 | Family::None => {
             let key = Key::new(32, seen.source.v4().to_be());
-            SRC4.get(slot)?.get(&key).copied()
+            let Some(trie) = SRC4.get(slot) else {
+                return Source::NoTrie;
+            };
+            trie.get(&key).copied()
         }
-        Family::V6 => SRC6.get(slot)?.get(&Aligned::whole(seen.source).key).copied(),
+        Family::V6 => {
+            let Some(trie) = SRC6.get(slot) else {
+                return Source::NoTrie;
+            };
+            trie.get(&Aligned::whole(seen.source).key).copied()
+        }
+    };
+    match found {
+        Some(value) => Source::Known(value),
+        None => Source::Unknown,
     }
 }

@@ -6,8 +6,8 @@ use aya_ebpf::{
     maps::{Array, LruHashMap, PerCpuArray, RingBuf},
 };
 use sallyport_ebpf::{
-    ALLOWED_ENTRIES, Allowed, CFG_ENTRIES, COUNTER_ENTRIES, EVENTS_BYTES, LOCAL_MAX, POLICY_ENTRIES,
-    PREFIXES_MAX, SourceValue, TOP_MAX, TopKey,
+    ALLOWED_ENTRIES, Allowed, CFG_ENTRIES, COUNTER_ENTRIES, EVENTS_BYTES, LOCAL_MAX, NEAR_ENTRIES,
+    POLICY_ENTRIES, PREFIXES_MAX, SIEVE_ENTRIES, SourceValue, TOP_MAX, TopKey,
 };
 
 const PREFIXES: usize = PREFIXES_MAX as usize;
@@ -21,6 +21,10 @@ pub(crate) static PORTS: Array<u64> = Array::with_max_entries(65_536, 0);
 pub(crate) static POLICY: Array<u32> = Array::with_max_entries(POLICY_ENTRIES, 0);
 #[map]
 pub(crate) static ALLOWED: Array<Allowed> = Array::with_max_entries(ALLOWED_ENTRIES, 0);
+#[map]
+pub(crate) static SIEVE: Array<u64> = Array::with_max_entries(SIEVE_ENTRIES, 0);
+#[map]
+pub(crate) static NEAR: Array<[u64; 2]> = Array::with_max_entries(NEAR_ENTRIES, 0);
 #[map]
 pub(crate) static COUNTERS: PerCpuArray<u64> = PerCpuArray::with_max_entries(COUNTER_ENTRIES, 0);
 /// How many drops are still sampled one by one, set anew by user space now and then; it goes on falling below 0.

@@ -106,7 +106,8 @@ impl Stage {
     /// Where it does not.
     pub fn must_admit(&self, host: &Host) -> Result<()> {
         for to in self.gateway.addresses() {
-            ensure!(reaches(host, to)?, "{} does not reach {to}", host.ns.name());
+            let what = format!("{} reaches {to}", host.ns.name());
+            wait::until(SOON, &what, || Ok(reaches(host, to)?.then_some(())))?;
         }
         Ok(())
     }

@@ -97,6 +97,16 @@ impl Terminal {
         Ok(String::from_utf8_lossy(&self.seen).into_owned())
     }
 
+    /// Forgets what was drawn, for the next program.
+    ///
+    /// # Errors
+    /// Where the terminal is gone.
+    pub fn forget(&mut self) -> Result<()> {
+        self.seen()?;
+        self.seen.clear();
+        Ok(())
+    }
+
     /// Waits until a screen was drawn that `fits`. A screen is what stands after the last move to its first line.
     ///
     /// # Errors

@@ -352,6 +352,7 @@ fn top_shows_a_flood_live_and_leaves_the_terminal_as_it_was(case: &Case) -> Resu
     let mut terminal = Terminal::new(24, 100)?;
     let before = terminal.settings()?;
     for end in ["q", "\x03"] {
+        terminal.forget()?;
         let mut top = stage.follow("top --interval 100ms", Some(&terminal))?;
         let source = stage.stranger.v4.to_string();
         terminal.wait_for_screen("a screen", SOON, |screen| screen.contains("reasons:"))?;

@@ -10,6 +10,7 @@ mod deny;
 mod dist;
 mod docs;
 mod ebpf;
+mod fuzz;
 mod kernel_test;
 mod layers;
 mod limits;
@@ -40,6 +41,8 @@ usage: cargo xtask VERB
   docs                  build the documentation, warnings denied
   dist [deb|rpm] [--check] [--profile NAME]
                         packages under target/dist (--check: and judge the deb)
+  fuzz gate [--packets N] [--seed S] [--threads N]
+                        the gate's programs beside their oracle on generated packets (root)
   bench [--requests N] [--rounds N]
                         CPU per request beside nginx
   bench gate [--quick] [--part LETTERS]
@@ -83,6 +86,7 @@ fn dispatch(words: &[&str]) -> Result<ExitCode> {
         ("docs", []) => docs::run()?,
         ("dist", options) => dist::run(&dist::Options::parse(options)?)?,
         ("bench", ["gate", options @ ..]) => bench::gate::run(&bench::gate::Options::parse(options)?)?,
+        ("fuzz", ["gate", options @ ..]) => fuzz::gate(&fuzz::Options::parse(options)?)?,
         ("bench", options) => bench::run(&bench::Options::parse(options)?)?,
         ("help" | "-h" | "--help", _) => print!("{USAGE}"),
         _ => {

@@ -159,7 +159,7 @@ pub(super) const PROCESS: &[Row] = &[
         "gate.destinations",
         "`auto`, `local` or `any`",
         "auto",
-        "Which destinations are judged; `auto` is `any` where this host does not forward.",
+        "Which destinations are judged. `local` is this host's addresses, `any` is all; `auto` is `any` where nothing that comes by the interface can be for another host or namespace: no forwarding, no bridge or OVS port, no macvlan or ipvlan upon it.",
     ),
     table("allowlists", "Named lists of prefixes; `everyone` is built in."),
     each(

@@ -295,3 +295,6 @@ impl Admitting {
         self.other.as_ref().map_or(&running.files, |other| &other.files)
     }
 }
+
+#[cfg(test)]
+mod tests;

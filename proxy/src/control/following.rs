@@ -4,14 +4,9 @@
 //! The gate says which policy, never what is in it: both read the same root-owned files. Nothing here opens or closes
 //! a listener, and a gate that falls silent changes nothing.
 
-use super::{
-    admitting::Judged,
-    load::configuration,
-    state::State,
-    subscription::{Announced, Said},
-};
+use super::{admitting::Judged, gatekeeper::is_used, load::configuration, state::State, subscription::Said};
 use crate::{
-    gate::{lists::Lists, policy::Digest},
+    gate::{Announcement, lists::Lists, policy::Digest},
     worker::Message,
 };
 use nix::time::{ClockId, clock_gettime};
@@ -68,7 +63,7 @@ pub(super) struct Agreement {
     /// Seconds to its end.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub trial_ends_in: Option<u64>,
-    /// `same`, `differs`, or `unheard`.
+    /// `same`, `differs`, `unheard`, or `unused` where nothing asks for a kernel filter.
     pub gate: &'static str,
     /// What the gate judges by.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -93,12 +88,21 @@ enum Step {
     Find(Digest, Option<Instant>),
 }
 
-fn step(announced: &Announced, settled: Digest, trial: Option<(Digest, Instant)>, clock: &Clock) -> Step {
+fn step(announced: &Announcement, settled: Digest, trial: Option<(Digest, Instant)>, clock: &Clock) -> Step {
     let wanted = announced
         .trial
-        .map(|trial| (trial.digest, clock.at(trial.deadline_ns)))
+        .as_ref()
+        .and_then(|trial| Some((trial.digest?, clock.at(trial.deadline_ns))))
         .filter(|(_, until)| *until > clock.now);
+    let tries = |digest: Option<Digest>| {
+        announced
+            .trial
+            .as_ref()
+            .is_some_and(|trial| trial.digest == digest)
+    };
     match (wanted, trial) {
+        // What cannot be named cannot be found, and what counts for good stays.
+        (None, _) if tries(None) => Step::Agree,
         (Some((wanted, until)), Some((tried, known))) if wanted == tried => {
             if until.max(known) - until.min(known) < Duration::from_millis(1) {
                 Step::Agree
@@ -108,7 +112,7 @@ fn step(announced: &Announced, settled: Digest, trial: Option<(Digest, Instant)>
         }
         (None, Some((tried, _))) if announced.digest == Some(tried) => Step::Confirm,
         // It is over by the clock and the gate has not said how it ended.
-        (None, Some((tried, _))) if announced.trial.is_some_and(|trial| trial.digest == tried) => Step::Agree,
+        (None, Some((tried, _))) if tries(Some(tried)) => Step::Agree,
         (_, Some(_)) => Step::GiveUp,
         (Some((wanted, _)), None) if wanted == settled => Step::Agree,
         (Some((wanted, until)), None) => Step::Find(wanted, Some(until)),
@@ -140,6 +144,11 @@ impl Clock {
         let left = Duration::from_nanos(deadline_ns.saturating_sub(self.now_ns));
         self.now.checked_add(left).unwrap_or(self.now)
     }
+}
+
+/// Forgets what a gate said that is not listened to any more.
+pub(super) fn forget(state: &State) {
+    *state.following.borrow_mut() = Following::default();
 }
 
 /// Remembers what the gate said, and follows it.
@@ -310,6 +319,7 @@ pub(super) fn agreement(state: &State) -> Agreement {
         Said::Nothing | Said::Silent(_) => None,
     };
     let (gate, remedy) = match (&following.said, &following.differs) {
+        (Said::Nothing, _) if !is_used(&state.loaded().config) => ("unused", None),
         (Said::Nothing, _) => ("unheard", None),
         (Said::Silent(why), _) => ("unheard", Some(why.clone())),
         (Said::Policy(_), Some(difference)) => ("differs", Some(difference.remedy.clone())),
@@ -328,7 +338,7 @@ pub(super) fn agreement(state: &State) -> Agreement {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::control::subscription::Trial;
+    use crate::gate::TrialStatus;
 
     fn digest(byte: u8) -> Digest {
         format!("{byte:02x}").repeat(32).parse().expect("a digest")
@@ -338,6 +348,20 @@ mod tests {
         Clock { now, now_ns: 1_000 }
     }
 
+    fn said(digest: Option<Digest>, trial: Option<(Option<Digest>, u64)>) -> Announcement {
+        let mode = || "enforce".to_owned();
+        Announcement {
+            generation: 1,
+            digest,
+            mode: mode(),
+            trial: trial.map(|(digest, deadline_ns)| TrialStatus {
+                digest,
+                mode: mode(),
+                deadline_ns,
+            }),
+        }
+    }
+
     #[test]
     fn every_word_of_the_gate_leads_to_one_step() {
         let now = Instant::now();
@@ -345,12 +369,7 @@ mod tests {
         let later = now + Duration::from_secs(1);
         let in_a_second = 1_000_001_000;
         let check = |announced: (Option<Digest>, Option<(Digest, u64)>), trial, expected| {
-            let announced = Announced {
-                digest: announced.0,
-                trial: announced
-                    .1
-                    .map(|(digest, deadline_ns)| Trial { digest, deadline_ns }),
-            };
+            let announced = said(announced.0, announced.1.map(|(digest, at)| (Some(digest), at)));
             assert_eq!(
                 step(&announced, a, trial, &clock(now)),
                 expected,
@@ -380,5 +399,9 @@ mod tests {
         check((Some(a), Some((b, 1_000))), None, Step::Agree);
         // The policy that counts at accept already, as after a reload before `gate apply`.
         check((Some(b), Some((a, in_a_second))), None, Step::Agree);
+        let nameless = said(Some(b), Some((None, in_a_second)));
+        for trial in [None, Some((c, later))] {
+            assert_eq!(step(&nameless, a, trial, &clock(now)), Step::Agree);
+        }
     }
 }

@@ -40,6 +40,15 @@ pub(super) async fn fetch_status(socket: &Path) -> io::Result<Status> {
         .unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))
 }
 
+/// Whether a kernel filter is wanted anywhere, and so a gate that can be asked.
+pub(super) fn is_used(config: &Config) -> bool {
+    let mut gates = config
+        .entry_points
+        .values()
+        .filter_map(|entry| entry.gate.as_ref());
+    gates.any(|gate| !gate.interfaces.is_empty())
+}
+
 /// The entry points of `config` that need the gate, with what they wait for.
 pub(super) fn held(config: &Config) -> BTreeMap<String, String> {
     if config.gate.mode == GateMode::Off {

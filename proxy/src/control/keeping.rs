@@ -2,7 +2,7 @@
 //!
 //! One task, one wait. It says when to look; [`super::following`] and [`super::listing`] say what to do.
 
-use super::{following, listing, state::State, subscription::Subscription};
+use super::{following, gatekeeper::is_used, listing, state::State, subscription::Subscription};
 use crate::gate::watch::{AsyncWatch, Settle};
 use std::{
     collections::BTreeSet,
@@ -72,16 +72,10 @@ impl Keeper {
     fn arm(&mut self) {
         let loaded = self.state.loaded();
         let config = &loaded.config;
-        let filtered = config
-            .entry_points
-            .values()
-            .filter_map(|entry| entry.gate.as_ref());
-        let socket = filtered
-            .clone()
-            .any(|gate| !gate.interfaces.is_empty())
-            .then_some(config.gate.socket.as_path());
+        let socket = is_used(config).then_some(config.gate.socket.as_path());
         if self.gate.as_ref().map(Subscription::socket) != socket {
             self.gate = socket.map(|socket| Subscription::new(socket.to_owned()));
+            following::forget(&self.state);
         }
         let paths = self.state.admitting.borrow().paths(&loaded);
         if self.watched != paths {

@@ -8,7 +8,7 @@ use super::{
     metrics::Metrics,
 };
 use crate::{
-    gate::lists::Lists,
+    gate::{self, lists::Lists},
     io::Choice,
     snapshot::{Kept, Published},
     telemetry::COUNTS,
@@ -22,7 +22,7 @@ use std::{
     path::PathBuf,
     rc::Rc,
     sync::{Arc, atomic::Ordering},
-    time::{Duration, SystemTime},
+    time::{Duration, Instant, SystemTime},
 };
 use tokio::{
     sync::{Mutex, watch},
@@ -53,6 +53,8 @@ pub(super) struct State {
     pub following: RefCell<Following>,
     /// The listener of the metrics.
     pub metrics: RefCell<Metrics>,
+    /// The gate's last answer for them, and when it was asked; held while it is being asked.
+    pub gate_answer: Mutex<Option<(Instant, Option<Rc<gate::Status>>)>>,
     shared: Shared,
     loaded: RefCell<Rc<Loaded>>,
     listening: Mutex<Listening>,
@@ -95,6 +97,7 @@ impl State {
             admitting: RefCell::new(Admitting::new(&loaded)),
             following: RefCell::default(),
             metrics: RefCell::default(),
+            gate_answer: Mutex::default(),
             shared,
             loaded: RefCell::new(Rc::new(loaded)),
             listening: Mutex::default(),

@@ -2,7 +2,7 @@
 
 use super::{
     following::{Agreement, agreement},
-    gatekeeper::fetch_status,
+    gatekeeper::{fetch_status, is_used},
     listening::display,
     listing::{self, ListStatus},
     state::State,
@@ -236,11 +236,7 @@ fn entry_points(state: &State, config: &Config, snapshot: &Snapshot) -> Vec<Entr
 }
 
 async fn gate_status(config: &Config) -> GateStatus {
-    let used = config
-        .entry_points
-        .values()
-        .filter_map(|entry| entry.gate.as_ref());
-    if used.clone().all(|gate| gate.interfaces.is_empty()) {
+    if !is_used(config) {
         return GateStatus::Unused { state: "unused" };
     }
     match fetch_status(&config.gate.socket).await {

@@ -2,7 +2,7 @@
 //!
 //! It says what it heard last and decides nothing.
 
-use crate::gate::policy::Digest;
+use crate::gate::Announcement;
 use serde::Deserialize;
 use std::{
     io,
@@ -27,25 +27,6 @@ const AGAIN: (Duration, Duration) = (Duration::from_millis(250), Duration::from_
 /// After the gate said that it does not tell: it is an older one, and asking it fills its log.
 const AGAIN_REFUSED: Duration = Duration::from_secs(60);
 
-/// The gate's policy.
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
-pub(super) struct Announced {
-    /// Of the policy that counts once no trial is under way; `None` where there never was one.
-    pub digest: Option<Digest>,
-    /// The policy on trial.
-    #[serde(default)]
-    pub trial: Option<Trial>,
-}
-
-/// A policy that the gate tries.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
-pub(super) struct Trial {
-    /// Which.
-    pub digest: Digest,
-    /// Until when, in nanoseconds of `CLOCK_MONOTONIC`.
-    pub deadline_ns: u64,
-}
-
 /// What is known of the gate.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Said {
@@ -54,13 +35,13 @@ pub(super) enum Said {
     /// It cannot be heard, and why.
     Silent(String),
     /// Its last word.
-    Policy(Announced),
+    Policy(Announcement),
 }
 
 /// A line of the gate's.
 #[derive(Debug, Deserialize)]
 struct Line {
-    policy: Option<Announced>,
+    policy: Option<Announcement>,
     error: Option<String>,
 }
 
@@ -161,7 +142,7 @@ async fn hear(socket: &Path, say: &watch::Sender<Said>) -> Unheard {
     }
 }
 
-async fn line(stream: &mut BufReader<UnixStream>) -> Result<Announced, Unheard> {
+async fn line(stream: &mut BufReader<UnixStream>) -> Result<Announcement, Unheard> {
     let mut text = String::new();
     stream.take(LINE_BYTES_MAX).read_line(&mut text).await?;
     if text.is_empty() {
@@ -188,7 +169,7 @@ mod tests {
         let policy = read(&settled).expect("a line").policy.expect("a policy");
         assert_eq!((policy.digest, policy.trial), (digest.parse().ok(), None));
         let trial = format!(
-            r#"{{"policy":{{"digest":null,"trial":{{"digest":"{digest}","mode":"observe","deadline_ns":12}}}}}}"#
+            r#"{{"policy":{{"generation":8,"digest":null,"mode":"enforce","trial":{{"digest":"{digest}","mode":"observe","deadline_ns":12}}}}}}"#
         );
         let policy = read(&trial).expect("a line").policy.expect("a policy");
         assert_eq!(policy.digest, None);
@@ -201,7 +182,7 @@ mod tests {
             "",
             "{",
             r#"{"policy":{"digest":"ab"}}"#,
-            r#"{"policy":{"digest":null,"trial":{}}}"#,
+            r#"{"policy":{"generation":1,"mode":"off","digest":null,"trial":{}}}"#,
         ] {
             read(wrong).expect_err(wrong);
         }

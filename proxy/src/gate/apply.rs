@@ -134,11 +134,17 @@ impl Daemon {
     /// Where none is on trial.
     pub(super) fn confirm(&mut self) -> Result<(), GateError> {
         self.engine.confirm()?;
-        self.aside = None;
         tracing::info!(generation = self.engine.word().generation(), "policy confirmed");
+        // A trial that an earlier process began may be of another configuration than this one's.
+        match self.aside.take() {
+            None => self.take_lists(),
+            Some(_) if self.engine.policy() == Some(&self.inputs()) => {}
+            Some(_) => self.set_aside(
+                "the configuration says another policy than the one confirmed; `sallyport gate apply` applies it"
+                    .to_owned(),
+            ),
+        }
         self.publish();
-        // Files that changed meanwhile had to wait.
-        self.take_lists();
         Ok(())
     }
 

@@ -202,7 +202,8 @@ impl Daemon {
         Ok(())
     }
 
-    fn set_aside(&mut self, why: String) {
+    /// Notes and tells why the policy that counts is not the configuration's.
+    pub(super) fn set_aside(&mut self, why: String) {
         tracing::warn!("{why}");
         self.aside = Some(why);
     }

@@ -21,10 +21,11 @@ use std::{
     os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd},
 };
 
-/// `RTMGRP_LINK`, `RTMGRP_IPV4_IFADDR`, `RTMGRP_IPV6_IFADDR` of `linux/rtnetlink.h`, and its groups
-/// `RTNLGRP_IPV4_NETCONF` and `RTNLGRP_IPV6_NETCONF`: forwarding was switched. Routes are not among them, because a
-/// router's come by the thousand; a local one that is no address is seen at the next look.
-const GROUPS: u32 = 0x1 | 0x10 | 0x100 | 1 << 23 | 1 << 24;
+/// `RTMGRP_LINK`, `RTMGRP_TC`, `RTMGRP_IPV4_IFADDR`, `RTMGRP_IPV6_IFADDR` of `linux/rtnetlink.h`, and its groups
+/// `RTNLGRP_IPV4_NETCONF` and `RTNLGRP_IPV6_NETCONF`: somebody may have deleted a clsact filter, or switched forwarding.
+/// Routes are not among them, because a router's come by the thousand; a local one that is no address is seen at the
+/// next look.
+const GROUPS: u32 = 0x1 | 0x8 | 0x10 | 0x100 | 1 << 23 | 1 << 24;
 
 /// Tells when interfaces or addresses change.
 pub(super) struct Changes {
@@ -184,7 +185,6 @@ pub(super) fn local_addresses() -> Result<BTreeSet<IpAddr>, GateError> {
 ///
 /// # Errors
 /// Where they cannot be listed.
-#[allow(dead_code, reason = "the daemon asks for it next")]
 pub(super) fn local_prefixes() -> Result<BTreeSet<IpNet>, GateError> {
     let netlink = Netlink::open().map_err(GateError::Watch)?;
     let mut prefixes: BTreeSet<IpNet> = local_addresses()?.into_iter().map(IpNet::from).collect();

@@ -14,13 +14,26 @@ use super::{
     pins::Pins,
 };
 use sallyport_config::model::GateAttach;
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::{Duration, Instant},
+};
 
 /// The interfaces.
 pub(super) struct Keeper {
     pins: Pins,
     programs: Object,
     places: BTreeMap<String, Place>,
+    gaps: BTreeMap<String, Gaps>,
+}
+
+/// How often an interface had no filter while the gate was there: it was made anew, or somebody took the filter away.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Gaps {
+    /// How often.
+    pub(super) count: u64,
+    /// How long the last one went on after the gate had heard of it.
+    pub(super) last: Duration,
 }
 
 /// What became of one interface.
@@ -54,12 +67,18 @@ impl Keeper {
             pins,
             programs,
             places: BTreeMap::new(),
+            gaps: BTreeMap::new(),
         }
     }
 
     /// What became of an interface; nothing before the first look.
     pub(super) fn place(&self, interface: &str) -> Option<&Place> {
         self.places.get(interface)
+    }
+
+    /// How often an interface had no filter.
+    pub(super) fn gaps(&self, interface: &str) -> Gaps {
+        self.gaps.get(interface).copied().unwrap_or_default()
     }
 
     /// Interfaces that have a program of ours, whoever wanted it.
@@ -81,14 +100,15 @@ impl Keeper {
             self.places = wanted.iter().map(|name| (name.clone(), Place::Off)).collect();
             return;
         }
+        let heard = Instant::now();
         for name in wanted {
             if let Some(number) = numbers.get(name) {
-                self.reconcile_one(name, *number, hook);
+                self.reconcile_one(name, *number, hook, heard);
             }
         }
     }
 
-    fn reconcile_one(&mut self, name: &str, number: u32, hook: GateAttach) {
+    fn reconcile_one(&mut self, name: &str, number: u32, hook: GateAttach, heard: Instant) {
         let now = Interface::look_up(name);
         let place = match (self.places.get(name), now) {
             (Some(Place::Off), _) => return,
@@ -103,6 +123,13 @@ impl Keeper {
             (_, Some(now)) => self.attach(number, &now, hook),
         };
         let before = self.places.get(name).map(Place::shown);
+        // What the first look finds without a filter had no gate either.
+        if let (Place::Attached(Attached { adopted: false, .. }), Some(_)) = (&place, &before) {
+            let gaps = self.gaps.entry(name.to_owned()).or_default();
+            gaps.count += 1;
+            gaps.last = heard.elapsed();
+            tracing::warn!(interface = name, after = ?gaps.last, gaps = gaps.count, "filtered anew");
+        }
         if before != Some(place.shown()) {
             tell(name, &place);
         }

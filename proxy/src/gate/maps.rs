@@ -14,8 +14,9 @@ use aya::{
 };
 use ipnet::IpNet;
 use sallyport_ebpf::{
-    ATTACHMENTS_MAX, Allowed, ConfigWord, Destination, GATED_PORTS_MAX, Outcome, POLICIES_MAX,
-    POLICY_ENTRIES, PolicyEntry, Reason, allowed_entry, counter_entry, policy_entry, with_port_index,
+    ATTACHMENTS_MAX, Allowed, Bucket, ConfigWord, Destination, GATED_PORTS_MAX, NEAR_ENTRIES, Outcome,
+    POLICIES_MAX, POLICY_ENTRIES, PolicyEntry, Reason, SIEVE_ENTRIES, SIEVE_WORDS, allowed_entry,
+    counter_entry, near_entry, policy_entry, with_port_index,
 };
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -57,6 +58,8 @@ pub(super) struct Maps {
     /// What `PORTS` and `POLICY` hold, so that only what differs is written.
     ports: Vec<u64>,
     policies: Vec<u32>,
+    sieve: Vec<u64>,
+    near: Vec<[u64; 2]>,
     local: BTreeSet<IpNet>,
     local_trie: Trie<[u8; 16], u32>,
     events: RingBuf<MapData>,
@@ -72,12 +75,15 @@ impl Maps {
         let mut maps = Self {
             ports: whole(&object, "PORTS", PORTS)?,
             policies: whole(&object, "POLICY", POLICY_ENTRIES)?,
+            sieve: whole(&object, "SIEVE", SIEVE_ENTRIES)?,
+            near: whole(&object, "NEAR", NEAR_ENTRIES)?,
             events: RingBuf::try_from(events).map_err(GateError::map("EVENTS"))?,
             local_trie: local_trie(&local)?,
             local,
             object,
         };
         maps.wait_for_programs()?;
+        maps.set_near()?;
         Ok(maps)
     }
 
@@ -131,6 +137,7 @@ impl Maps {
         )?;
         self.set_trie("SRC4", slot, &v4)?;
         self.set_trie("SRC6", slot, &v6)?;
+        self.fill_sieve(slot, policy)?;
         self.fill_ports(slot, policy)?;
         self.fill_policies(slot, inputs, policy, wiring)?;
         self.fill_allowed(slot, policy)
@@ -169,7 +176,8 @@ impl Maps {
         }
         self.local_trie = local_trie(&prefixes)?;
         self.local = prefixes;
-        self.wait_for_programs()
+        self.wait_for_programs()?;
+        self.set_near()
     }
 
     /// Changes which destinations an attachment judges, in both slots, entry by entry.
@@ -295,6 +303,57 @@ impl Maps {
         outer.set(slot, trie, 0).map_err(GateError::map(name))
     }
 
+    /// A bit for every bucket that has a source of the policy.
+    fn fill_sieve(&mut self, slot: u32, policy: &GatePolicy) -> Result<(), GateError> {
+        let v4 = policy.v4.iter();
+        let v4 = v4.flat_map(|(net, _)| Bucket::all_of_v4(net.network().into(), net.prefix_len()));
+        let v6 = policy.v6.iter();
+        let v6 = v6.flat_map(|(net, _)| Bucket::all_of_v6(first_half(net.network()), net.prefix_len()));
+        let mut wanted: BTreeMap<u32, u64> = BTreeMap::new();
+        for bucket in v4.chain(v6) {
+            *wanted.entry(bucket.entry(slot)).or_default() |= bucket.bit();
+        }
+        let mut map: Array<_, u64> = array_mut(&mut self.object, "SIEVE")?;
+        let first = 2 * slot * SIEVE_WORDS;
+        for index in first..first + 2 * SIEVE_WORDS {
+            let known = self.sieve.get_mut(index as usize);
+            let known = known.expect("the ABI's own bound");
+            let word = wanted.get(&index).copied().unwrap_or(0);
+            if *known != word {
+                map.set(index, word, 0).map_err(GateError::map("SIEVE"))?;
+                *known = word;
+            }
+        }
+        Ok(())
+    }
+
+    /// Puts addresses of this host where they are found without a trie. Two of one place: one of them is there, and
+    /// the trie has both.
+    fn set_near(&mut self) -> Result<(), GateError> {
+        let whole = self
+            .local
+            .iter()
+            .filter(|net| net.prefix_len() == net.max_prefix_len());
+        let mut wanted: BTreeMap<u32, [u64; 2]> = BTreeMap::new();
+        for net in whole {
+            let address = match net.network() {
+                IpAddr::V4(address) => address.to_ipv6_mapped(),
+                IpAddr::V6(address) => address,
+            };
+            let words = [first_half(address), u128::from(address) as u64];
+            wanted.insert(near_entry(words), words);
+        }
+        let mut map: Array<_, [u64; 2]> = array_mut(&mut self.object, "NEAR")?;
+        for (index, known) in (0..NEAR_ENTRIES).zip(&mut self.near) {
+            let words = wanted.get(&index).copied().unwrap_or_default();
+            if *known != words {
+                map.set(index, words, 0).map_err(GateError::map("NEAR"))?;
+                *known = words;
+            }
+        }
+        Ok(())
+    }
+
     fn fill_ports(&mut self, slot: u32, policy: &GatePolicy) -> Result<(), GateError> {
         let indices: BTreeMap<u16, u32> = policy.ports.iter().copied().zip(1..).collect();
         let mut map: Array<_, u64> = array_mut(&mut self.object, "PORTS")?;
@@ -394,6 +453,11 @@ fn each_cpu<T: aya::Pod>(value: T) -> Result<PerCpuValues<T>, GateError> {
     let failed = |(_, source)| GateError::Cpus(source);
     let count = nr_cpus().map_err(failed)?;
     PerCpuValues::try_from(vec![value; count]).map_err(GateError::Cpus)
+}
+
+/// The half of an address that is sent first.
+fn first_half(address: Ipv6Addr) -> u64 {
+    (u128::from(address) >> 64) as u64
 }
 
 /// A fresh trie; the one that counts is never edited.

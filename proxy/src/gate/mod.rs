@@ -42,5 +42,5 @@ pub use explain::{Explanation, Question, explain};
 pub use off::{Reach, off};
 pub use preflight::{Cut, Refusal};
 pub use socket::{ANSWER_BYTES_MAX, STATUS_REQUEST};
-pub use status::{Announcement, Status, TrialStatus};
+pub use status::{Announcement, InterfaceStatus, PolicyStatus, Status, TrialStatus};
 pub use top::{Form, InterfaceCounts, Pace, PolicyCounts, Rounds, SourceCount, Top, top};

@@ -25,7 +25,7 @@ static EMBEDDED: &[u8] = include_bytes_aligned!(concat!(
 ));
 
 /// The maps that all attachments share, by their names in the object.
-const SHARED: [&str; 12] = [
+const SHARED: [&str; 14] = [
     "CFG",
     "PORTS",
     "POLICY",
@@ -35,6 +35,8 @@ const SHARED: [&str; 12] = [
     "TOP",
     "EVENTS",
     "EVENTS_LOST",
+    "SIEVE",
+    "NEAR",
     "LOCAL",
     "SRC4",
     "SRC6",

@@ -67,6 +67,19 @@ pub(super) struct LinkName {
 }
 
 impl LinkName {
+    /// The same link without the name of an interface: what had the name is out of sight, and something else has it
+    /// now. `mark` tells two such apart.
+    pub(super) fn parked(&self, mark: u32) -> Self {
+        let mut parked = self.clone();
+        // No interface can be called so.
+        parked.interface = format!("{}/{mark}", self.interface);
+        parked
+    }
+
+    fn is_parked(&self) -> bool {
+        self.interface.contains('/')
+    }
+
     /// A file name: bpffs allows no dot, and interfaces have some.
     fn encode(&self) -> String {
         let name: String = self.interface.bytes().map(|byte| format!("{byte:02x}")).collect();
@@ -174,12 +187,22 @@ impl Pins {
             .join(format!("next_{}", name.encode()))
     }
 
-    /// The links that are pinned, those of this version's layout first, then those that versions of other layouts
-    /// left in this namespace.
+    /// The links that are pinned and have the name of an interface, those of this version's layout first, then those
+    /// that versions of other layouts left in this namespace.
     ///
     /// # Errors
     /// Where a directory cannot be read.
     pub(super) fn links(&self) -> Result<Vec<LinkName>, GateError> {
+        let mut links = self.all_links()?;
+        links.retain(|link| !link.is_parked());
+        Ok(links)
+    }
+
+    /// The same, also those whose interface is out of sight.
+    ///
+    /// # Errors
+    /// Where a directory cannot be read.
+    pub(super) fn all_links(&self) -> Result<Vec<LinkName>, GateError> {
         let mut links = self.links_of(self.layout)?;
         for layout in self.other_layouts()? {
             links.extend(self.links_of(layout)?);
@@ -261,7 +284,7 @@ impl Pins {
     /// # Errors
     /// Where that is refused.
     pub(super) fn remove_all(&self) -> Result<(), GateError> {
-        for link in self.links()? {
+        for link in self.all_links()? {
             self.remove_link(&link)?;
         }
         for layout in self.other_layouts()?.into_iter().chain([self.layout]) {

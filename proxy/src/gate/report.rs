@@ -125,8 +125,11 @@ impl Daemon {
         }
         let (actual, reason) = self.actual(name, wanted);
         let ports: BTreeSet<u16> = policies.iter().flat_map(|policy| policy.ports.clone()).collect();
+        let gaps = self.keeper.gaps(name);
         Ok(InterfaceStatus {
             name: name.to_owned(),
+            gaps: gaps.count,
+            last_gap_ms: u64::try_from(gaps.last.as_millis()).unwrap_or(u64::MAX),
             wanted: if wanted {
                 attach_word(self.configured.config.gate.attach)
             } else {
@@ -156,6 +159,10 @@ impl Daemon {
                 format!(
                     "no entry point is gated here any more, so its program judges nothing; `sallyport gate off --interface {name}` takes it away"
                 ),
+            ),
+            None if self.keeper.filtered().contains(name) => (
+                "idle",
+                "`gate.mode` is `off`, so its program judges nothing".to_owned(),
             ),
             None => ("none", "`gate.mode` is `off`".to_owned()),
         }

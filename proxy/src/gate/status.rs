@@ -98,10 +98,16 @@ pub struct InterfaceStatus {
     pub name: String,
     /// `gate.attach`.
     pub wanted: String,
-    /// `xdp`, `xdp-generic`, `tcx` or `none`.
+    /// `xdp`, `xdp-generic`, `tcx`, `clsact` or `none`.
     pub actual: String,
     /// Why, and what to do about it.
     pub reason: String,
+    /// How often it had no filter while the gate was there, as after it was made anew.
+    #[serde(default)]
+    pub gaps: u64,
+    /// How long the last one went on after the gate had heard of it, in milliseconds.
+    #[serde(default)]
+    pub last_gap_ms: u64,
     /// Gated ports.
     pub ports: Vec<u16>,
     /// `local` or `any`: which destinations are judged.
@@ -121,7 +127,9 @@ pub struct InterfaceStatus {
 impl Status {
     /// Whether packets to a port are filtered on an interface.
     pub fn filters(&self, interface: &str, port: u16) -> bool {
-        let here = |status: &&InterfaceStatus| status.name == interface && status.actual != "none";
+        let here = |status: &&InterfaceStatus| {
+            status.name == interface && !matches!(status.actual.as_str(), "none" | "idle")
+        };
         self.interfaces
             .iter()
             .find(here)
@@ -185,6 +193,10 @@ impl fmt::Display for InterfaceStatus {
         } = self;
         writeln!(f, "  {name}  {actual} (wanted {wanted}): {reason}")?;
         writeln!(f, "    ports {ports:?}, destinations {destinations}")?;
+        if self.gaps > 0 {
+            let (gaps, last) = (self.gaps, self.last_gap_ms);
+            writeln!(f, "    without filter {gaps} times, the last for {last} ms")?;
+        }
         counts(f, "    ", &self.passed, &self.dropped, &self.observed)?;
         for policy in &self.policies {
             writeln!(f, "    policy {} {:?}", policy.policy, policy.ports)?;

@@ -40,6 +40,9 @@ pub(super) struct Surroundings {
     /// Indices of interfaces whose packets may be forwarded.
     forwarding: BTreeSet<u32>,
     forwards_all: bool,
+    /// Indices of devices that take frames for more than their own hardware address, as one does that carries a
+    /// macvlan of another namespace.
+    shared: BTreeSet<u32>,
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -53,7 +56,6 @@ struct Link {
 
 impl Surroundings {
     /// Looks at everything once. What cannot be read is taken for a host that forwards.
-    #[allow(dead_code, reason = "the compile step asks for it next")]
     pub(super) fn look() -> Self {
         Self::read().unwrap_or_else(|error| {
             tracing::error!(
@@ -79,6 +81,9 @@ impl Surroundings {
             for message in configurations(&netlink, family).map_err(GateError::Watch)? {
                 found.add_configuration(&message);
             }
+        }
+        for message in neighbours(&netlink).map_err(GateError::Watch)? {
+            found.shared.extend(takes_more(&message));
         }
         Ok(found)
     }
@@ -120,7 +125,6 @@ impl Surroundings {
     }
 
     /// Which destinations a program on `interface` judges. An interface that is not there may come as anything.
-    #[allow(dead_code, reason = "the compile step asks for it next")]
     pub(super) fn destination(&self, interface: &str, wanted: Destinations) -> Destination {
         match wanted {
             Destinations::Local => Destination::Local,
@@ -154,6 +158,7 @@ impl Surroundings {
     /// The devices that packets of this one may come out of, `None` where some go elsewhere.
     fn above(&self, index: u32) -> Option<Vec<u32>> {
         let mut above = Vec::new();
+        (!self.shared.contains(&index)).then_some(())?;
         if let Some(master) = self.links.get(&index)?.master {
             let kind = self.links.get(&master)?.kind.as_str();
             TRANSPARENT_MASTERS.contains(&kind).then_some(())?;
@@ -182,6 +187,27 @@ fn links(netlink: &Netlink) -> io::Result<Vec<Message>> {
     let mut body = vec![0; 16];
     body.extend(attribute(libc::IFLA_EXT_MASK, &WITHOUT_STATISTICS.to_ne_bytes()));
     netlink.list(libc::RTM_GETLINK, &body)
+}
+
+/// The hardware addresses that devices know of.
+fn neighbours(netlink: &Netlink) -> io::Result<Vec<Message>> {
+    // `struct ndmsg`.
+    let mut body = vec![0; 12];
+    body.splice(0..1, u8::try_from(libc::AF_BRIDGE));
+    match netlink.list(libc::RTM_GETNEIGH, &body) {
+        // A kernel that has no bridges has no such lists.
+        Err(error) if error.raw_os_error() == Some(libc::EOPNOTSUPP) => Ok(Vec::new()),
+        other => other,
+    }
+}
+
+/// The index of a device that takes frames for this other address as well: it listens for it itself, and it is no
+/// group's.
+fn takes_more(message: &Message) -> Option<u32> {
+    let ([_, _, _, _, a, b, c, d, _, _, flags, _], attributes) = message.split::<12>()?;
+    let [first, ..] = attributes.find(libc::NDA_LLADDR)?.first_chunk::<6>()?;
+    let itself = *flags & libc::NTF_SELF != 0 && *first & 1 == 0;
+    itself.then(|| u32::from_ne_bytes([*a, *b, *c, *d]))
 }
 
 fn configurations(netlink: &Netlink, family: libc::c_int) -> io::Result<Vec<Message>> {
@@ -338,6 +364,20 @@ mod tests {
             assert_eq!(of("br0"), Destination::Local, "it carries a macvlan");
             assert_eq!(of("mv0"), Destination::Any);
             assert_eq!(of("nope"), Destination::Local);
+        });
+    }
+
+    #[test]
+    fn a_device_that_listens_for_another_address_is_shared() {
+        in_namespace("link add eth0 type veth peer name eth1\nlink set eth0 up", || {
+            let of = || Surroundings::look().destination("eth0", Destinations::Auto);
+            assert_eq!(of(), Destination::Any);
+            // What a macvlan of another namespace does to the device that carries it.
+            let added = Command::new("bridge")
+                .args("fdb add 02:00:00:00:00:77 dev eth0 self permanent".split(' '))
+                .status();
+            assert!(added.expect("`bridge` is there").success());
+            assert_eq!(of(), Destination::Local);
         });
     }
 

@@ -15,8 +15,8 @@ use aya::{
 };
 use sallyport_ebpf::{
     ALLOWED_WORDS, Allowed, CFG_DEADLINE, CFG_FALLBACK, CFG_WORD, COUNTER_ENTRIES, ConfigWord, Destination,
-    Event, Fragments, Mode, Outcome, PolicyEntry, Reason, SOURCE_FAILSAFE, SourceValue, allowed_entry,
-    counter_entry, policy_entry, with_port_index,
+    Event, Fragments, Mode, NEAR_ENTRIES, Outcome, PolicyEntry, Reason, SOURCE_FAILSAFE, SourceValue,
+    allowed_entry, counter_entry, near_entry, policy_entry, with_port_index,
 };
 use std::net::IpAddr;
 pub(crate) use view::View;
@@ -132,6 +132,15 @@ impl Kernel {
             outer.set(slot, &v6, 0).expect("the slot");
             tries4.push(v4);
             tries6.push(v6);
+            let v4 = content
+                .v4
+                .iter()
+                .map(|(address, length, _)| (IpAddr::from(*address), *length));
+            let v6 = content
+                .v6
+                .iter()
+                .map(|(address, length, _)| (IpAddr::from(*address), *length));
+            fill::sieve(bpf, slot, v4.chain(v6));
             let mut allowed: Allowed = [0; ALLOWED_WORDS];
             content
                 .sets
@@ -153,6 +162,7 @@ impl Kernel {
             )
             .expect("a port");
         kernel.judge(Destination::Any);
+        kernel.fill_own();
         kernel
     }
 
@@ -226,7 +236,13 @@ impl Kernel {
     /// Makes an address one of this host.
     pub(crate) fn own(&mut self, address: IpAddr) {
         self.own.push(address);
-        let mut trie: LpmTrie<_, [u8; 16], u32> = LpmTrie::create(64, 1).expect("a trie");
+        self.fill_own();
+    }
+
+    /// Puts the addresses of this host in the map, in a trie of their own.
+    fn fill_own(&mut self) {
+        let room = self.own.len().max(1) as u32;
+        let mut trie: LpmTrie<_, [u8; 16], u32> = LpmTrie::create(room, 1).expect("a trie");
         for address in &self.own {
             let key = match address {
                 IpAddr::V4(address) => address.to_ipv6_mapped().octets(),
@@ -236,6 +252,21 @@ impl Kernel {
         }
         let mut outer = ArrayOfMaps::try_from(self.bpf.map_mut("LOCAL").expect("the map")).expect("its type");
         outer.set(0, &trie, 0).expect("the slot");
+        // Every second one is found near as well: the others must be found by the trie.
+        let mut near = vec![[0u64; 2]; NEAR_ENTRIES as usize];
+        for address in self.own.iter().step_by(2) {
+            let whole = match address {
+                IpAddr::V4(address) => u128::from(address.to_ipv6_mapped()),
+                IpAddr::V6(address) => u128::from(*address),
+            };
+            let words = [(whole >> 64) as u64, whole as u64];
+            near[near_entry(words) as usize] = words;
+        }
+        let mut map: Array<_, [u64; 2]> =
+            Array::try_from(self.bpf.map_mut("NEAR").expect("the map")).expect("its type");
+        for (index, words) in (0..).zip(near) {
+            map.set(index, words, 0).expect("an entry");
+        }
     }
 
     /// Gives the drops that come next so many events.
@@ -307,6 +338,7 @@ impl Kernel {
         self.verdict(name, view.packet, view.context().as_deref())
     }
 
+    /// Older kernels choose the size of the first buffer themselves, so there it goes without the one asked for.
     fn verdict(&self, name: &str, packet: &[u8], context: Option<&[u8]>) -> Option<Verdict> {
         let options = TestRunOptions {
             data_in: Some(packet),
@@ -322,7 +354,8 @@ impl Kernel {
         let code = match result {
             Ok(result) => result.return_value,
             Err(ProgramError::SyscallError(error)) if error.io_error.raw_os_error() == Some(22) => {
-                return None;
+                let chosen = context.filter(|_| name == "gate_xdp");
+                return chosen.and_then(|_| self.verdict(name, packet, None));
             }
             Err(error) => panic!("`{name}`: {error:?}"),
         };

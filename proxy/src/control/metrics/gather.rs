@@ -8,11 +8,24 @@ use super::{
     },
 };
 use crate::{
-    control::{following, gatekeeper::fetch_status, listing, state::State},
-    gate::Status,
+    control::{
+        following,
+        gatekeeper::{fetch_status, is_used},
+        listing,
+        state::State,
+    },
+    gate::{InterfaceStatus, PolicyStatus, Status},
     telemetry::{ADMISSION_COUNTS, AdmissionCount},
 };
-use std::collections::BTreeMap;
+use std::{
+    collections::BTreeMap,
+    path::Path,
+    rc::Rc,
+    time::{Duration, Instant},
+};
+
+/// How long an answer of the gate is passed on.
+const FRESH: Duration = Duration::from_millis(500);
 
 /// The whole page.
 pub(super) async fn text(state: &State) -> String {
@@ -26,12 +39,8 @@ pub(super) async fn text(state: &State) -> String {
 /// What the gate says, where the configuration has one. A gate that does not answer has no numbers, which is not the
 /// same as zero.
 async fn gate(state: &State, samples: &mut Samples) {
-    let config = state.config();
-    let mut gates = config
-        .entry_points
-        .values()
-        .filter_map(|entry| entry.gate.as_ref());
-    if gates.all(|gate| gate.interfaces.is_empty()) {
+    let running = state.loaded();
+    if !is_used(&running.config) {
         return;
     }
     let agreement = following::agreement(state);
@@ -39,13 +48,27 @@ async fn gate(state: &State, samples: &mut Samples) {
     if let Some(trying) = following::gate_tries(state) {
         samples.add(&GATE_CONFIRM, &[], u64::from(trying));
     }
-    match fetch_status(&config.gate.socket).await {
-        Ok(status) => {
+    match last_status(state, &running.config.gate.socket).await {
+        Some(status) => {
             samples.add(&GATE_UP, &[], 1);
             gate_status(&status, samples);
         }
-        Err(_) => samples.add(&GATE_UP, &[], 0),
+        None => samples.add(&GATE_UP, &[], 0),
     }
+}
+
+/// The gate's answer, asked for again only after a while: whoever may read metrics must not keep the gate busy, which
+/// has interfaces to look after.
+async fn last_status(state: &State, socket: &Path) -> Option<Rc<Status>> {
+    let mut last = state.gate_answer.lock().await;
+    if let Some((asked, answer)) = &*last
+        && asked.elapsed() < FRESH
+    {
+        return answer.clone();
+    }
+    let answer = fetch_status(socket).await.ok().map(Rc::new);
+    *last = Some((Instant::now(), answer.clone()));
+    answer
 }
 
 fn gate_status(status: &Status, samples: &mut Samples) {
@@ -57,14 +80,33 @@ fn gate_status(status: &Status, samples: &mut Samples) {
     );
     for interface in &status.interfaces {
         samples.add(&GATE_ATTACH, &[&interface.name, &interface.actual], 1);
-        for (verdict, counts) in [
-            ("pass", &interface.passed),
-            ("drop", &interface.dropped),
-            ("observe", &interface.observed),
-        ] {
-            for (reason, count) in counts {
-                samples.add(&GATE_PACKETS, &[&interface.name, "", verdict, reason], *count);
+        packets(interface, samples);
+    }
+}
+
+/// What each policy judged, and under no policy's name what came to an end before one was asked. The interface's own
+/// numbers are the sums of both.
+fn packets(interface: &InterfaceStatus, samples: &mut Samples) {
+    type Counts = BTreeMap<String, u64>;
+    type Of<T> = fn(&T) -> &Counts;
+    let verdicts: [(&str, Of<InterfaceStatus>, Of<PolicyStatus>); 3] = [
+        ("pass", |all| &all.passed, |policy| &policy.passed),
+        ("drop", |all| &all.dropped, |policy| &policy.dropped),
+        ("observe", |all| &all.observed, |policy| &policy.observed),
+    ];
+    for (verdict, of_all, of_policy) in verdicts {
+        let mut own = of_all(interface).clone();
+        for policy in &interface.policies {
+            for (reason, count) in of_policy(policy) {
+                let labels = [interface.name.as_str(), &policy.policy, verdict, reason];
+                samples.add(&GATE_PACKETS, &labels, *count);
+                if let Some(own) = own.get_mut(reason) {
+                    *own = own.saturating_sub(*count);
+                }
             }
+        }
+        for (reason, count) in &own {
+            samples.add(&GATE_PACKETS, &[&interface.name, "", verdict, reason], *count);
         }
     }
 }

@@ -17,7 +17,7 @@ use crate::{
 pub(super) fn of(pins: &Pins, interface: &Interface) -> Result<Vec<LinkName>, GateError> {
     settle(pins);
     let mut alive = Vec::new();
-    for name in pins.links()? {
+    for name in pins.all_links()? {
         let named_so = name.interface == interface.name;
         match life(&pins.link(&name)) {
             Ok(Life::On(index)) if index == interface.index => alive.push(name),
@@ -51,29 +51,24 @@ pub(super) fn is_elsewhere(pins: &Pins, interface: &str) -> bool {
         .any(|name| matches!(life(&pins.link(name)), Ok(Life::Elsewhere)))
 }
 
-/// Names a pin after what its filter is on now. It goes on there: only `gate off` takes filters away, and the next
-/// start those of interfaces that are not gated.
+/// Names a pin after what its filter is on now. It goes on there: only `gate off` takes filters away.
 fn set_aside(pins: &Pins, name: &LinkName, now: Option<String>) -> Result<(), GateError> {
-    let mut other = name.clone();
-    other.interface = match now {
-        Some(now) if now != name.interface => now,
-        _ => parked(pins, name),
+    let number = program(&pins.link(name)).ok().flatten().unwrap_or(0);
+    let parked = name.parked(number);
+    let other = match now {
+        Some(now) if now != name.interface => LinkName {
+            interface: now,
+            ..name.clone()
+        },
+        _ => parked.clone(),
     };
-    if pins.link(&other).exists() {
-        other.interface = parked(pins, name);
-    }
+    let other = if pins.link(&other).exists() { parked } else { other };
     tracing::warn!(
         interface = name.interface,
         now = other.interface,
         "what had this name is filtered on, and something else has its name now"
     );
     pins.rename(name, &other)
-}
-
-/// A name that no interface can have.
-fn parked(pins: &Pins, name: &LinkName) -> String {
-    let number = program(&pins.link(name)).ok().flatten().unwrap_or(0);
-    format!("{}/{number}", name.interface)
 }
 
 fn remove(pins: &Pins, name: &LinkName, why: &str) -> Result<(), GateError> {

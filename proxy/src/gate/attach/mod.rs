@@ -26,6 +26,8 @@ pub(super) struct Attached {
     pub(super) name: LinkName,
     /// Why it sits there.
     pub(super) reason: String,
+    /// Whether an earlier filter of ours was there without a gap.
+    pub(super) adopted: bool,
     /// The interface's index when it was attached.
     pub(super) index: u32,
 }
@@ -76,11 +78,13 @@ fn descend(
     wanted: GateAttach,
 ) -> Result<Attached, String> {
     let earlier = earlier::of(pins, interface).map_err(|error| with_causes(&error))?;
+    let adopts = !earlier.is_empty();
     let mut descent = Descent {
         object,
         pins,
         interface,
         earlier,
+        adopts,
         cover: None,
     };
     let mut told = Vec::new();
@@ -90,7 +94,12 @@ fn descend(
             Ok(why) => {
                 told.push(why);
                 descent.retire();
-                return Ok(attached(name, interface, &told));
+                return Ok(Attached {
+                    name,
+                    reason: told.join("; "),
+                    adopted: descent.adopts,
+                    index: interface.index,
+                });
             }
             Err(why) => told.push(Refused { hook: *hook, why }.to_string()),
         }
@@ -99,15 +108,12 @@ fn descend(
         return Err(told.join("; "));
     };
     told.push("the filter of an earlier process goes on".to_owned());
-    Ok(attached(name, interface, &told))
-}
-
-fn attached(name: LinkName, interface: &Interface, told: &[String]) -> Attached {
-    Attached {
+    Ok(Attached {
         name,
         reason: told.join("; "),
+        adopted: true,
         index: interface.index,
-    }
+    })
 }
 
 /// The way down for one interface.
@@ -117,6 +123,8 @@ struct Descent<'a> {
     interface: &'a Interface,
     /// Filters of ours that are on the interface and not taken over yet.
     earlier: Vec<LinkName>,
+    /// Whether there were any.
+    adopts: bool,
     /// Filters while one that is in the way goes and until another has come.
     cover: Option<FdLink>,
 }

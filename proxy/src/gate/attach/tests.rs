@@ -292,6 +292,7 @@ fn a_filter_that_moved_away_stays_and_is_taken_over_when_it_comes_back() {
         assert!(third.reason.contains("taken over"), "{}", third.reason);
         let links = pins.links().expect("a list");
         assert_eq!(links, [third.name], "pins that filter nothing");
+        assert_eq!(pins.all_links().expect("a list").len(), 1);
         ip("netns del there");
     });
 }

@@ -52,6 +52,8 @@ pub(super) struct Attached {
     pub(super) actual: String,
     /// Why.
     pub(super) reason: String,
+    /// Which destinations are judged there: `auto` made out.
+    pub(super) destinations: String,
 }
 
 impl Told {

@@ -206,6 +206,7 @@ fn whether_the_running_gate_judges_by_it_is_said() {
                 name: "eth0".to_owned(),
                 actual: "none".to_owned(),
                 reason: "it is not there".to_owned(),
+                destinations: "local".to_owned(),
             }],
         })
     };

@@ -67,6 +67,9 @@ impl Explanation {
             Some(attached) if attached.actual == "none" => {
                 format!("; but nothing is attached here now: {}", attached.reason)
             }
+            Some(attached) if attached.destinations == "local" => {
+                format!(" [{}, for addresses of this host]", attached.actual)
+            }
             Some(attached) => format!(" [{}]", attached.actual),
             None => String::new(),
         }

@@ -2,7 +2,8 @@
 //!
 //! Parsing is pure and works on checked slices; the shell around it asks, reads and gives up in bounded time. It
 //! judges nothing. The layouts are those of `linux/netlink.h` and `linux/inet_diag.h`; of the seventy-two bytes of
-//! an answer five fields are read, for which a crate would be more code than this.
+//! an answer five fields are read, for which a crate would be more code than this. Parts are read as they come, unlike
+//! the whole answers of `gate::netlink`: a host may have a million connections.
 
 use nix::{
     libc,

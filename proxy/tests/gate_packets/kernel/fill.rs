@@ -4,10 +4,13 @@
 
 use super::{ATTACHMENT, Kernel};
 use crate::world::{Policy, Prefix, World};
-use aya::maps::{Array, ArrayOfMaps, LpmTrie, lpm_trie::Key};
+use aya::{
+    Ebpf,
+    maps::{Array, ArrayOfMaps, LpmTrie, lpm_trie::Key},
+};
 use sallyport_ebpf::{
-    ALLOWED_WORDS, ATTACHMENTS_MAX, Allowed, Destination, PolicyEntry, ROWS_MAX, SOURCE_FAILSAFE,
-    SourceValue, allowed_entry, policy_entry, port_index, with_port_index,
+    ALLOWED_WORDS, ATTACHMENTS_MAX, Allowed, Bucket, Destination, PolicyEntry, ROWS_MAX, SIEVE_ENTRIES,
+    SIEVE_WORDS, SOURCE_FAILSAFE, SourceValue, allowed_entry, policy_entry, port_index, with_port_index,
 };
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -46,14 +49,15 @@ fn members(policy: &Policy) -> BTreeMap<Prefix, (BTreeSet<usize>, bool)> {
 impl Kernel {
     /// Makes the maps say what a world says.
     pub(crate) fn install(&mut self, world: &World) {
-        self.install_without_sources(world);
+        self.install_ports(world);
+        self.install_own(world);
         for (slot, policy) in (0u32..).zip(&world.slots) {
             self.fill_sources(slot, policy);
         }
     }
 
-    /// Leaves the tries as they are, which is missing at first.
-    pub(crate) fn install_without_sources(&mut self, world: &World) {
+    /// As [`Kernel::install`], but leaves sources and own addresses as they are, which is missing at first.
+    pub(crate) fn install_ports(&mut self, world: &World) {
         for (slot, policy) in (0u32..).zip(&world.slots) {
             self.clear(slot);
             self.fill_ports(slot, policy, world.destination);
@@ -61,10 +65,12 @@ impl Kernel {
         let lists = (0u32..).zip(&world.slots);
         let rows = lists.flat_map(|(slot, policy)| (0..policy.lists.len()).map(move |list| row(slot, list)));
         self.rows = [ATTACHMENT].into_iter().chain(rows).collect();
-        self.own = Vec::new();
-        for address in &world.own {
-            self.own(*address);
-        }
+    }
+
+    /// As [`Kernel::install`], but the host's own addresses alone.
+    pub(crate) fn install_own(&mut self, world: &World) {
+        self.own.clone_from(&world.own);
+        self.fill_own();
     }
 
     fn clear(&mut self, slot: u32) {
@@ -110,6 +116,8 @@ impl Kernel {
         outer.set(slot, &v4, 0).expect("the slot");
         let mut outer = ArrayOfMaps::try_from(self.bpf.map_mut("SRC6").expect("the map")).expect("its type");
         outer.set(slot, &v6, 0).expect("the slot");
+        let prefixes = members.keys().map(|prefix| (prefix.address, prefix.length));
+        sieve(&mut self.bpf, slot, prefixes);
         let mut map: Array<_, Allowed> =
             Array::try_from(self.bpf.map_mut("ALLOWED").expect("the map")).expect("its type");
         for list in 0..policy.lists.len() {
@@ -167,4 +175,36 @@ pub(super) fn row(slot: u32, list: usize) -> u32 {
 
 fn policy_number(slot: u32, list: usize) -> u32 {
     spread(list + slot as usize * 3, 101, 256)
+}
+
+impl Kernel {
+    /// Lets every source through to the tries, in both slots.
+    pub(crate) fn open_sieve(&mut self) {
+        let all: [(IpAddr, u32); 2] = [([0; 4].into(), 0), ([0; 16].into(), 0)];
+        for slot in [0, 1] {
+            sieve(&mut self.bpf, slot, all.into_iter());
+        }
+    }
+}
+
+/// Sets the bits of these prefixes in a slot's sieve, and clears all others.
+pub(super) fn sieve(bpf: &mut Ebpf, slot: u32, prefixes: impl Iterator<Item = (IpAddr, u32)>) {
+    let mut words = vec![0u64; SIEVE_ENTRIES as usize];
+    for (address, length) in prefixes {
+        let length = length as u8;
+        let buckets: Vec<Bucket> = match address {
+            IpAddr::V4(address) => Bucket::all_of_v4(address.into(), length).collect(),
+            IpAddr::V6(address) => Bucket::all_of_v6((u128::from(address) >> 64) as u64, length).collect(),
+        };
+        for bucket in buckets {
+            words[bucket.entry(slot) as usize] |= bucket.bit();
+        }
+    }
+    let mut map: Array<_, u64> = Array::try_from(bpf.map_mut("SIEVE").expect("the map")).expect("its type");
+    for index in 2 * slot * SIEVE_WORDS..2 * (slot + 1) * SIEVE_WORDS {
+        let wanted = words[index as usize];
+        if map.get(&index, 0).expect("a word") != wanted {
+            map.set(index, wanted, 0).expect("a word");
+        }
+    }
 }

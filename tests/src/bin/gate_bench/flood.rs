@@ -2,11 +2,13 @@
 //!
 //! The kernel makes, sends and reuses the pages in batches of 64, so that one CPU offers millions of frames a second.
 
+use crate::clock::Meter;
 use crate::gates::{GATED, STRANGER4, Wire};
 use crate::packets::{Ends4, Segment, tcp4};
 use crate::probe::{OBJECT, load_xdp};
 use anyhow::{Context, Result};
-use aya::programs::{TestRun, TestRunAttrs, TestRunOptions, Xdp};
+use aya::maps::{Array, MapData};
+use aya::programs::{TestRun, TestRunAttrs, TestRunOptions, Xdp, XdpMode};
 use aya::{Ebpf, EbpfLoader};
 use nix::net::if_::if_nametoindex;
 use nix::sched::{CpuSet, sched_setaffinity};
@@ -34,62 +36,65 @@ pub(crate) enum Sources {
     Fixed,
 }
 
-/// A generator for one wire.
-pub(crate) struct Flood {
+/// The programs that make frames; one for all floods.
+///
+/// They sit on a spare pair of interfaces where nothing comes by: a program that is attached nowhere is put into the kernel's XDP
+/// dispatcher and taken out again around every test run, which costs two grace periods, 20 ms.
+pub(crate) struct Generator {
     object: Ebpf,
-    packet: Vec<u8>,
     outside: Ns,
 }
 
-impl Flood {
-    /// Towards the gateway's end of a wire.
+/// A flood towards one wire.
+pub(crate) struct Flood {
+    settings: [u32; 3],
+    packet: Vec<u8>,
+}
+
+impl Generator {
+    /// In the namespace that frames come from.
     ///
     /// # Errors
-    /// Where the kernel refuses the program.
-    pub(crate) fn new(wire: &Wire, sources: Sources) -> Result<Flood> {
-        let outside = wire.outside.clone();
-        let name = wire.name.clone();
-        let index = outside.enter(move || Ok(if_nametoindex(name.as_str())?))?;
-        let (mask, base) = match sources {
-            Sources::Random => (u32::MAX, 0),
-            Sources::Fixed => (0, u32::from_ne_bytes(STRANGER4.octets())),
-        };
+    /// Where the kernel refuses.
+    pub(crate) fn new(outside: &Ns) -> Result<Generator> {
+        outside.ip("link add spare0 type veth peer name spare1\nlink set spare0 up\nlink set spare1 up\n")?;
         let mut object = EbpfLoader::new()
-            .override_global("TARGET", &index, true)
-            .override_global("MASK", &mask, true)
-            .override_global("BASE", &base, true)
             .load(OBJECT)
             .context("the generator cannot be loaded")?;
         for name in ["flood", "flood_nowhere"] {
             load_xdp(&mut object, name)?;
         }
-        let ends = Ends4 {
-            source: STRANGER4,
-            destination: wire.gateway4,
-        };
-        Ok(Flood {
+        let object = outside.enter(move || {
+            for (name, spare) in [("flood", "spare0"), ("flood_nowhere", "spare1")] {
+                let program: &mut Xdp = object.program_mut(name).context("no generator")?.try_into()?;
+                program.attach(spare, XdpMode::Driver)?;
+            }
+            Ok(object)
+        })?;
+        Ok(Generator {
             object,
-            packet: tcp4(ends, GATED, Segment::Syn),
-            outside,
+            outside: outside.clone(),
         })
     }
 
-    /// Sends frames as fast as this CPU can; the time that took.
+    /// Sends frames as fast as this CPU can; the CPU time that they and their receiver took.
     ///
     /// # Errors
     /// Where the kernel refuses.
-    pub(crate) fn send(&self, frames: u32) -> Result<Duration> {
-        self.outside.enter(|| self.run("flood", frames))
+    pub(crate) fn send(&mut self, flood: &Flood, frames: u32) -> Result<Duration> {
+        self.aim(flood)?;
+        self.outside.enter(|| self.run("flood", flood, frames))
     }
 
-    /// As [`Flood::send`], from a CPU.
+    /// As [`Generator::send`], from a CPU.
     ///
     /// # Errors
     /// Where the kernel refuses.
-    pub(crate) fn send_from(&self, cpu: usize, frames: u32) -> Result<Duration> {
+    pub(crate) fn send_from(&mut self, cpu: usize, flood: &Flood, frames: u32) -> Result<Duration> {
+        self.aim(flood)?;
         self.outside.enter(|| {
             stay_on(cpu)?;
-            self.run("flood", frames)
+            self.run("flood", flood, frames)
         })
     }
 
@@ -97,8 +102,9 @@ impl Flood {
     ///
     /// # Errors
     /// Where the kernel refuses.
-    pub(crate) fn send_nowhere(&self, frames: u32) -> Result<Duration> {
-        self.outside.enter(|| self.run("flood_nowhere", frames))
+    pub(crate) fn send_nowhere(&mut self, flood: &Flood, frames: u32) -> Result<Duration> {
+        self.aim(flood)?;
+        self.outside.enter(|| self.run("flood_nowhere", flood, frames))
     }
 
     /// Sends at a rate (frames a second) from a CPU while `work` runs; what `work` gave, and the rate that was sent.
@@ -106,23 +112,25 @@ impl Flood {
     /// # Errors
     /// Where the kernel refuses, or `work` fails.
     pub(crate) fn beside<T>(
-        &self,
+        &mut self,
+        flood: &Flood,
         rate: f64,
         cpu: usize,
         work: impl FnOnce() -> Result<T>,
     ) -> Result<(T, f64)> {
+        self.aim(flood)?;
         let (stop, sent) = (AtomicBool::new(false), AtomicU64::new(0));
+        let sender = &*self;
         thread::scope(|scope| {
             let flooding = scope.spawn(|| {
-                self.outside.enter(|| {
+                sender.outside.enter(|| {
                     stay_on(cpu)?;
-                    self.paced(rate, &stop, &sent)
+                    sender.paced(flood, rate, &stop, &sent)
                 })
             });
-            let (began, before) = (Instant::now(), sent.load(Ordering::Relaxed));
+            let began = Instant::now();
             let given = work();
-            let frames = sent.load(Ordering::Relaxed).saturating_sub(before);
-            let reached = frames as f64 / began.elapsed().as_secs_f64();
+            let reached = sent.load(Ordering::Relaxed) as f64 / began.elapsed().as_secs_f64();
             stop.store(true, Ordering::Relaxed);
             match flooding.join() {
                 Ok(outcome) => outcome?,
@@ -132,35 +140,64 @@ impl Flood {
         })
     }
 
+    fn aim(&mut self, flood: &Flood) -> Result<()> {
+        let map = self.object.map_mut("FLOOD").context("the object lacks `FLOOD`")?;
+        let mut map: Array<&mut MapData, [u32; 3]> = Array::try_from(map)?;
+        Ok(map.set(0, flood.settings, 0)?)
+    }
+
     /// Sends what has become due, in short bursts. What cannot be sent in [`DEBT`] is never sent: a flood that makes
     /// up for a pause would offer more than the rate.
-    fn paced(&self, rate: f64, stop: &AtomicBool, sent: &AtomicU64) -> Result<()> {
+    fn paced(&self, flood: &Flood, rate: f64, stop: &AtomicBool, sent: &AtomicU64) -> Result<()> {
         let mut last = Instant::now();
         while !stop.load(Ordering::Relaxed) {
             let due = last.elapsed().min(DEBT).as_secs_f64() * rate;
             last = Instant::now();
             let frames = due as u32;
-            self.run("flood", frames)?;
+            self.run("flood", flood, frames)?;
             sent.fetch_add(u64::from(frames), Ordering::Relaxed);
             thread::sleep(PERIOD.saturating_sub(last.elapsed()));
         }
         Ok(())
     }
 
-    fn run(&self, program: &str, frames: u32) -> Result<Duration> {
+    fn run(&self, program: &str, flood: &Flood, frames: u32) -> Result<Duration> {
         let program: &Xdp = self.object.program(program).context("no generator")?.try_into()?;
-        let began = Instant::now();
+        let meter = Meter::start()?;
         let mut left = frames;
         while left > 0 {
             let now = left.min(CALL_MAX);
             let mut options = TestRunOptions::new();
-            options.data_in = Some(&self.packet);
+            options.data_in = Some(&flood.packet);
             options.repeat = now;
             options.attrs = TestRunAttrs::new().xdp_live_frames(BATCH);
             program.test_run(options).context("live frames cannot be sent")?;
             left -= now;
         }
-        Ok(began.elapsed())
+        meter.stop()
+    }
+}
+
+impl Flood {
+    /// Towards the gateway's end of a wire.
+    ///
+    /// # Errors
+    /// Where the wire is not there.
+    pub(crate) fn new(wire: &Wire, sources: Sources) -> Result<Flood> {
+        let name = wire.name.clone();
+        let index = wire.outside.enter(move || Ok(if_nametoindex(name.as_str())?))?;
+        let settings = match sources {
+            Sources::Random => [index, u32::MAX, 0],
+            Sources::Fixed => [index, 0, u32::from_ne_bytes(STRANGER4.octets())],
+        };
+        let ends = Ends4 {
+            source: STRANGER4,
+            destination: wire.gateway4,
+        };
+        Ok(Flood {
+            settings,
+            packet: tcp4(ends, GATED, Segment::Syn),
+        })
     }
 }
 

@@ -58,7 +58,8 @@ impl Hook {
 
 /// Two namespaces, and gates in one of them.
 pub(crate) struct Stage {
-    outside: Ns,
+    /// Where packets come from.
+    pub(crate) outside: Ns,
     gateway: Ns,
     bpffs: PathBuf,
     wires: Cell<u8>,

@@ -4,7 +4,7 @@
 //! apart, by its own thread on another CPU.
 
 use crate::Effort;
-use crate::flood::{Flood, Sources};
+use crate::flood::{Flood, Generator, Sources};
 use crate::gates::{Entry, Gated, Hook, Stage, Wire};
 use crate::napi::Napi;
 use crate::peers::{self, Features, Peer};
@@ -78,7 +78,12 @@ struct Rate {
 ///
 /// # Errors
 /// Where a gate does not come up, or frames get through.
-pub(crate) fn measure(stage: &Stage, effort: &Effort, report: &mut Report) -> Result<()> {
+pub(crate) fn measure(
+    stage: &Stage,
+    generator: &mut Generator,
+    effort: &Effort,
+    report: &mut Report,
+) -> Result<()> {
     let droppers = droppers(stage, report)?;
     let mut rates = Vec::new();
     for at in 0..droppers.len() {
@@ -88,15 +93,15 @@ pub(crate) fn measure(stage: &Stage, effort: &Effort, report: &mut Report) -> Re
             rates: Vec::new(),
         }));
     }
-    let mut generator = Vec::new();
+    let mut alone = Vec::new();
     for round in 0..effort.live_rounds {
         eprintln!("bench gate: B, round {} of {}", round + 1, effort.live_rounds);
-        generator.extend(generator_alone(&droppers, effort.frames)?);
+        alone.extend(generator_alone(generator, &droppers, effort.frames)?);
         for rate in &mut rates {
-            rate.pass(&droppers, effort.frames)?;
+            rate.pass(generator, &droppers, effort.frames)?;
         }
         for rate in rates.iter_mut().rev() {
-            rate.pass(&droppers, effort.frames)?;
+            rate.pass(generator, &droppers, effort.frames)?;
         }
     }
     report.add(
@@ -105,7 +110,7 @@ pub(crate) fn measure(stage: &Stage, effort: &Effort, report: &mut Report) -> Re
             "generator alone, nothing sent",
             "Mpps",
             Bar::None,
-            &millions(&generator),
+            &millions(&alone),
         )
         .note("its frames are dropped where they are made"),
     );
@@ -113,7 +118,7 @@ pub(crate) fn measure(stage: &Stage, effort: &Effort, report: &mut Report) -> Re
         report.add(rate.line(&droppers));
     }
     ratios(&droppers, &rates, report);
-    receivers(&droppers, effort, report)
+    receivers(generator, &droppers, effort, report)
 }
 
 fn droppers(stage: &Stage, report: &mut Report) -> Result<Vec<Dropper>> {
@@ -177,10 +182,10 @@ impl Dropper {
 
 impl Rate {
     /// Sends frames and takes the rate of those that came and went no further.
-    fn pass(&mut self, droppers: &[Dropper], frames: u32) -> Result<()> {
+    fn pass(&mut self, generator: &mut Generator, droppers: &[Dropper], frames: u32) -> Result<()> {
         let dropper = droppers.get(self.at).context("no such dropper")?;
         let (came, got_in) = (dropper.wire.received()?, dropper.wire.let_in()?);
-        let took = dropper.flood(self.sources).send(frames)?;
+        let took = generator.send(dropper.flood(self.sources), frames)?;
         let came = dropper.wire.received()?.saturating_sub(came) as f64;
         let got_in = dropper.wire.let_in()?.saturating_sub(got_in) as f64;
         ensure!(
@@ -205,7 +210,7 @@ impl Rate {
             Bar::None,
             &millions(&self.rates),
         );
-        line.note("sender and receiver on one CPU")
+        line.note("a second of CPU, sender and receiver together")
     }
 }
 
@@ -213,11 +218,11 @@ fn millions(rates: &[f64]) -> Vec<f64> {
     rates.iter().map(|rate| rate / 1e6).collect()
 }
 
-fn generator_alone(droppers: &[Dropper], frames: u32) -> Result<Option<f64>> {
+fn generator_alone(generator: &mut Generator, droppers: &[Dropper], frames: u32) -> Result<Option<f64>> {
     let Some(dropper) = droppers.first() else {
         return Ok(None);
     };
-    let took = dropper.random.send_nowhere(frames)?;
+    let took = generator.send_nowhere(&dropper.random, frames)?;
     Ok(Some(f64::from(frames) / took.as_secs_f64()))
 }
 
@@ -327,7 +332,12 @@ fn ratios(droppers: &[Dropper], rates: &[Rate], report: &mut Report) {
 }
 
 /// What the receiver alone spends on a frame: its polling moved to a thread of its own on the other CPU.
-fn receivers(droppers: &[Dropper], effort: &Effort, report: &mut Report) -> Result<()> {
+fn receivers(
+    generator: &mut Generator,
+    droppers: &[Dropper],
+    effort: &Effort,
+    report: &mut Report,
+) -> Result<()> {
     if effort.cpus < 2 {
         report.skip("B: the receiver alone needs a second CPU");
         return Ok(());
@@ -345,7 +355,7 @@ fn receivers(droppers: &[Dropper], effort: &Effort, report: &mut Report) -> Resu
         );
         for ((dropper, thread), spent) in droppers.iter().zip(&threads).zip(&mut spent) {
             let (came, before) = (dropper.wire.received()?, thread.cpu_ns()?);
-            dropper.random.send(effort.frames)?;
+            generator.send(&dropper.random, effort.frames)?;
             let came = dropper.wire.received()?.saturating_sub(came);
             let cost = thread.cpu_ns()?.saturating_sub(before);
             // On a busy machine the thread may not have run before the generator was done.

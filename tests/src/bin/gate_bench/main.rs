@@ -4,6 +4,7 @@
 //! the product and follows any change of its maps. Everything lives in namespaces of its own. It builds nothing, and
 //! a figure that misses its bar is no failure.
 
+mod clock;
 mod flood;
 mod gates;
 mod goodput;
@@ -18,6 +19,7 @@ mod report;
 mod swap;
 mod trials;
 
+use crate::flood::Generator;
 use crate::gates::Stage;
 use crate::report::Report;
 use anyhow::{Context, Result, bail};
@@ -149,14 +151,15 @@ fn measure(options: &Options) -> Result<()> {
 
 fn measure_parts(lab: &Lab, options: &Options, report: &mut Report) -> Result<()> {
     let stage = Stage::new(lab)?;
+    let mut generator = Generator::new(&stage.outside)?;
     if options.parts.contains('A') {
         judged::measure(&stage, &options.effort, report)?;
     }
     if options.parts.contains('B') {
-        live::measure(&stage, &options.effort, report)?;
+        live::measure(&stage, &mut generator, &options.effort, report)?;
     }
     if options.parts.contains('C') {
-        goodput::measure(lab, &stage, &options.effort, report)?;
+        goodput::measure(lab, &stage, &mut generator, &options.effort, report)?;
     }
     if options.parts.contains('D') {
         swap::measure(&stage, &options.effort, report)?;
@@ -174,6 +177,20 @@ fn facts(report: &mut Report) -> Result<()> {
         model.unwrap_or_default().trim_start_matches(['\t', ' ', ':']),
     );
     report.fact("cpus", &cpus().to_string());
+    let read = |path: &str| {
+        std::fs::read_to_string(path)
+            .unwrap_or_default()
+            .trim()
+            .to_owned()
+    };
+    report.fact(
+        "net.core.bpf_jit_enable",
+        &read("/proc/sys/net/core/bpf_jit_enable"),
+    );
+    report.fact(
+        "load average at the start (should be below 0.3)",
+        &read("/proc/loadavg"),
+    );
     report.fact("binary", &binary()?.display().to_string());
     Ok(())
 }

@@ -1,10 +1,10 @@
 //! The receiving side of a wire as a thread of the kernel's, whose CPU time can be read (threaded NAPI).
 
+use crate::clock::{find_task, task_ns};
 use crate::gates::Wire;
 use anyhow::{Context, Result, ensure};
 use nix::sched::{CpuSet, sched_setaffinity};
 use nix::unistd::Pid;
-use std::path::Path;
 use std::process::Command;
 
 /// A receiving thread; it is the kernel's and goes with the interface.
@@ -32,7 +32,7 @@ impl Napi {
             String::from_utf8_lossy(&output.stderr)
         );
         let name = format!("napi/{}-", wire.name);
-        let pid = find(&name).with_context(|| format!("no thread `{name}`"))?;
+        let pid = find_task(|task| task.starts_with(&name)).with_context(|| format!("no thread `{name}`"))?;
         let mut set = CpuSet::new();
         set.set(cpu)?;
         sched_setaffinity(Pid::from_raw(pid), &set).context("the receiving thread cannot be moved")?;
@@ -44,18 +44,6 @@ impl Napi {
     /// # Errors
     /// Where it is gone.
     pub(crate) fn cpu_ns(&self) -> Result<u64> {
-        let text = std::fs::read_to_string(Path::new("/proc").join(self.pid.to_string()).join("schedstat"))?;
-        let field = text.split(' ').next().context("`schedstat` is empty")?;
-        Ok(field.parse()?)
+        task_ns(self.pid)
     }
-}
-
-fn find(name: &str) -> Option<i32> {
-    let entries = std::fs::read_dir("/proc").ok()?;
-    entries
-        .flatten()
-        .filter_map(|entry| entry.file_name().to_str()?.parse::<i32>().ok())
-        .find(|pid| {
-            std::fs::read_to_string(format!("/proc/{pid}/comm")).is_ok_and(|comm| comm.starts_with(name))
-        })
 }
