@@ -12,6 +12,7 @@ use std::os::fd::{AsRawFd, OwnedFd};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
+use std::time::Duration;
 
 /// A hardware address.
 pub type Mac = [u8; 6];
@@ -50,7 +51,7 @@ impl Wire {
     }
 }
 
-/// A thread that sends frames by turns, without a pause, until it is stopped.
+/// A thread that sends frames by turns until it is stopped.
 #[derive(Debug)]
 pub struct Stream {
     stop: Arc<AtomicBool>,
@@ -58,9 +59,9 @@ pub struct Stream {
 }
 
 impl Stream {
-    /// Begins: on every wire its frames.
+    /// Begins: on every wire its frames, and a pause after each turn, which may be none.
     #[must_use]
-    pub fn start(wires: Vec<(Wire, Vec<Vec<u8>>)>) -> Stream {
+    pub fn start(wires: Vec<(Wire, Vec<Vec<u8>>)>, pause: Duration) -> Stream {
         let stop = Arc::new(AtomicBool::new(false));
         let told = Arc::clone(&stop);
         let send = move || {
@@ -70,6 +71,9 @@ impl Stream {
                     for (frame, sent) in frames.iter().zip(sent) {
                         *sent += u64::from(wire.send(frame));
                     }
+                }
+                if !pause.is_zero() {
+                    std::thread::sleep(pause);
                 }
             }
             sent

@@ -25,5 +25,6 @@ pub mod raw_server;
 pub mod signals;
 pub mod slots;
 pub mod stage;
+pub mod storm;
 pub mod terminal;
 pub mod wait;

@@ -146,10 +146,9 @@ impl Slots {
 
     fn set_tries<K: Pod>(&self, name: &str, tries: &[Trie<K>; 2]) -> Result<()> {
         let mut outer: ArrayOfMaps<MapData, Trie<K>> = self.outer(name)?;
-        for (slot, trie) in (0..).zip(tries) {
-            outer.set(slot, trie, 0)?;
-        }
-        Ok(())
+        let [zero, one] = tries;
+        let own = if self.live == 0 { zero } else { one };
+        Ok(outer.set(self.live, own, 0)?)
     }
 
     fn outer<K: Pod>(&self, name: &str) -> Result<ArrayOfMaps<MapData, Trie<K>>> {

@@ -14,7 +14,7 @@ use sallyport_tests::stage::{SOON, entry, word};
 use sallyport_tests::wait;
 use serde_json::Value;
 use std::net::{IpAddr, SocketAddr};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 macro_rules! cases {
     ($($case:ident),+ $(,)?) => {
@@ -163,7 +163,7 @@ fn no_packet_is_judged_by_two_policies_while_they_change(case: &Case) -> Result<
     let wires = gates
         .iter()
         .map(|(wired, _)| Ok((Wire::open(&wired.outside, OUTSIDE)?, wired.frames()?)));
-    let stream = Stream::start(wires.collect::<Result<_>>()?);
+    let stream = Stream::start(wires.collect::<Result<_>>()?, Duration::ZERO);
     let began = Instant::now();
     let each = flips()? / u32::try_from(HOOKS.len())?;
     std::thread::scope(|scope| {
