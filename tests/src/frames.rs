@@ -10,7 +10,7 @@ use nix::sys::socket::{
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -55,6 +55,7 @@ impl Wire {
 #[derive(Debug)]
 pub struct Stream {
     stop: Arc<AtomicBool>,
+    turns: Arc<AtomicU64>,
     thread: Option<JoinHandle<Vec<Vec<u64>>>>,
 }
 
@@ -63,7 +64,8 @@ impl Stream {
     #[must_use]
     pub fn start(wires: Vec<(Wire, Vec<Vec<u8>>)>, pause: Duration) -> Stream {
         let stop = Arc::new(AtomicBool::new(false));
-        let told = Arc::clone(&stop);
+        let turns = Arc::new(AtomicU64::new(0));
+        let (told, turned) = (Arc::clone(&stop), Arc::clone(&turns));
         let send = move || {
             let mut sent: Vec<Vec<u64>> = wires.iter().map(|(_, frames)| vec![0; frames.len()]).collect();
             while !told.load(Ordering::Relaxed) {
@@ -72,6 +74,7 @@ impl Stream {
                         *sent += u64::from(wire.send(frame));
                     }
                 }
+                turned.fetch_add(1, Ordering::Relaxed);
                 if !pause.is_zero() {
                     std::thread::sleep(pause);
                 }
@@ -80,8 +83,15 @@ impl Stream {
         };
         Stream {
             stop,
+            turns,
             thread: Some(std::thread::spawn(send)),
         }
+    }
+
+    /// How often every frame has been sent.
+    #[must_use]
+    pub fn turns(&self) -> u64 {
+        self.turns.load(Ordering::Relaxed)
     }
 
     /// Stops; how many of each frame the other end of each wire was given.

@@ -5,6 +5,7 @@ use crate::lab::Ns;
 use crate::lan::Host;
 use anyhow::{Context, Result, ensure};
 use serde_json::Value;
+use std::collections::BTreeMap;
 use std::fmt::Write;
 use std::io::ErrorKind;
 use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream};
@@ -21,45 +22,65 @@ const LOST: Duration = Duration::from_millis(900);
 /// Between two connections of a friend.
 const BREATH: Duration = Duration::from_millis(5);
 
-/// A count of packets to a port that were let through to a host and are none of its friends', by nftables.
+/// Counts of packets to a port that were let through to a host, by nftables: each by its source's name, all others under
+/// [`OTHERS`].
 #[derive(Debug)]
-pub struct Leak {
+pub struct Through {
     ns: Ns,
 }
 
-impl Leak {
+/// The name of what comes from a source without one.
+pub const OTHERS: &str = "others";
+
+impl Through {
     /// Counts from now on.
     ///
     /// # Errors
     /// Where `nft` is not there or refuses.
-    pub fn watch(ns: &Ns, port: u16, friends: &[IpAddr]) -> Result<Leak> {
-        let mut rules = String::from(
-            "table inet storm {\n counter leak {}\n chain before { type filter hook prerouting priority -300;\n",
-        );
-        for friend in friends {
-            let family = if friend.is_ipv4() { "ip" } else { "ip6" };
-            writeln!(rules, "  {family} saddr {friend} accept")?;
+    pub fn watch(ns: &Ns, port: u16, sources: &[(&str, IpAddr)]) -> Result<Through> {
+        let (mut counters, mut rules) = (format!("counter {OTHERS} {{}}\n"), String::new());
+        for (name, source) in sources {
+            let family = if source.is_ipv4() { "ip" } else { "ip6" };
+            writeln!(counters, "counter {name} {{}}")?;
+            writeln!(
+                rules,
+                "tcp dport {port} {family} saddr {source} counter name {name} accept"
+            )?;
         }
-        writeln!(rules, "  tcp dport {port} counter name leak\n }}\n}}")?;
+        writeln!(rules, "tcp dport {port} counter name {OTHERS}")?;
         let file = ns.fresh("rules", "nft");
-        std::fs::write(&file, rules)?;
-        let leak = Leak { ns: ns.clone() };
-        leak.nft(&["-f", &file.display().to_string()])?;
-        Ok(leak)
+        std::fs::write(
+            &file,
+            format!(
+                "table inet storm {{\n{counters}chain before {{\ntype filter hook prerouting priority -300;\n{rules}}}\n}}"
+            ),
+        )?;
+        let through = Through { ns: ns.clone() };
+        through.nft(&["-f", &file.display().to_string()])?;
+        Ok(through)
     }
 
-    /// Packets so far.
+    /// Packets so far, by name.
     ///
     /// # Errors
     /// Where `nft` refuses.
-    pub fn packets(&self) -> Result<u64> {
+    pub fn packets(&self) -> Result<BTreeMap<String, u64>> {
         let shown: Value = serde_json::from_slice(&self.nft(&["-j", "list", "counters"])?)?;
         let listed = shown.get("nftables").and_then(Value::as_array);
-        let packets = listed
-            .into_iter()
-            .flatten()
-            .find_map(|entry| entry.pointer("/counter/packets")?.as_u64());
-        packets.with_context(|| format!("no counter in {shown}"))
+        let counters = listed.into_iter().flatten().filter_map(|entry| {
+            let name = entry.pointer("/counter/name")?.as_str()?;
+            Some((name.to_owned(), entry.pointer("/counter/packets")?.as_u64()?))
+        });
+        Ok(counters.collect())
+    }
+
+    /// Packets from sources without a name so far.
+    ///
+    /// # Errors
+    /// Where `nft` refuses.
+    pub fn others(&self) -> Result<u64> {
+        let packets = self.packets()?;
+        packets.get(OTHERS).copied().context("nft lost its counter")
     }
 
     fn nft(&self, arguments: &[&str]) -> Result<Vec<u8>> {
