@@ -285,6 +285,7 @@ fn flags() -> Result<String> {
         format!("-Clinker={}", linker.display()),
         "-Cdebuginfo=2".to_owned(),
         "-Clink-arg=--btf".to_owned(),
+        "-Clink-arg=--llvm-args=-no-stack-slot-sharing".to_owned(),
         // 32-bit arithmetic and jumps: Linux 5.1, which is older than all that is supported.
         "-Ctarget-cpu=v3".to_owned(),
         // Else a header's word is read byte by byte: no packet's header is aligned for it. The kernel lets programs

@@ -31,6 +31,7 @@ pub mod policy;
 mod preflight;
 mod records;
 mod report;
+mod rights;
 mod socket;
 mod status;
 mod surroundings;

@@ -7,6 +7,7 @@ use super::{
     error::GateError,
     pins::Pins,
     records::{Lines, Reader, Records},
+    rights,
 };
 use aya::{Ebpf, EbpfLoader, include_bytes_aligned};
 use aya_log::{EbpfLogger, Level};
@@ -70,9 +71,17 @@ impl Object {
     /// # Errors
     /// Where the file cannot be read.
     pub(super) fn choose(debug: Option<&Path>) -> Result<Self, GateError> {
+        let in_place = rights::has_perfmon();
+        if !in_place {
+            tracing::info!(
+                "CAP_PERFMON is not there: the programs read packets by helpers, which takes longer, and kernels \
+                 before 6.18 refuse them"
+            );
+        }
         let mut loader = EbpfLoader::new();
         // No program here is relocated by the kernel's types.
         loader.btf(None);
+        loader.override_global("IN_PLACE", if in_place { &1u32 } else { &0u32 }, true);
         let debug = debug.map(DebugObject::read).transpose()?;
         if debug.is_some() {
             loader.override_global("AYA_LOG_LEVEL", &LOG_LEVEL, true);
