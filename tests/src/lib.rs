@@ -28,3 +28,4 @@ pub mod stage;
 pub mod storm;
 pub mod terminal;
 pub mod wait;
+pub mod wired;
