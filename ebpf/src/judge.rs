@@ -5,7 +5,7 @@
 
 use crate::{
     maps::{ALLOWED, CFG, COUNTERS, LOCAL, NEAR, POLICY, PORTS, SIEVE, SRC4, SRC6},
-    packet::{Length, Packet},
+    packet::{IN_PLACE, Length, Packet},
     sample::sample,
 };
 use aya_ebpf::{Global, btf_maps::lpm_trie::Key, helpers::generated::bpf_ktime_get_coarse_ns};
@@ -34,6 +34,21 @@ const IPV6_HEADER: u32 = 40;
 const EXTENSIONS_MAX: u32 = 8;
 /// Tags and eight extension headers are shorter than this; the verifier must see the bound.
 const POSITION_MASK: u32 = 0x7fff;
+
+/// [`EXTENSIONS_MAX`] times, and no loop: without CAP_PERFMON the verifier follows the processor's wrong guesses too, in
+/// which a counter never ends.
+macro_rules! eight_times {
+    ($step:expr) => {
+        $step;
+        $step;
+        $step;
+        $step;
+        $step;
+        $step;
+        $step;
+        $step;
+    };
+}
 
 /// What happens to the packet.
 pub(crate) enum Action {
@@ -301,45 +316,31 @@ fn ipv6<P: Packet>(packet: &P, at: u32, seen: &mut Seen) -> Reason {
     seen.family = Family::V6;
     seen.source = source;
     seen.destination = destination;
-    let mut next = (header >> 8) as u8;
-    let mut offset = 0u32;
-    let mut part = Part::Whole;
-    for _ in 0..EXTENSIONS_MAX {
-        if !is_extension(next) {
-            break;
-        }
-        if offset + 8 > payload {
-            return unless_transit(seen, hidden(part));
-        }
-        let Some(extension) = packet.load::<u64>(at + IPV6_HEADER + (offset & POSITION_MASK)) else {
-            return unless_transit(seen, hidden(part));
-        };
-        let follows = (extension >> 56) as u8;
-        let units = (extension >> 48) as u32 & 0xff;
-        match next {
-            FRAGMENT => {
-                let field = (extension >> 32) as u16;
-                if field >> 3 != 0 {
-                    return if can_lead_to_tcp(follows) {
-                        later_fragment(seen)
-                    } else {
-                        Reason::NotTcp
-                    };
-                }
-                if field & 1 != 0 {
-                    part = Part::FirstFragment;
-                }
-                offset += 8;
+    let mut walk = Walk {
+        next: (header >> 8) as u8,
+        offset: 0,
+        part: Part::Whole,
+    };
+    if IN_PLACE {
+        for _ in 0..EXTENSIONS_MAX {
+            match extension(packet, at + IPV6_HEADER, payload, &mut walk, seen) {
+                Step::Over => {}
+                Step::End => break,
+                Step::Found(reason) => return reason,
             }
-            AUTHENTICATION => offset += (units + 2) * 4,
-            _ => offset += (units + 1) * 8,
         }
-        if offset > payload || !packet.holds(at + IPV6_HEADER + offset) {
-            return unless_transit(seen, hidden(part));
+    } else {
+        'extensions: {
+            eight_times!(
+                match extension(packet, at + IPV6_HEADER, payload, &mut walk, seen) {
+                    Step::Over => {}
+                    Step::End => break 'extensions,
+                    Step::Found(reason) => return reason,
+                }
+            );
         }
-        offset = any_position(offset, seen.word);
-        next = follows;
     }
+    let Walk { next, offset, part } = walk;
     if next == TCP {
         let at = at + IPV6_HEADER + (offset & POSITION_MASK);
         return tcp(packet, at, payload.saturating_sub(offset), part, seen);
@@ -349,6 +350,61 @@ fn ipv6<P: Packet>(packet: &P, at: u32, seen: &mut Seen) -> Reason {
     } else {
         Reason::NotTcp
     }
+}
+
+/// How far the extension headers were walked.
+struct Walk {
+    next: u8,
+    /// In bytes, from the end of the IPv6 header on.
+    offset: u32,
+    part: Part,
+}
+
+/// What one header of the chain was.
+enum Step {
+    Over,
+    End,
+    Found(Reason),
+}
+
+/// Steps over the extension header that comes next, if it is one. The chain begins at `chain`.
+#[inline(always)]
+fn extension<P: Packet>(packet: &P, chain: u32, payload: u32, walk: &mut Walk, seen: &Seen) -> Step {
+    if !is_extension(walk.next) {
+        return Step::End;
+    }
+    if walk.offset + 8 > payload {
+        return Step::Found(unless_transit(seen, hidden(walk.part)));
+    }
+    let Some(extension) = packet.load::<u64>(chain + (walk.offset & POSITION_MASK)) else {
+        return Step::Found(unless_transit(seen, hidden(walk.part)));
+    };
+    let follows = (extension >> 56) as u8;
+    let units = (extension >> 48) as u32 & 0xff;
+    match walk.next {
+        FRAGMENT => {
+            let field = (extension >> 32) as u16;
+            if field >> 3 != 0 {
+                return Step::Found(if can_lead_to_tcp(follows) {
+                    later_fragment(seen)
+                } else {
+                    Reason::NotTcp
+                });
+            }
+            if field & 1 != 0 {
+                walk.part = Part::FirstFragment;
+            }
+            walk.offset += 8;
+        }
+        AUTHENTICATION => walk.offset += (units + 2) * 4,
+        _ => walk.offset += (units + 1) * 8,
+    }
+    if walk.offset > payload || !packet.holds(chain + walk.offset) {
+        return Step::Found(unless_transit(seen, hidden(walk.part)));
+    }
+    walk.offset = any_position(walk.offset, seen.word);
+    walk.next = follows;
+    Step::Over
 }
 
 /// What a header that cannot be reached is called (RFC 7112 wants all of them in the first fragment).

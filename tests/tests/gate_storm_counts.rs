@@ -7,7 +7,7 @@ use sallyport_tests::case::{Case, run};
 use sallyport_tests::flips::{Side, write};
 use sallyport_tests::frames::Stream;
 use sallyport_tests::gate::Gate;
-use sallyport_tests::gateway::Driver;
+use sallyport_tests::gateway::{Driver, Setup};
 use sallyport_tests::lan::INTERFACE;
 use sallyport_tests::stage::{SOON, entry, kill, word};
 use sallyport_tests::storm::Chance;
@@ -15,7 +15,9 @@ use sallyport_tests::wait;
 use sallyport_tests::wired::Wired;
 use serde_json::Value;
 use std::collections::BTreeMap;
-use std::io::Write;
+use std::fmt::Write;
+use std::io::Write as _;
+use std::net::IpAddr;
 use std::os::unix::net::UnixStream;
 use std::time::Duration;
 
@@ -30,7 +32,10 @@ macro_rules! cases {
     };
 }
 
-cases!(every_packet_is_counted_once_over_changes_trials_and_kills,);
+cases!(
+    every_packet_is_counted_once_over_changes_trials_and_kills,
+    counts_outlive_more_policies_than_there_are_rows,
+);
 
 /// After each turn of the stream: the machine has other work as well.
 const PAUSE: Duration = Duration::from_micros(500);
@@ -163,5 +168,66 @@ fn every_packet_is_counted_once_over_changes_trials_and_kills(case: &Case) -> Re
         counted.sum(),
         ledger.looks
     );
+    Ok(())
+}
+
+/// A policy whose entry points have names of its own: ports that many, each with a row of counters.
+fn named(setup: &Setup, name: &str) -> Result<()> {
+    let mut body = String::new();
+    for port in 0..ROWS_EACH {
+        writeln!(
+            body,
+            "[entry_points.{name}x{port}]\naddress = \":{}\"\n\
+             gate = {{ interfaces = [\"{INTERFACE}\"], allow = [\"10.10.0.1\"] }}",
+            20_000 + port
+        )?;
+    }
+    setup.write(&body)
+}
+
+/// Rows of one policy.
+const ROWS_EACH: u16 = 120;
+/// All of them are more than the kernel has rows.
+const POLICIES: u16 = 6;
+
+fn counts_outlive_more_policies_than_there_are_rows(case: &Case) -> Result<()> {
+    let wired = Wired::new(case, "rows")?;
+    named(&wired.setup, "p0")?;
+    let mut gate = Gate::start(&wired.setup)?;
+    let mut frames = Vec::new();
+    for source in ["10.10.0.1", "10.11.0.1"] {
+        let source: IpAddr = source.parse()?;
+        for port in 0..ROWS_EACH {
+            frames.push(wired.frame(source, 20_000 + port)?);
+        }
+    }
+    let stream = Stream::start(vec![(wired.wire()?, frames)], PAUSE);
+    let sum = |gate: &Gate| -> Result<BTreeMap<String, u64>> {
+        let mut whole = Counted::new();
+        take("interface", &entry(gate, INTERFACE)?, &mut whole)?;
+        Ok(whole)
+    };
+    let mut last = sum(&gate)?;
+    for policy in 1..POLICIES {
+        named(&wired.setup, &format!("p{policy}"))?;
+        if policy % 2 == 0 {
+            kill(&mut gate)?;
+            gate = Gate::start(&wired.setup)?;
+        } else {
+            force(&gate)?;
+        }
+        let now = sum(&gate)?;
+        for (what, before) in &last {
+            let count = now.get(what).copied().unwrap_or(0);
+            ensure!(
+                count >= *before,
+                "policy {policy}: {what} went back from {before} to {count}"
+            );
+        }
+        last = now;
+    }
+    let sent = stream.stop()?.into_iter().flatten().sum();
+    wired.counted(&gate, sent)?;
+    println!("{sent} packets sent and counted over {POLICIES} policies of {ROWS_EACH} rows");
     Ok(())
 }

@@ -9,6 +9,8 @@ mod attach;
 mod client;
 mod compile;
 mod daemon;
+#[cfg(test)]
+mod differential_tests;
 mod engine;
 mod error;
 mod events;
@@ -29,9 +31,11 @@ pub mod policy;
 mod preflight;
 mod records;
 mod report;
+mod rights;
 mod socket;
 mod status;
 mod surroundings;
+mod tally;
 mod top;
 pub mod watch;
 

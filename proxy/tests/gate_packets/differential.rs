@@ -193,8 +193,10 @@ pub(crate) fn run(run: &Run<'_>) -> Result<Tally, Box<Vector>> {
 /// The packets between two changes of the switches, a third of them mutated.
 fn cases(random: &mut Random, world: &World, kept: &mut Vec<Vec<u8>>) -> Vec<Case> {
     let mut cases = Vec::new();
+    let mut generator = Generator::new(random, world);
     for _ in 0..SWITCH {
-        let mut case = Generator::new(random, world).case();
+        let mut case = generator.case();
+        let random = generator.random();
         if random.one_in(3) {
             let other = kept.get(random.below(KEPT)).cloned().unwrap_or_default();
             mutate(random, &mut case, &other);

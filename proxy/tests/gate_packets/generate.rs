@@ -71,6 +71,11 @@ impl<'a> Generator<'a> {
         }
     }
 
+    /// Where its numbers come from.
+    pub(crate) const fn random(&mut self) -> &mut Random {
+        self.random
+    }
+
     /// One case.
     pub(crate) fn case(&mut self) -> Case {
         let mut frame = self.link();
