@@ -19,19 +19,30 @@ pub enum Table {
     Policies,
     /// Which sets each policy allows.
     Allowed,
+    /// Which sources the tries need not be asked for.
+    Sieve,
     /// Sources of IPv4.
     Sources4,
     /// Sources of IPv6.
     Sources6,
 }
 
-/// All tables.
-pub const TABLES: [Table; 5] = [
-    Table::Ports,
-    Table::Policies,
-    Table::Allowed,
-    Table::Sources4,
-    Table::Sources6,
+/// All tables that packets of IPv4 meet, and of IPv6.
+pub const TABLES: [[Table; 5]; 2] = [
+    [
+        Table::Ports,
+        Table::Policies,
+        Table::Allowed,
+        Table::Sieve,
+        Table::Sources4,
+    ],
+    [
+        Table::Ports,
+        Table::Policies,
+        Table::Allowed,
+        Table::Sieve,
+        Table::Sources6,
+    ],
 ];
 
 /// The value of the map of allowed sets, in words: it is only carried over.
@@ -51,6 +62,7 @@ enum Held {
     Ports(Vec<u64>),
     Policies(Vec<u32>),
     Allowed(Vec<Bits>),
+    Sieve(Vec<u64>),
     Sources4([Trie<[u8; 4]>; 2]),
     Sources6([Trie<[u8; 16]>; 2]),
 }
@@ -98,6 +110,7 @@ impl Slots {
             }
             Table::Policies => Held::Policies(self.copy("POLICY")?),
             Table::Allowed => Held::Allowed(self.copy("ALLOWED")?),
+            Table::Sieve => Held::Sieve(self.copy("SIEVE")?),
             Table::Sources4 => Held::Sources4(self.exchange("SRC4")?),
             Table::Sources6 => Held::Sources6(self.exchange("SRC6")?),
         })
@@ -108,6 +121,7 @@ impl Slots {
             Held::Ports(old) => self.restore("PORTS", &old),
             Held::Policies(old) => self.restore("POLICY", &old),
             Held::Allowed(old) => self.restore("ALLOWED", &old),
+            Held::Sieve(old) => self.restore("SIEVE", &old),
             Held::Sources4(tries) => self.set_tries("SRC4", &tries),
             Held::Sources6(tries) => self.set_tries("SRC6", &tries),
         }
@@ -119,16 +133,22 @@ impl Slots {
         let old = whole(&map)?;
         let half = map.len() / 2;
         let others = old.iter().skip((half * (1 - self.live)) as usize);
-        for (at, value) in (half * self.live..half * (self.live + 1)).zip(others) {
-            map.set(at, value, 0)?;
+        let own = old.iter().skip((half * self.live) as usize);
+        for ((at, own), other) in (half * self.live..).zip(own).zip(others).take(half as usize) {
+            if own != other {
+                map.set(at, other, 0)?;
+            }
         }
         Ok(old)
     }
 
-    fn restore<V: Pod>(&self, name: &str, old: &[V]) -> Result<()> {
+    fn restore<V: Pod + PartialEq>(&self, name: &str, old: &[V]) -> Result<()> {
         let mut map: Array<MapData, V> = array(&self.directory, name)?;
-        for (at, value) in (0..).zip(old) {
-            map.set(at, value, 0)?;
+        let now = whole(&map)?;
+        for ((at, now), old) in (0..).zip(&now).zip(old) {
+            if now != old {
+                map.set(at, old, 0)?;
+            }
         }
         Ok(())
     }

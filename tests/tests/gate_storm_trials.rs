@@ -33,6 +33,8 @@ cases!(
     a_policy_on_trial_that_switches_off_ends_in_enforcing_with_every_process_dead,
     a_trial_goes_on_over_restarts_and_is_confirmed,
     a_trial_ends_under_a_gate_that_was_started_within_it,
+    an_upgrade_within_a_trial_confirms_nothing,
+    an_upgrade_after_a_trial_installs_nothing_that_was_not_confirmed,
 );
 
 /// How long a policy is tried.
@@ -324,4 +326,44 @@ fn a_trial_ends_under_a_gate_that_was_started_within_it(case: &Case) -> Result<(
         gate.status()?
     );
     doors.must_judge_by(Policy::Friend)
+}
+
+/// A version with another layout of its maps comes within a trial, or after one that nobody confirmed: what it must not
+/// do is to install what is on trial for good.
+fn upgraded(case: &Case, seconds: u64) -> Result<()> {
+    let doors = Doors::new(case)?;
+    let (mut gate, deadline) = doors.trial(Policy::Friend, Policy::Stranger, seconds)?;
+    let confirmed = digest(&gate)?;
+    kill(&mut gate)?;
+    if seconds == TRIAL_S {
+        doors.must_fall_back(deadline, Policy::Friend, Policy::Stranger)?;
+    }
+    let pins = case.lab.bpffs()?.join("gateway");
+    std::fs::rename(
+        pins.join(format!("v{}", sallyport_ebpf::LAYOUT)),
+        pins.join("v4242"),
+    )?;
+    for start in ["first", "second"] {
+        let mut gate = Gate::start(&doors.stage.setup)?;
+        let status = gate.status()?;
+        ensure!(digest(&gate)? == confirmed, "{start}: {status}");
+        ensure!(warns(&gate, "on trial")?, "{start}: nothing says why: {status}");
+        doors.must_judge_by(Policy::Friend)?;
+        kill(&mut gate)?;
+    }
+    Ok(())
+}
+
+fn an_upgrade_within_a_trial_confirms_nothing(case: &Case) -> Result<()> {
+    if !can_count("an_upgrade_within_a_trial_confirms_nothing") {
+        return Ok(());
+    }
+    upgraded(case, 600)
+}
+
+fn an_upgrade_after_a_trial_installs_nothing_that_was_not_confirmed(case: &Case) -> Result<()> {
+    if !can_count("an_upgrade_after_a_trial_installs_nothing_that_was_not_confirmed") {
+        return Ok(());
+    }
+    upgraded(case, TRIAL_S)
 }
