@@ -137,17 +137,10 @@ fn every_mixture_of_two_policies_would_be_seen(case: &Case) -> Result<()> {
     wired.apply(&gate, Side::B, Some(600))?;
     let slots = Slots::open(&only_pins(&case.lab.bpffs()?.join("mixed"))?)?;
     let wire = wired.wire()?;
-<<<<<<< HEAD
-    for number in 0..1u32 << TABLES.len() {
-        let chosen = (0..).zip(TABLES).filter(|(bit, _)| number & 1 << bit != 0);
-        let chosen: Vec<Table> = chosen.map(|(_, table)| table).collect();
-        for (family, others) in [(Family::Four, Table::Sources6), (Family::Six, Table::Sources4)] {
-=======
     for (family, tables) in [Family::Four, Family::Six].into_iter().zip(TABLES) {
         for number in 0..1u32 << tables.len() {
             let chosen = (0..).zip(tables).filter(|(bit, _)| number & 1 << bit != 0);
             let chosen: Vec<Table> = chosen.map(|(_, table)| table).collect();
->>>>>>> storm
             let (wrong, seen) = slots.mixed(&chosen, || sample(&wired, &gate, &wire, family))?;
             // With all tables of the one policy, the mode is still the other's, and shows.
             ensure!(
