@@ -212,12 +212,21 @@ impl Counts {
     pub fn of(entry: &Value) -> Result<Counts> {
         let mut own = row(entry)?;
         let mut rows = BTreeMap::new();
-        for policy in entry.get("policies").and_then(Value::as_array).into_iter().flatten() {
+        for policy in entry
+            .get("policies")
+            .and_then(Value::as_array)
+            .into_iter()
+            .flatten()
+        {
             let name = policy.get("policy").and_then(Value::as_str).context("no name")?;
             let counted = row(policy)?;
             for (cell, count) in &counted {
-                let whole = own.get_mut(cell).context("a policy counts what its interface does not")?;
-                *whole = whole.checked_sub(*count).context("a policy counts more than its interface")?;
+                let whole = own
+                    .get_mut(cell)
+                    .context("a policy counts what its interface does not")?;
+                *whole = whole
+                    .checked_sub(*count)
+                    .context("a policy counts more than its interface")?;
             }
             rows.insert(name.to_owned(), counted);
         }
@@ -238,7 +247,10 @@ impl Counts {
     pub fn since(&self, earlier: &Counts) -> Result<Counts> {
         let rows = self.rows.iter().map(|(name, now)| {
             let before = earlier.rows.get(name);
-            Ok((name.clone(), difference(now, before).with_context(|| name.clone())?))
+            Ok((
+                name.clone(),
+                difference(now, before).with_context(|| name.clone())?,
+            ))
         });
         Ok(Counts {
             own: difference(&self.own, Some(&earlier.own))?,
@@ -269,7 +281,10 @@ fn difference(now: &Row, before: Option<&Row>) -> Result<Row> {
     let each = now.iter().map(|(cell, count)| {
         let before = before.and_then(|row| row.get(cell)).copied().unwrap_or(0);
         let more = count.checked_sub(before);
-        Ok((cell.clone(), more.with_context(|| format!("{cell:?} went back from {before} to {count}"))?))
+        Ok((
+            cell.clone(),
+            more.with_context(|| format!("{cell:?} went back from {before} to {count}"))?,
+        ))
     });
     each.collect()
 }
@@ -333,9 +348,10 @@ fn strangers(classes: &[Class], counts: &Counts) -> Vec<String> {
     }
     let mut wrong = Vec::new();
     let own = counts.own.iter().map(|(cell, count)| ("-", cell, count));
-    let rows = counts.rows.iter().flat_map(|(name, row)| {
-        row.iter().map(move |(cell, count)| (name.as_str(), cell, count))
-    });
+    let rows = counts
+        .rows
+        .iter()
+        .flat_map(|(name, row)| row.iter().map(move |(cell, count)| (name.as_str(), cell, count)));
     for (name, (table, reason), count) in own.chain(rows) {
         let fits = match name {
             "-" => (table.as_str(), reason.as_str()) == ("passed", "not_gated"),
@@ -344,7 +360,9 @@ fn strangers(classes: &[Class], counts: &Counts) -> Vec<String> {
                 .is_some_and(|cell| *cell == (table.as_str(), reason.as_str())),
         };
         if !fits && *count > 0 {
-            wrong.push(format!("row {name}: {count} {table} as {reason}, which neither policy says"));
+            wrong.push(format!(
+                "row {name}: {count} {table} as {reason}, which neither policy says"
+            ));
         }
     }
     wrong

@@ -4,7 +4,9 @@
 use crate::lab::Ns;
 use anyhow::{Context, Result, ensure};
 use nix::ifaddrs::getifaddrs;
-use nix::sys::socket::{AddressFamily, LinkAddr, MsgFlags, SockFlag, SockType, SockaddrLike, bind, send, socket};
+use nix::sys::socket::{
+    AddressFamily, LinkAddr, MsgFlags, SockFlag, SockType, SockaddrLike, bind, send, socket,
+};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::sync::Arc;
@@ -193,12 +195,20 @@ mod tests {
     #[test]
     fn a_request_has_right_checksums() {
         let mac = [2, 0, 0, 0, 0, 1];
-        let four = request(mac, "10.1.2.3:1024".parse().unwrap(), "10.77.1.1:8000".parse().unwrap());
+        let four = request(
+            mac,
+            "10.1.2.3:1024".parse().unwrap(),
+            "10.77.1.1:8000".parse().unwrap(),
+        );
         assert_eq!(four.len(), 60);
         assert_eq!(sum(&four[14..34]), 0xffff);
         let pseudo = [&four[26..34], &[0, 6, 0, 20], &four[34..54]].concat();
         assert_eq!(sum(&pseudo), 0xffff);
-        let six = request(mac, "[fd00::1]:1024".parse().unwrap(), "[fd77::1]:8000".parse().unwrap());
+        let six = request(
+            mac,
+            "[fd00::1]:1024".parse().unwrap(),
+            "[fd77::1]:8000".parse().unwrap(),
+        );
         assert_eq!(six.len(), 74);
         let pseudo = [&six[22..54], &[0, 0, 0, 20, 0, 0, 0, 6], &six[54..74]].concat();
         assert_eq!(sum(&pseudo), 0xffff);

@@ -25,9 +25,7 @@ macro_rules! cases {
     };
 }
 
-cases!(
-    no_packet_is_judged_by_two_policies_while_they_change,
-);
+cases!(no_packet_is_judged_by_two_policies_while_they_change,);
 
 /// Changes of the policy in one run.
 const FLIPS: u32 = 20;
@@ -49,7 +47,12 @@ impl Wired {
     fn new(case: &Case) -> Result<Wired> {
         let gateway = case.lab.namespace("gateway")?;
         let outside = case.lab.namespace("outside")?;
-        outside.enter(|| Ok(std::fs::write("/proc/sys/net/ipv6/conf/default/disable_ipv6", "1")?))?;
+        outside.enter(|| {
+            Ok(std::fs::write(
+                "/proc/sys/net/ipv6/conf/default/disable_ipv6",
+                "1",
+            )?)
+        })?;
         veth(&gateway, INTERFACE, &outside, OUTSIDE)?;
         let [v4, v6] = GATEWAY;
         gateway.ip(&format!(
@@ -82,7 +85,11 @@ impl Wired {
             last = counts.sum();
             Ok((last >= sent).then_some(counts))
         })?;
-        ensure!(counted.sum() == sent, "{sent} frames sent, {} counted", counted.sum());
+        ensure!(
+            counted.sum() == sent,
+            "{sent} frames sent, {} counted",
+            counted.sum()
+        );
         Ok(counted)
     }
 }
