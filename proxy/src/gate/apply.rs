@@ -84,6 +84,7 @@ impl Daemon {
                 self.reconcile();
                 self.publish();
                 warnings.append(&mut applied.warnings);
+                warnings.extend(self.keeper.unfiltered());
                 Taken::Applied(Applied { warnings, ..applied })
             }
         }
@@ -133,6 +134,8 @@ impl Daemon {
     /// # Errors
     /// Where none is on trial.
     pub(super) fn confirm(&mut self) -> Result<(), GateError> {
+        // The time may have come since the clock was looked at; whoever watches must hear of that end.
+        self.end_trial();
         self.engine.confirm()?;
         tracing::info!(generation = self.engine.word().generation(), "policy confirmed");
         // A trial that an earlier process began may be of another configuration than this one's.

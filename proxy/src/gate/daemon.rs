@@ -87,8 +87,11 @@ pub fn run(configured: Configured, reread: Reread, debug_object: Option<&Path>) 
     // After the signals are blocked, so that the thread of a debug object takes none.
     let programs = Object::choose(debug_object)?;
     let changes = Changes::subscribe()?;
-    pins.create()?;
     let socket_path = configured.config.gate.socket.clone();
+    // Before anything is touched: after `gate off` the pins alone would not tell.
+    socket::refuse_another(&socket_path)?;
+    pins.create()?;
+    let _alone = pins.lock()?;
     let mut daemon = Daemon::start(configured, reread, pins, programs)?;
     daemon.reconcile();
     let listener = socket::listen(&socket_path)?;
@@ -262,7 +265,10 @@ impl Daemon {
             Some(RECONCILE_EVERY.saturating_sub(looked.elapsed())),
             Some(EVENTS_EVERY.saturating_sub(drained.elapsed())),
             due,
-            self.engine.until_expiry(),
+            // One that is past could not be written down; once a second is often enough to try it again.
+            self.engine
+                .until_expiry()
+                .map(|left| if left.is_zero() { EVENTS_EVERY } else { left }),
         ]
         .into_iter()
         .flatten()
@@ -349,6 +355,14 @@ impl Daemon {
 
     /// What is due by the clock: the end of a trial, and files that have settled.
     fn clock(&mut self) {
+        self.end_trial();
+        if self.settle.take(Instant::now()) {
+            self.take_files();
+        }
+    }
+
+    /// Takes back what was not confirmed in time.
+    pub(super) fn end_trial(&mut self) {
         match self.engine.expire() {
             Ok(true) => {
                 self.set_aside("the policy on trial was not confirmed and is taken back; the one before it counts; `sallyport gate apply` tries it again".to_owned());
@@ -359,9 +373,6 @@ impl Daemon {
                 error = with_causes(&error),
                 "the end of the trial cannot be written down; the programs judge by the policy before it"
             ),
-        }
-        if self.settle.take(Instant::now()) {
-            self.take_files();
         }
     }
 

@@ -105,6 +105,12 @@ pub enum GateError {
         /// Why.
         source: io::Error,
     },
+    /// Another gate keeps the pins, or answers on the socket.
+    #[error("another gate runs on `{}`; stop it first, or give this one its own `gate.pin_dir` and `gate.socket`", path.display())]
+    AnotherGate {
+        /// What it holds.
+        path: PathBuf,
+    },
     /// Nobody answers on the gate's socket.
     #[error("the gate does not answer on `{}`; start `sallyport gate run`", path.display())]
     NoDaemon {

@@ -97,7 +97,8 @@ const ETHERNET_TYPES: [u16; 2] = [1, 772];
 const XDP_PROGRAMS: std::ops::RangeInclusive<u16> = 4..=7;
 
 impl Interface {
-    /// Looks an interface up by its name, `None` where it is not there.
+    /// Looks an interface up by its name, `None` where it is not there. One that is found by another name of it has its
+    /// own name in the answer.
     pub(super) fn look_up(name: &str) -> Option<Self> {
         let named = [name.as_bytes(), &[0]].concat();
         let body = [link_header(0), attribute(libc::IFLA_IFNAME, &named)].concat();
@@ -114,10 +115,10 @@ impl Interface {
     }
 
     fn read(name: &str, message: &Message) -> Option<Self> {
-        let ([_, _, kind_low, kind_high, ..], _) = message.split::<16>()?;
+        let ([_, _, kind_low, kind_high, ..], attributes) = message.split::<16>()?;
         let ethernet = ETHERNET_TYPES.contains(&u16::from_ne_bytes([*kind_low, *kind_high]));
         Some(Self {
-            name: name.to_owned(),
+            name: attributes.text(libc::IFLA_IFNAME).unwrap_or(name).to_owned(),
             index: link_index(message)?,
             device: if ethernet { Device::Ethernet } else { Device::Bare },
         })

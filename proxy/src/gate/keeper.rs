@@ -76,6 +76,17 @@ impl Keeper {
         self.places.get(interface)
     }
 
+    /// A line for each interface that should be filtered and is not.
+    pub(super) fn unfiltered(&self) -> Vec<String> {
+        let shown = self.places.iter().map(|(name, place)| (name, place.shown()));
+        let without = shown.filter(|(_, (actual, _))| *actual == "none");
+        without
+            .map(|(name, (_, why))| {
+                format!("`{name}` is not filtered: {why}; only the check at accept stands")
+            })
+            .collect()
+    }
+
     /// How often an interface had no filter.
     pub(super) fn gaps(&self, interface: &str) -> Gaps {
         self.gaps.get(interface).copied().unwrap_or_default()
@@ -113,6 +124,11 @@ impl Keeper {
         let place = match (self.places.get(name), now) {
             (Some(Place::Off), _) => return,
             (_, None) => Place::Not(absence(&self.pins, name).to_owned()),
+            // Two attachments of one interface would take the place of each other.
+            (_, Some(now)) if now.name != *name => Place::Not(format!(
+                "`{name}` is only another name of `{0}`; write `{0}` in `interfaces`",
+                now.name
+            )),
             (Some(Place::Attached(there)), Some(now)) if there.index == now.index => {
                 match life(&self.pins.link(&there.name)) {
                     Ok(Life::On(index)) if index == now.index => return,

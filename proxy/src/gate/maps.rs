@@ -307,7 +307,9 @@ impl Maps {
     fn fill_sieve(&mut self, slot: u32, policy: &GatePolicy) -> Result<(), GateError> {
         let v4 = policy.v4.iter();
         let v4 = v4.flat_map(|(net, _)| Bucket::all_of_v4(net.network().into(), net.prefix_len()));
-        let v6 = policy.v6.iter();
+        // One that is shorter than a bucket has every bucket: others add nothing, and each would be a million of them.
+        let wide = policy.v6.iter().find(|(net, _)| net.prefix_len() < 32);
+        let v6 = wide.map_or(policy.v6.as_slice(), std::slice::from_ref).iter();
         let v6 = v6.flat_map(|(net, _)| Bucket::all_of_v6(first_half(net.network()), net.prefix_len()));
         let mut wanted: BTreeMap<u32, u64> = BTreeMap::new();
         for bucket in v4.chain(v6) {

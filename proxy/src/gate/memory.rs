@@ -113,6 +113,10 @@ impl Memory {
     /// # Errors
     /// Where the kernel refuses; what was remembered stays then.
     pub(super) fn save(&self, pins: &Pins) -> Result<(), GateError> {
+        // After `gate off` there is nothing that could outlive this process, and nothing to remember it beside.
+        if !pins.exist() {
+            return Ok(());
+        }
         let bytes = serde_json::to_vec(self).map_err(|error| GateError::Memory(io::Error::other(error)))?;
         let chunks = bytes.chunks(CHUNK);
         let entries = u32::try_from(chunks.len()).unwrap_or(u32::MAX).max(1);

@@ -4,7 +4,11 @@
 //! bpffs; the layout is, so that maps are never used by programs that read them otherwise.
 
 use super::{attach::clsact, error::GateError, link};
-use nix::sys::statfs::{BPF_FS_MAGIC, statfs};
+use nix::{
+    errno::Errno,
+    fcntl::{Flock, FlockArg},
+    sys::statfs::{BPF_FS_MAGIC, statfs},
+};
 use sallyport_ebpf::LAYOUT;
 use std::{
     fs, io,
@@ -166,6 +170,20 @@ impl Pins {
         made.map_err(|source| self.failed(&own, source))
     }
 
+    /// Keeps every other gate from these pins as long as the lock lives: two would edit each other's slots. The kernel
+    /// drops it with the process, however that ends.
+    ///
+    /// # Errors
+    /// Where another gate has it.
+    pub(super) fn lock(&self) -> Result<Flock<fs::File>, GateError> {
+        let own = self.own();
+        let directory = fs::File::open(&own).map_err(|source| self.failed(&own, source))?;
+        Flock::lock(directory, FlockArg::LockExclusiveNonblock).map_err(|(_, errno)| match errno {
+            Errno::EWOULDBLOCK => GateError::AnotherGate { path: own },
+            other => self.failed(&own, other.into()),
+        })
+    }
+
     /// Whether the directory is there: `gate off --offline` may have taken it away under a running gate.
     pub(super) fn exist(&self) -> bool {
         self.own().is_dir()
@@ -289,14 +307,14 @@ impl Pins {
         Ok(())
     }
 
-    /// Removes every pin of this namespace and the directories.
+    /// Removes every pin of this namespace and the directories. A link that cannot be removed keeps no other one.
     ///
     /// # Errors
     /// Where that is refused.
     pub(super) fn remove_all(&self) -> Result<(), GateError> {
-        for link in self.all_links()? {
-            self.remove_link(&link)?;
-        }
+        let links = self.all_links()?;
+        let removed: Vec<_> = links.iter().map(|link| self.remove_link(link)).collect();
+        removed.into_iter().collect::<Result<(), _>>()?;
         for layout in self.other_layouts()?.into_iter().chain([self.layout]) {
             self.remove_layout(layout)?;
         }

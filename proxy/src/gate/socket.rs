@@ -51,10 +51,9 @@ pub(super) fn listen(path: &Path) -> Result<UnixListener, GateError> {
     }
     match UnixStream::connect(path) {
         Ok(_) => {
-            return Err(failed(io::Error::new(
-                io::ErrorKind::AddrInUse,
-                "another gate answers there",
-            )));
+            return Err(GateError::AnotherGate {
+                path: path.to_owned(),
+            });
         }
         Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => {
             fs::remove_file(path).map_err(failed)?
@@ -68,6 +67,19 @@ pub(super) fn listen(path: &Path) -> Result<UnixListener, GateError> {
     }
     listener.set_nonblocking(true).map_err(failed)?;
     Ok(listener)
+}
+
+/// Ends the start of a gate while another one answers.
+///
+/// # Errors
+/// Where one does.
+pub(super) fn refuse_another(path: &Path) -> Result<(), GateError> {
+    match UnixStream::connect(path) {
+        Ok(_) => Err(GateError::AnotherGate {
+            path: path.to_owned(),
+        }),
+        Err(_) => Ok(()),
+    }
 }
 
 /// A directory that is there keeps its owner and mode.
