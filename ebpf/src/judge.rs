@@ -4,8 +4,9 @@
 //! exactly one [`Reason`], so that the counters add up to the packets. It must not write to the packet.
 
 use crate::{
+    chain::{self, Chain, POSITION_MASK, Part, TCP, any_position, can_lead_to_tcp},
     maps::{ALLOWED, CFG, COUNTERS, LOCAL, NEAR, POLICY, PORTS, SIEVE, SRC4, SRC6},
-    packet::{IN_PLACE, Length, Packet},
+    packet::{Length, Packet},
     sample::sample,
 };
 use aya_ebpf::{Global, btf_maps::lpm_trie::Key, helpers::generated::bpf_ktime_get_coarse_ns};
@@ -25,30 +26,9 @@ const MPLS: u16 = 0x8847;
 const MPLS_MULTICAST: u16 = 0x8848;
 const TAGS_MAX: u32 = 2;
 const TAG: u32 = 4;
-const TCP: u8 = 6;
-const FRAGMENT: u8 = 44;
-const AUTHENTICATION: u8 = 51;
 const TCP_PORTS: u32 = 4;
 const TCP_HEADER_MIN: u32 = 20;
 const IPV6_HEADER: u32 = 40;
-const EXTENSIONS_MAX: u32 = 8;
-/// Tags and eight extension headers are shorter than this; the verifier must see the bound.
-const POSITION_MASK: u32 = 0x7fff;
-
-/// [`EXTENSIONS_MAX`] times, and no loop: without CAP_PERFMON the verifier follows the processor's wrong guesses too, in
-/// which a counter never ends.
-macro_rules! eight_times {
-    ($step:expr) => {
-        $step;
-        $step;
-        $step;
-        $step;
-        $step;
-        $step;
-        $step;
-        $step;
-    };
-}
 
 /// What happens to the packet.
 pub(crate) enum Action {
@@ -125,13 +105,6 @@ impl Address {
     }
 }
 
-/// Whether more fragments follow this part of the packet.
-#[derive(Clone, Copy)]
-enum Part {
-    Whole,
-    FirstFragment,
-}
-
 /// Judges and counts a packet.
 #[inline(always)]
 pub(crate) fn judge<P: Packet>(packet: &P, link: Link) -> Action {
@@ -199,12 +172,6 @@ fn count(row: u32, reason: Reason, outcome: Outcome) {
         // SAFETY: the element is this CPU's own, and programs are not preempted by themselves here.
         unsafe { *counter += 1 };
     }
-}
-
-/// `at`, of which the verifier knows no more than that it is within [`POSITION_MASK`].
-#[inline(always)]
-fn any_position(at: u32, word: ConfigWord) -> u32 {
-    (at + word.zero()) & POSITION_MASK
 }
 
 #[inline(always)]
@@ -344,31 +311,13 @@ fn ipv6<P: Packet>(packet: &P, at: u32, seen: &mut Seen) -> Reason {
     seen.family = Family::V6;
     seen.source = source;
     seen.destination = destination;
-    let mut walk = Walk {
-        next: (header >> 8) as u8,
-        offset: 0,
-        part: Part::Whole,
-    };
-    if IN_PLACE {
-        for _ in 0..EXTENSIONS_MAX {
-            match extension(packet, at + IPV6_HEADER, payload, &mut walk, seen) {
-                Step::Over => {}
-                Step::End => break,
-                Step::Found(reason) => return reason,
-            }
-        }
-    } else {
-        'extensions: {
-            eight_times!(
-                match extension(packet, at + IPV6_HEADER, payload, &mut walk, seen) {
-                    Step::Over => {}
-                    Step::End => break 'extensions,
-                    Step::Found(reason) => return reason,
-                }
-            );
-        }
-    }
-    let Walk { next, offset, part } = walk;
+    let (next, offset, part) =
+        match chain::walk(packet, at + IPV6_HEADER, payload, (header >> 8) as u8, seen.word) {
+            Chain::End { next, offset, part } => (next, offset, part),
+            Chain::Cut(part) => return unless_transit(seen, hidden(part)),
+            Chain::LaterFragment { follows } if can_lead_to_tcp(follows) => return later_fragment(seen),
+            Chain::LaterFragment { .. } => return Reason::NotTcp,
+        };
     if next == TCP {
         let at = at + IPV6_HEADER + (offset & POSITION_MASK);
         return tcp(packet, at, payload.saturating_sub(offset), part, seen);
@@ -380,61 +329,6 @@ fn ipv6<P: Packet>(packet: &P, at: u32, seen: &mut Seen) -> Reason {
     }
 }
 
-/// How far the extension headers were walked.
-struct Walk {
-    next: u8,
-    /// In bytes, from the end of the IPv6 header on.
-    offset: u32,
-    part: Part,
-}
-
-/// What one header of the chain was.
-enum Step {
-    Over,
-    End,
-    Found(Reason),
-}
-
-/// Steps over the extension header that comes next, if it is one. The chain begins at `chain`.
-#[inline(always)]
-fn extension<P: Packet>(packet: &P, chain: u32, payload: u32, walk: &mut Walk, seen: &Seen) -> Step {
-    if !is_extension(walk.next) {
-        return Step::End;
-    }
-    if walk.offset + 8 > payload {
-        return Step::Found(unless_transit(seen, hidden(walk.part)));
-    }
-    let Some(extension) = packet.load::<u64>(chain + (walk.offset & POSITION_MASK)) else {
-        return Step::Found(unless_transit(seen, hidden(walk.part)));
-    };
-    let follows = (extension >> 56) as u8;
-    let units = (extension >> 48) as u32 & 0xff;
-    match walk.next {
-        FRAGMENT => {
-            let field = (extension >> 32) as u16;
-            if field >> 3 != 0 {
-                return Step::Found(if can_lead_to_tcp(follows) {
-                    later_fragment(seen)
-                } else {
-                    Reason::NotTcp
-                });
-            }
-            if field & 1 != 0 {
-                walk.part = Part::FirstFragment;
-            }
-            walk.offset += 8;
-        }
-        AUTHENTICATION => walk.offset += (units + 2) * 4,
-        _ => walk.offset += (units + 1) * 8,
-    }
-    if walk.offset > payload || !packet.holds(chain + walk.offset) {
-        return Step::Found(unless_transit(seen, hidden(walk.part)));
-    }
-    walk.offset = any_position(walk.offset, seen.word);
-    walk.next = follows;
-    Step::Over
-}
-
 /// What a header that cannot be reached is called (RFC 7112 wants all of them in the first fragment).
 #[inline(always)]
 fn hidden(part: Part) -> Reason {
@@ -442,19 +336,6 @@ fn hidden(part: Part) -> Reason {
         Part::Whole => Reason::ExtensionChain,
         Part::FirstFragment => Reason::TinyFragment,
     }
-}
-
-/// Extension headers that can be walked over: hop-by-hop, routing, fragment, authentication, destination
-/// options, mobility, host identity, shim6.
-#[inline(always)]
-fn is_extension(next: u8) -> bool {
-    matches!(next, 0 | 43 | FRAGMENT | AUTHENTICATION | 60 | 135 | 139 | 140)
-}
-
-/// Whether TCP may follow a header. The two for experiments may have any shape (RFC 4727).
-#[inline(always)]
-fn can_lead_to_tcp(next: u8) -> bool {
-    next == TCP || is_extension(next) || matches!(next, 253 | 254)
 }
 
 #[inline(always)]
