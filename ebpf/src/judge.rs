@@ -5,7 +5,7 @@
 
 use crate::{
     maps::{ALLOWED, CFG, COUNTERS, LOCAL, NEAR, POLICY, PORTS, SIEVE, SRC4, SRC6},
-    packet::{Length, Packet},
+    packet::{IN_PLACE, Length, Packet},
     sample::sample,
 };
 use aya_ebpf::{Global, btf_maps::lpm_trie::Key, helpers::generated::bpf_ktime_get_coarse_ns};
@@ -31,8 +31,24 @@ const AUTHENTICATION: u8 = 51;
 const TCP_PORTS: u32 = 4;
 const TCP_HEADER_MIN: u32 = 20;
 const IPV6_HEADER: u32 = 40;
+const EXTENSIONS_MAX: u32 = 8;
 /// Tags and eight extension headers are shorter than this; the verifier must see the bound.
 const POSITION_MASK: u32 = 0x7fff;
+
+/// [`EXTENSIONS_MAX`] times, and no loop: without CAP_PERFMON the verifier follows the processor's wrong guesses too, in
+/// which a counter never ends.
+macro_rules! eight_times {
+    ($step:expr) => {
+        $step;
+        $step;
+        $step;
+        $step;
+        $step;
+        $step;
+        $step;
+        $step;
+    };
+}
 
 /// What happens to the packet.
 pub(crate) enum Action {
@@ -116,19 +132,6 @@ enum Part {
     FirstFragment,
 }
 
-/// No loop: without CAP_PERFMON the verifier follows the processor's wrong guesses too, in which a counter never ends.
-macro_rules! eight_times {
-    ($step:expr) => {
-        $step;
-        $step;
-        $step;
-        $step;
-        $step;
-        $step;
-        $step;
-        $step;
-    };
-}
 /// Judges and counts a packet.
 #[inline(always)]
 pub(crate) fn judge<P: Packet>(packet: &P, link: Link) -> Action {
@@ -346,14 +349,24 @@ fn ipv6<P: Packet>(packet: &P, at: u32, seen: &mut Seen) -> Reason {
         offset: 0,
         part: Part::Whole,
     };
-    'extensions: {
-        eight_times!(
+    if IN_PLACE {
+        for _ in 0..EXTENSIONS_MAX {
             match extension(packet, at + IPV6_HEADER, payload, &mut walk, seen) {
                 Step::Over => {}
-                Step::End => break 'extensions,
+                Step::End => break,
                 Step::Found(reason) => return reason,
             }
-        );
+        }
+    } else {
+        'extensions: {
+            eight_times!(
+                match extension(packet, at + IPV6_HEADER, payload, &mut walk, seen) {
+                    Step::Over => {}
+                    Step::End => break 'extensions,
+                    Step::Found(reason) => return reason,
+                }
+            );
+        }
     }
     let Walk { next, offset, part } = walk;
     if next == TCP {

@@ -2,7 +2,7 @@
 //! out by a helper that knows the other buffers where they do not.
 
 use aya_ebpf::{
-    EbpfContext, Global,
+    EbpfContext,
     helpers::generated::{bpf_skb_load_bytes, bpf_xdp_get_buff_len, bpf_xdp_load_bytes},
     programs::{TcContext, XdpContext},
 };
@@ -10,16 +10,9 @@ use aya_ebpf::{
 /// No header that is read starts further in than this; the verifier must see the bound.
 const AT_MASK: u32 = 0x7fff;
 
-/// Whether packets may be read in place, which is several times as fast as by helper; set when a program is loaded.
-/// Every kernel's verifier refuses pointers into packets that a variable was added to without CAP_PERFMON, and it does
-/// not look at what this constant switches off.
-#[unsafe(no_mangle)]
-static IN_PLACE: Global<u32> = Global::new(1);
-
-#[inline(always)]
-fn may_be_in_place() -> bool {
-    IN_PLACE.load() != 0
-}
+/// Whether packets are read in place, which is several times as fast as by helper. Every kernel's verifier refuses
+/// pointers into packets that a variable was added to without CAP_PERFMON, so there is an object of either kind.
+pub(crate) const IN_PLACE: bool = cfg!(not(feature = "by_helper"));
 
 /// How the length that an IP header states relates to the packet.
 pub(crate) enum Length {
@@ -96,9 +89,7 @@ pub(crate) struct XdpFrags<'a>(pub(crate) &'a XdpContext);
 impl Packet for XdpFrags<'_> {
     #[inline(always)]
     fn load<W: Word>(&self, at: u32) -> Option<W> {
-        if may_be_in_place()
-            && let Some(number) = in_place(self.0.data(), self.0.data_end(), at)
-        {
+        if IN_PLACE && let Some(number) = in_place(self.0.data(), self.0.data_end(), at) {
             return Some(number);
         }
         by_helper(self.0, at)
@@ -108,7 +99,7 @@ impl Packet for XdpFrags<'_> {
     fn holds(&self, bytes: u32) -> bool {
         // The helper is asked where the first buffer does not tell: a call costs as much as all the rest here.
         // SAFETY: the context is the program's own.
-        (may_be_in_place() && in_first(self.0.data(), self.0.data_end(), bytes))
+        (IN_PLACE && in_first(self.0.data(), self.0.data_end(), bytes))
             || (unsafe { bpf_xdp_get_buff_len(self.0.ctx) }) >= u64::from(bytes)
     }
 
@@ -124,7 +115,7 @@ pub(crate) struct XdpLinear<'a>(pub(crate) &'a XdpContext);
 impl Packet for XdpLinear<'_> {
     #[inline(always)]
     fn load<W: Word>(&self, at: u32) -> Option<W> {
-        if may_be_in_place() {
+        if IN_PLACE {
             return in_place(self.0.data(), self.0.data_end(), at);
         }
         by_helper(self.0, at)
@@ -132,7 +123,7 @@ impl Packet for XdpLinear<'_> {
 
     #[inline(always)]
     fn holds(&self, bytes: u32) -> bool {
-        if may_be_in_place() {
+        if IN_PLACE {
             return in_first(self.0.data(), self.0.data_end(), bytes);
         }
         // SAFETY: the context is the program's own.
@@ -151,9 +142,7 @@ pub(crate) struct Skb<'a>(pub(crate) &'a TcContext);
 impl Packet for Skb<'_> {
     #[inline(always)]
     fn load<W: Word>(&self, at: u32) -> Option<W> {
-        if may_be_in_place()
-            && let Some(number) = in_place(self.0.data(), self.0.data_end(), at)
-        {
+        if IN_PLACE && let Some(number) = in_place(self.0.data(), self.0.data_end(), at) {
             return Some(number);
         }
         let mut number = W::ZERO;

@@ -25,6 +25,12 @@ static EMBEDDED: &[u8] = include_bytes_aligned!(concat!(
     "/../ebpf/prebuilt/sallyport-gate.o"
 ));
 
+/// The same for a process without CAP_PERFMON.
+static EMBEDDED_BY_HELPER: &[u8] = include_bytes_aligned!(concat!(
+    env!("CARGO_MANIFEST_DIR"),
+    "/../ebpf/prebuilt/sallyport-gate-by-helper.o"
+));
+
 /// The maps that all attachments share, by their names in the object.
 const SHARED: [&str; 14] = [
     "CFG",
@@ -54,6 +60,7 @@ pub(super) struct Object {
     /// One for all loads: making it reads the kernel's whole type information, which takes longer than all else that
     /// stands between an interface's appearance and its filter.
     loader: RefCell<EbpfLoader<'static>>,
+    embedded: &'static [u8],
     /// Those of a file, in the place of those that this binary brings.
     debug: Option<DebugObject>,
 }
@@ -81,13 +88,17 @@ impl Object {
         let mut loader = EbpfLoader::new();
         // No program here is relocated by the kernel's types.
         loader.btf(None);
-        loader.override_global("IN_PLACE", if in_place { &1u32 } else { &0u32 }, true);
+        let embedded = if in_place { EMBEDDED } else { EMBEDDED_BY_HELPER };
         let debug = debug.map(DebugObject::read).transpose()?;
         if debug.is_some() {
             loader.override_global("AYA_LOG_LEVEL", &LOG_LEVEL, true);
         }
         let loader = RefCell::new(loader);
-        Ok(Self { loader, debug })
+        Ok(Self {
+            loader,
+            embedded,
+            debug,
+        })
     }
 
     /// Loads the object with `attachment` as its number. Maps that are not pinned yet are created and pinned.
@@ -105,7 +116,7 @@ impl Object {
         }
         match &self.debug {
             None => loader
-                .load(EMBEDDED)
+                .load(self.embedded)
                 .map_err(|error| GateError::Load(Box::new(error))),
             Some(object) => loader
                 .load(&object.bytes)

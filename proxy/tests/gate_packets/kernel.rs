@@ -29,6 +29,7 @@ const POLICIES: [u32; 2] = [1, 7];
 const ROWS: [u32; 2] = [64, 511];
 
 static OBJECT: &[u8] = aya::include_bytes_aligned!("../../../ebpf/prebuilt/sallyport-gate.o");
+static BY_HELPER: &[u8] = aya::include_bytes_aligned!("../../../ebpf/prebuilt/sallyport-gate-by-helper.o");
 
 /// The four programs.
 pub(crate) const PROGRAMS: [&str; 4] = ["gate_xdp", "gate_xdp_nofrags", "gate_tc_l2", "gate_tc_l3"];
@@ -41,6 +42,14 @@ pub(crate) enum Reading {
 }
 
 impl Reading {
+    /// All that can be tried here.
+    pub(crate) fn all() -> Vec<Self> {
+        match Self::permitted() {
+            Self::InPlace => vec![Self::InPlace, Self::ByHelper],
+            Self::ByHelper => vec![Self::ByHelper],
+        }
+    }
+
     /// The one that the gate takes: no verifier lets a process without CAP_PERFMON (bit 38) read in place.
     pub(crate) fn permitted() -> Self {
         let status = std::fs::read_to_string("/proc/self/status").expect("procfs");
@@ -192,11 +201,14 @@ impl Kernel {
         Self::open_reading(Reading::permitted())
     }
 
-    fn open_reading(reading: Reading) -> Self {
+    /// As [`Kernel::open`], by the object that reads so.
+    pub(crate) fn open_reading(reading: Reading) -> Self {
         let mut bpf = EbpfLoader::new()
-            .override_global("IN_PLACE", &u32::from(reading == Reading::InPlace), true)
             .override_global("ATTACHMENT", &ATTACHMENT, true)
-            .load(OBJECT)
+            .load(match reading {
+                Reading::InPlace => OBJECT,
+                Reading::ByHelper => BY_HELPER,
+            })
             .expect("the object loads: root with CAP_BPF is needed");
         for name in PROGRAMS {
             match bpf.program_mut(name).expect("the program") {
