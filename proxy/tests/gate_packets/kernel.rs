@@ -42,6 +42,14 @@ pub(crate) enum Reading {
 }
 
 impl Reading {
+    /// All that can be tried here.
+    pub(crate) fn all() -> Vec<Self> {
+        match Self::permitted() {
+            Self::InPlace => vec![Self::InPlace, Self::ByHelper],
+            Self::ByHelper => vec![Self::ByHelper],
+        }
+    }
+
     /// The one that the gate takes: no verifier lets a process without CAP_PERFMON (bit 38) read in place.
     pub(crate) fn permitted() -> Self {
         let status = std::fs::read_to_string("/proc/self/status").expect("procfs");
@@ -193,7 +201,8 @@ impl Kernel {
         Self::open_reading(Reading::permitted())
     }
 
-    fn open_reading(reading: Reading) -> Self {
+    /// As [`Kernel::open`], by the object that reads so.
+    pub(crate) fn open_reading(reading: Reading) -> Self {
         let mut bpf = EbpfLoader::new()
             .override_global("ATTACHMENT", &ATTACHMENT, true)
             .load(match reading {

@@ -8,7 +8,7 @@ use crate::{
     frame::{Extension, GATED, V4, V6, ethernet, tcp, tcp_with},
     generate::Case,
     has_rights,
-    kernel::{Kernel, PROGRAMS, Verdict, View},
+    kernel::{Kernel, PROGRAMS, Reading, Verdict, View},
     oracle::Segments,
     world::{Switches, World},
 };
@@ -363,12 +363,15 @@ fn every_row_of_the_table_is_kept_by_the_oracle_and_all_programs() {
         return;
     }
     let world = World::of(0);
-    let mut kernel = Kernel::open();
-    kernel.install(&world);
-    for row in rows() {
-        for (what, cases, reason) in &row.vectors {
-            for case in cases {
-                check(&mut kernel, &world, &row, what, case, *reason);
+    let rows = rows();
+    for reading in Reading::all() {
+        let mut kernel = Kernel::open_reading(reading);
+        kernel.install(&world);
+        for row in &rows {
+            for (what, cases, reason) in &row.vectors {
+                for case in cases {
+                    check(&mut kernel, &world, row, what, case, *reason);
+                }
             }
         }
     }
