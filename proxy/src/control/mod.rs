@@ -26,12 +26,16 @@ pub use logging::{LogError, start as start_log};
 pub use text::status_text;
 
 use crate::{
+    gate,
     io::{self, Choice, DriverKind},
     snapshot::{Kept, Published, StateDir, compile},
     worker::{self, Message, Worker},
 };
 use load::{Loaded, load};
-use sallyport_config::{diagnostic::Diagnostic, model::Workers};
+use sallyport_config::{
+    diagnostic::{Diagnostic, Location},
+    model::Workers,
+};
 use state::State;
 use std::{
     path::{Path, PathBuf},
@@ -96,6 +100,15 @@ pub fn check(path: &Path) -> Result<Loaded, Vec<Diagnostic>> {
         StateDir::LookOnly,
     )?;
     logging::check(&loaded.config.log)?;
+    gate::check(&loaded.config, &loaded.lists).map_err(|why| {
+        let at = Location {
+            file: path.display().to_string().into(),
+            line: 1,
+            column: 1,
+        };
+        let message = format!("the policy of all `gate` tables has {why}; the gate would refuse it");
+        vec![Diagnostic { at, message }]
+    })?;
     Ok(loaded)
 }
 

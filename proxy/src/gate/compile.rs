@@ -105,6 +105,14 @@ fn members(inputs: &Inputs, id: impl Fn(usize) -> u32) -> BTreeMap<IpNet, BTreeS
     members
 }
 
+/// Whether the gate's maps have room for a configuration's policy.
+///
+/// # Errors
+/// What there is too much of, and how much there may be.
+pub fn check(config: &Config, lists: &Allowlists) -> Result<(), String> {
+    GatePolicy::compile(config, lists).map(drop)
+}
+
 fn bounded(what: &str, count: usize, most: u32) -> Result<(), String> {
     let fits = u32::try_from(count).is_ok_and(|count| count <= most);
     if fits {

@@ -30,7 +30,7 @@ use nix::{
 use sallyport_config::{diagnostic::Diagnostic, model::Config};
 use sallyport_ebpf::Destination;
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     fs,
     os::fd::AsFd,
     path::Path,
@@ -192,7 +192,9 @@ impl Daemon {
             .warnings
             .iter()
             .for_each(|warning| tracing::warn!("{warning}"));
-        if self.engine.trial().is_some() {
+        if self.engine.trial().is_some() && self.engine.policy().is_none() {
+            self.set_aside("a policy is on trial of which an earlier gate left no word; what it is cannot be told; `sallyport gate apply` puts the configuration's in its place once its time is over".to_owned());
+        } else if self.engine.trial().is_some() {
             self.set_aside("a policy is on trial since before this start, and counts until it is confirmed or its time is over".to_owned());
         } else if self.engine.rejected() == Some(inputs.digest) {
             self.set_aside("the configuration's policy was on trial and not confirmed, so the one before it counts; `sallyport gate apply` tries it again".to_owned());
@@ -411,6 +413,14 @@ impl Daemon {
         }
     }
 
+    /// The interfaces that are to have a program. Where it is not known what counts, those of the configuration.
+    pub(super) fn wanted(&self) -> BTreeSet<String> {
+        match self.engine.policy() {
+            Some(_) => self.engine.interfaces(),
+            None => self.inputs().interfaces.into_keys().collect(),
+        }
+    }
+
     /// Makes what is attached what is wanted, and tells the programs what this host is now.
     pub(super) fn reconcile(&mut self) {
         let told = local_prefixes().and_then(|prefixes| self.engine.maps.set_local(prefixes));
@@ -433,7 +443,7 @@ impl Daemon {
         }
         if self.engine.judges() {
             self.keeper.reconcile(
-                &self.engine.interfaces(),
+                &self.wanted(),
                 &self.engine.wiring().attachments,
                 self.configured.config.gate.attach,
             );

@@ -11,7 +11,7 @@ use super::{
     link::{Life, life},
     object::Object,
     off,
-    pins::Pins,
+    pins::{LinkName, Pins},
 };
 use sallyport_config::model::GateAttach;
 use std::{
@@ -92,10 +92,11 @@ impl Keeper {
         self.gaps.get(interface).copied().unwrap_or_default()
     }
 
-    /// Interfaces that have a program of ours, whoever wanted it.
-    pub(super) fn filtered(&self) -> BTreeSet<String> {
-        let links = self.pins.links().unwrap_or_default();
-        links.into_iter().map(|link| link.interface).collect()
+    /// The programs of ours that sit somewhere, whoever wanted them.
+    pub(super) fn sitting(&self) -> Vec<LinkName> {
+        let mut links = self.pins.links().unwrap_or_default();
+        links.retain(|name| matches!(life(&self.pins.link(name)), Ok(Life::On(_))));
+        links
     }
 
     /// Makes what is attached what is wanted.

@@ -40,6 +40,7 @@ mod top;
 pub mod watch;
 
 pub use client::{Applied, Apply, ApplyAnswer, apply, confirm, status};
+pub use compile::check;
 pub use daemon::{Configured, Reread, run};
 pub use error::GateError;
 pub use explain::{Explanation, Question, explain};

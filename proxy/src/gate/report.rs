@@ -24,9 +24,9 @@ impl Daemon {
     /// Where the counters cannot be read.
     pub(super) fn status(&self) -> Result<Status, GateError> {
         let mut interfaces = Vec::new();
-        let mut names = self.engine.interfaces();
-        let wanted = names.clone();
-        names.extend(self.keeper.filtered());
+        let wanted = self.wanted();
+        let mut names = wanted.clone();
+        names.extend(self.keeper.sitting().into_iter().map(|link| link.interface));
         for name in &names {
             interfaces.push(self.interface(name, wanted.contains(name))?);
         }
@@ -106,19 +106,36 @@ impl Daemon {
     }
 
     fn actual(&self, name: &str, wanted: bool) -> (&'static str, String) {
-        match self.keeper.place(name) {
-            Some(place) => place.shown(),
-            None if !wanted => (
+        if let Some(place) = self.keeper.place(name) {
+            return place.shown();
+        }
+        let links = self.keeper.sitting();
+        let Some(link) = links.iter().find(|link| link.interface == name) else {
+            return ("none", "`gate.mode` is `off`".to_owned());
+        };
+        // A number means one interface's policy, whatever the interface that carries the program is called now.
+        let numbers = self.engine.wiring().attachments.iter();
+        let meant = numbers.filter(|(other, number)| **number == link.attachment && *other != name);
+        let meant = meant
+            .map(|(other, _)| other)
+            .find(|other| self.wanted().contains(*other));
+        match meant {
+            Some(other) if self.engine.judges() => (
+                link.hook.word(),
+                format!(
+                    "its program came here from `{other}` and judges by that policy; `sallyport gate off --interface {name}` takes it away"
+                ),
+            ),
+            _ if wanted || !self.engine.judges() => (
+                "idle",
+                "`gate.mode` is `off`, so its program judges nothing".to_owned(),
+            ),
+            _ => (
                 "idle",
                 format!(
                     "no entry point is gated here any more, so its program judges nothing; `sallyport gate off --interface {name}` takes it away"
                 ),
             ),
-            None if self.keeper.filtered().contains(name) => (
-                "idle",
-                "`gate.mode` is `off`, so its program judges nothing".to_owned(),
-            ),
-            None => ("none", "`gate.mode` is `off`".to_owned()),
         }
     }
 
