@@ -237,20 +237,48 @@ fn ethernet<P: Packet>(packet: &P, seen: &mut Seen) -> Reason {
     }
 }
 
-/// A packet of a device without a link layer. Its version nibble decides, but for MPLS, whose label can look
-/// like one: a device delivers IP by what it says, and it says IP for everything else that passes here.
+/// A packet of a device without a link layer. Behind tags, of which a tunnel may deliver some, their type decides;
+/// else the version nibble does, but for MPLS, whose label can look like one. What is no IP by the nibble is malformed
+/// where the device says IP, and another protocol where it does not (NHRP over GRE).
 #[inline(always)]
 fn bare<P: Packet>(packet: &P, protocol: u16, seen: &mut Seen) -> Reason {
-    if matches!(protocol, MPLS | MPLS_MULTICAST) {
+    let mut kind = protocol;
+    let mut at = 0;
+    for _ in 0..TAGS_MAX {
+        if !is_tag(kind) {
+            break;
+        }
+        let Some(tag) = packet.load::<u32>(at) else {
+            return Reason::Malformed;
+        };
+        kind = tag as u16;
+        at += TAG;
+    }
+    if is_tag(kind) {
+        return Reason::VlanDepth;
+    }
+    if matches!(kind, MPLS | MPLS_MULTICAST) {
         return Reason::NotIp;
     }
-    // Two bytes: the verifier learns nothing from the comparison that asking for one becomes.
-    let Some(first) = packet.load::<u16>(0) else {
-        return Reason::Malformed;
+    let stated = match kind {
+        IPV4 => 4,
+        IPV6 => 6,
+        _ => 0,
     };
-    match first >> 12 {
-        4 => ipv4(packet, 0, seen),
-        6 => ipv6(packet, 0, seen),
+    let version = if at == 0 {
+        // Two bytes: the verifier learns nothing from the comparison that asking for one becomes.
+        let Some(first) = packet.load::<u16>(0) else {
+            return Reason::Malformed;
+        };
+        first >> 12
+    } else {
+        stated
+    };
+    let at = any_position(at, seen.word);
+    match version {
+        4 => ipv4(packet, at, seen),
+        6 => ipv6(packet, at, seen),
+        _ if stated == 0 => Reason::NotIp,
         _ => Reason::Malformed,
     }
 }
@@ -502,7 +530,9 @@ fn passes_by(seen: &Seen, entry: PolicyEntry) -> Option<Reason> {
         return None;
     }
     let words = [seen.destination.0, seen.destination.1];
-    if NEAR.get(near_entry(words)).is_some_and(|known| *known == words) {
+    // An entry that nobody filled is all zeros, as the unspecified address is, which is nobody's.
+    let near = |known: &[u64; 2]| *known == words && words != [0, 0];
+    if NEAR.get(near_entry(words)).is_some_and(near) {
         return None;
     }
     let Some(own) = LOCAL.get(0) else {

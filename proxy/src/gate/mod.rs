@@ -35,6 +35,7 @@ mod rights;
 mod socket;
 mod status;
 mod surroundings;
+mod tally;
 mod top;
 pub mod watch;
 
