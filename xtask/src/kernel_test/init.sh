@@ -48,8 +48,8 @@ gate() {
     running=$!
     answered=1
     tries=0
-    # Until it answers, or ends, or 20 s have passed.
-    while [ $tries -lt 100 ] && kill -0 $running 2>/dev/null; do
+    # Until it answers, or ends, or two minutes have passed: a verifier that is emulated takes its time.
+    while [ $tries -lt 600 ] && kill -0 $running 2>/dev/null; do
         if sallyport gate status --format json --config "$folder/gate.toml" > "$folder/status" 2>/dev/null; then
             answered=0
             break

@@ -28,7 +28,7 @@ const SERIES: [&str; 2] = ["6.1", "6.12"];
 
 /// A guest that has not switched itself off by then hangs. The machine may be busy with other work, and the guest's
 /// processor is emulated.
-const PATIENCE: Duration = Duration::from_secs(600);
+const PATIENCE: Duration = Duration::from_secs(1200);
 
 /// Tools of the host that the guests need, started here or copied into them.
 const TOOLS: [&str; 8] = [

@@ -113,9 +113,10 @@ impl Report {
         version(&self.release).map_or_else(String::new, |(major, minor)| format!("{major}.{minor}"))
     }
 
-    /// How many instructions the verifier walked for a program, with all capabilities that the gate may have.
-    pub(super) fn verified(&self, program: &str) -> Option<u32> {
-        count_in(&self.part("packets")?.text, program)
+    /// How many instructions the verifier walked for a program: in the part `packets` with all capabilities that the
+    /// gate may have, in `probe` without CAP_PERFMON.
+    pub(super) fn verified(&self, part: &str, program: &str) -> Option<u32> {
+        count_in(&self.part(part)?.text, program)
     }
 
     /// Why the verifier refuses the programs without CAP_PERFMON; `None` where it does not.
@@ -185,8 +186,8 @@ impl Report {
             return Some(self.finding(true, format!("{text}: refused by the verifier: {why}")));
         }
         let counts = PROGRAMS.map(|program| {
-            let count =
-                count_in(&part.text, program).map_or_else(|| "-".to_owned(), |count| count.to_string());
+            let count = self.verified("probe", program);
+            let count = count.map_or_else(|| "-".to_owned(), |count| count.to_string());
             format!("{program} {count}")
         });
         let failed = tally(&part.text, " failed;");
@@ -202,7 +203,7 @@ impl Report {
     }
 
     fn counts(&self) -> Finding {
-        let counts = PROGRAMS.map(|program| (program, self.verified(program)));
+        let counts = PROGRAMS.map(|program| (program, self.verified("packets", program)));
         let good = counts.iter().all(|(_, count)| count.is_some());
         let words = counts.map(|(program, count)| {
             count.map_or_else(

@@ -65,9 +65,9 @@ fn a_good_run_has_no_bad_finding_and_all_counts() {
     let report = read("6.12.9-cloud", &(parts + &part("gate-tc", &status("tcx", 2), 0)));
     assert_eq!(bad(&report), Vec::<String>::new());
     assert_eq!(report.series(), "6.12");
-    assert_eq!(report.verified("gate_xdp"), Some(9112));
-    assert_eq!(report.verified("gate_xdp_nofrags"), Some(24268));
-    assert_eq!(report.verified("gate_tc_l3"), Some(13408));
+    assert_eq!(report.verified("packets", "gate_xdp"), Some(9112));
+    assert_eq!(report.verified("packets", "gate_xdp_nofrags"), Some(24268));
+    assert_eq!(report.verified("packets", "gate_tc_l3"), Some(13408));
     assert_eq!(report.refusal(), None);
 }
 
