@@ -53,7 +53,7 @@ fn flip(wired: &Wired, gate: &Gate, flips: u32) -> Result<()> {
             wired.apply(gate, side, None)?;
         }
     }
-    let other = if flips % 2 == 0 { Side::B } else { Side::A };
+    let other = if flips.is_multiple_of(2) { Side::B } else { Side::A };
     wired.apply(gate, other, Some(1))?;
     wait::until(SOON, "the trial is over", || {
         let status = gate.status()?;
