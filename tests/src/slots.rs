@@ -1,5 +1,5 @@
-//! The tables that one slot of the gate's maps has, put in the place of the other slot's by hand: a mixture of two
-//! policies, which the gate itself never makes. For tests that must show that they would see one.
+//! The tables of one slot of the gate's maps, put one by one in the place of the other slot's: a mixture of two policies,
+//! which the gate itself never makes. For tests that must show that they would see one.
 //!
 //! It knows the maps' layout by the ABI and nothing of who fills them.
 
@@ -7,7 +7,7 @@ use anyhow::{Context, Result, bail};
 use aya::Pod;
 use aya::maps::lpm_trie::LpmTrie;
 use aya::maps::{Array, ArrayOfMaps, Map, MapData};
-use sallyport_ebpf::{CFG_WORD, ConfigWord, port_index, with_port_index};
+use sallyport_ebpf::{ALLOWED_WORDS, CFG_WORD, ConfigWord, port_index, with_port_index};
 use std::path::{Path, PathBuf};
 
 /// A table of a policy.
@@ -45,26 +45,45 @@ pub const TABLES: [[Table; 5]; 2] = [
     ],
 ];
 
-/// The value of the map of allowed sets, in words: it is only carried over.
-type Bits = [u64; sallyport_ebpf::ALLOWED_WORDS];
+/// Whose contents a table has in the slot that counts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Whose {
+    /// Its own.
+    Own,
+    /// The other slot's.
+    Others,
+}
+
+/// The value of the map of allowed sets: it is only carried over.
+type Bits = [u64; ALLOWED_WORDS];
 type Trie<K> = LpmTrie<MapData, K, [u32; 2]>;
 
-/// The pinned maps.
+/// The pinned maps, with what their slots held when they were opened.
 #[derive(Debug)]
 pub struct Slots {
     directory: PathBuf,
-    /// The slot that counts.
-    live: u32,
+    ports: Vec<Entry<u64>>,
+    policies: Vec<Entry<u32>>,
+    allowed: Vec<Entry<Bits>>,
+    sieve: Vec<Entry<u64>>,
+    sources4: Tries<[u8; 4]>,
+    sources6: Tries<[u8; 16]>,
 }
 
-/// What a table held in the slot that counts.
-enum Held {
-    Ports(Vec<u64>),
-    Policies(Vec<u32>),
-    Allowed(Vec<Bits>),
-    Sieve(Vec<u64>),
-    Sources4([Trie<[u8; 4]>; 2]),
-    Sources6([Trie<[u8; 16]>; 2]),
+/// An entry that differs between the slots.
+#[derive(Debug)]
+struct Entry<V> {
+    at: u32,
+    own: V,
+    others: V,
+}
+
+/// Of a map of maps.
+#[derive(Debug)]
+struct Tries<K> {
+    live: u32,
+    own: Trie<K>,
+    others: Trie<K>,
 }
 
 impl Slots {
@@ -74,107 +93,88 @@ impl Slots {
     /// Where they cannot be opened.
     pub fn open(directory: &Path) -> Result<Slots> {
         let cfg: Array<MapData, u64> = array(directory, "CFG")?;
+        let live = ConfigWord(cfg.get(&CFG_WORD, 0)?).slot();
         Ok(Slots {
+            ports: ports(directory, live)?,
+            policies: halves(directory, "POLICY", live)?,
+            allowed: halves(directory, "ALLOWED", live)?,
+            sieve: halves(directory, "SIEVE", live)?,
+            sources4: tries(directory, "SRC4", live)?,
+            sources6: tries(directory, "SRC6", live)?,
             directory: directory.to_owned(),
-            live: ConfigWord(cfg.get(&CFG_WORD, 0)?).slot(),
         })
     }
 
-    /// Does `work` while the slot that counts has `tables` of the other slot, and puts its own back.
+    /// Fills a table of the slot that counts.
     ///
     /// # Errors
-    /// Where a map refuses, or what `work` returned.
-    pub fn mixed<T>(&self, tables: &[Table], work: impl FnOnce() -> Result<T>) -> Result<T> {
-        let held = tables.iter().map(|table| self.take_over(*table));
-        let held: Vec<Held> = held.collect::<Result<_>>()?;
-        let done = work();
-        for held in held {
-            self.put_back(held)?;
-        }
-        done
-    }
-
-    fn take_over(&self, table: Table) -> Result<Held> {
-        let (live, other) = (self.live, 1 - self.live);
-        Ok(match table {
-            Table::Ports => {
-                let mut map: Array<MapData, u64> = array(&self.directory, "PORTS")?;
-                let old = whole(&map)?;
-                for (at, entry) in (0..).zip(&old) {
-                    let mixed = with_port_index(*entry, live, port_index(*entry, other));
-                    if mixed != *entry {
-                        map.set(at, mixed, 0)?;
-                    }
-                }
-                Held::Ports(old)
-            }
-            Table::Policies => Held::Policies(self.copy("POLICY")?),
-            Table::Allowed => Held::Allowed(self.copy("ALLOWED")?),
-            Table::Sieve => Held::Sieve(self.copy("SIEVE")?),
-            Table::Sources4 => Held::Sources4(self.exchange("SRC4")?),
-            Table::Sources6 => Held::Sources6(self.exchange("SRC6")?),
-        })
-    }
-
-    fn put_back(&self, held: Held) -> Result<()> {
-        match held {
-            Held::Ports(old) => self.restore("PORTS", &old),
-            Held::Policies(old) => self.restore("POLICY", &old),
-            Held::Allowed(old) => self.restore("ALLOWED", &old),
-            Held::Sieve(old) => self.restore("SIEVE", &old),
-            Held::Sources4(tries) => self.set_tries("SRC4", &tries),
-            Held::Sources6(tries) => self.set_tries("SRC6", &tries),
+    /// Where the map refuses.
+    pub fn fill(&self, table: Table, whose: Whose) -> Result<()> {
+        match table {
+            Table::Ports => self.write("PORTS", &self.ports, whose),
+            Table::Policies => self.write("POLICY", &self.policies, whose),
+            Table::Allowed => self.write("ALLOWED", &self.allowed, whose),
+            Table::Sieve => self.write("SIEVE", &self.sieve, whose),
+            Table::Sources4 => self.put("SRC4", &self.sources4, whose),
+            Table::Sources6 => self.put("SRC6", &self.sources6, whose),
         }
     }
 
-    /// Of a map whose halves are the slots: the other half into the one that counts. Returns what was there.
-    fn copy<V: Pod + PartialEq>(&self, name: &str) -> Result<Vec<V>> {
+    fn write<V: Pod>(&self, name: &str, entries: &[Entry<V>], whose: Whose) -> Result<()> {
         let mut map: Array<MapData, V> = array(&self.directory, name)?;
-        let old = whole(&map)?;
-        let half = map.len() / 2;
-        let others = old.iter().skip((half * (1 - self.live)) as usize);
-        let own = old.iter().skip((half * self.live) as usize);
-        for ((at, own), other) in (half * self.live..).zip(own).zip(others).take(half as usize) {
-            if own != other {
-                map.set(at, other, 0)?;
-            }
-        }
-        Ok(old)
-    }
-
-    fn restore<V: Pod + PartialEq>(&self, name: &str, old: &[V]) -> Result<()> {
-        let mut map: Array<MapData, V> = array(&self.directory, name)?;
-        let now = whole(&map)?;
-        for ((at, now), old) in (0..).zip(&now).zip(old) {
-            if now != old {
-                map.set(at, old, 0)?;
-            }
+        for entry in entries {
+            let value = match whose {
+                Whose::Own => &entry.own,
+                Whose::Others => &entry.others,
+            };
+            map.set(entry.at, value, 0)?;
         }
         Ok(())
     }
 
-    /// The other slot's trie into the one that counts. Returns both as they were.
-    fn exchange<K: Pod>(&self, name: &str) -> Result<[Trie<K>; 2]> {
-        let outer: ArrayOfMaps<MapData, Trie<K>> = self.outer(name)?;
-        let tries = [outer.get(&0, 0)?, outer.get(&1, 0)?];
-        let [zero, one] = &tries;
-        let other = if self.live == 0 { one } else { zero };
-        let mut outer = outer;
-        outer.set(self.live, other, 0)?;
-        Ok(tries)
+    fn put<K: Pod>(&self, name: &str, tries: &Tries<K>, whose: Whose) -> Result<()> {
+        let trie = match whose {
+            Whose::Own => &tries.own,
+            Whose::Others => &tries.others,
+        };
+        Ok(outer(&self.directory, name)?.set(tries.live, trie, 0)?)
     }
+}
 
-    fn set_tries<K: Pod>(&self, name: &str, tries: &[Trie<K>; 2]) -> Result<()> {
-        let mut outer: ArrayOfMaps<MapData, Trie<K>> = self.outer(name)?;
-        let [zero, one] = tries;
-        let own = if self.live == 0 { zero } else { one };
-        Ok(outer.set(self.live, own, 0)?)
-    }
+/// Of the map whose entries hold both slots.
+fn ports(directory: &Path, live: u32) -> Result<Vec<Entry<u64>>> {
+    let all = whole::<u64>(directory, "PORTS")?;
+    let entries = (0..).zip(all).map(|(at, own)| Entry {
+        at,
+        own,
+        others: with_port_index(own, live, port_index(own, 1 - live)),
+    });
+    Ok(entries.filter(|entry| entry.own != entry.others).collect())
+}
 
-    fn outer<K: Pod>(&self, name: &str) -> Result<ArrayOfMaps<MapData, Trie<K>>> {
-        let map = MapData::from_pin(self.directory.join(name)).with_context(|| name.to_owned())?;
-        Ok(ArrayOfMaps::try_from(Map::ArrayOfMaps(map))?)
-    }
+/// Of a map whose halves are the slots.
+fn halves<V: Pod + PartialEq>(directory: &Path, name: &str, live: u32) -> Result<Vec<Entry<V>>> {
+    let mut zero = whole::<V>(directory, name)?;
+    let one = zero.split_off(zero.len() / 2);
+    let from = if live == 0 { 0 } else { u32::try_from(zero.len())? };
+    let (own, others) = if live == 0 { (zero, one) } else { (one, zero) };
+    let entries = (from..).zip(own).zip(others);
+    let entries = entries.map(|((at, own), others)| Entry { at, own, others });
+    Ok(entries.filter(|entry| entry.own != entry.others).collect())
+}
+
+fn tries<K: Pod>(directory: &Path, name: &str, live: u32) -> Result<Tries<K>> {
+    let outer = outer(directory, name)?;
+    Ok(Tries {
+        live,
+        own: outer.get(&live, 0)?,
+        others: outer.get(&(1 - live), 0)?,
+    })
+}
+
+fn outer<K: Pod>(directory: &Path, name: &str) -> Result<ArrayOfMaps<MapData, Trie<K>>> {
+    let map = MapData::from_pin(directory.join(name)).with_context(|| name.to_owned())?;
+    Ok(ArrayOfMaps::try_from(Map::ArrayOfMaps(map))?)
 }
 
 fn array<V: Pod>(directory: &Path, name: &str) -> Result<Array<MapData, V>> {
@@ -182,7 +182,8 @@ fn array<V: Pod>(directory: &Path, name: &str) -> Result<Array<MapData, V>> {
     Ok(Array::try_from(Map::Array(map))?)
 }
 
-fn whole<V: Pod>(map: &Array<MapData, V>) -> Result<Vec<V>> {
+fn whole<V: Pod>(directory: &Path, name: &str) -> Result<Vec<V>> {
+    let map: Array<MapData, V> = array(directory, name)?;
     (0..map.len()).map(|at| Ok(map.get(&at, 0)?)).collect()
 }
 

@@ -7,7 +7,7 @@ use sallyport_tests::flips::{Counts, Seen, Side, judge};
 use sallyport_tests::frames::{Stream, Wire};
 use sallyport_tests::gate::Gate;
 use sallyport_tests::gateway::Driver;
-use sallyport_tests::slots::{Slots, TABLES, Table, only_pins};
+use sallyport_tests::slots::{Slots, TABLES, Whose, only_pins};
 use sallyport_tests::stage::SOON;
 use sallyport_tests::wait;
 use sallyport_tests::wired::Wired;
@@ -139,17 +139,34 @@ fn every_mixture_of_two_policies_would_be_seen(case: &Case) -> Result<()> {
     let wire = wired.wire()?;
     for (family, tables) in [Family::Four, Family::Six].into_iter().zip(TABLES) {
         for number in 0..1u32 << tables.len() {
-            let chosen = (0..).zip(tables).filter(|(bit, _)| number & 1 << bit != 0);
-            let chosen: Vec<Table> = chosen.map(|(_, table)| table).collect();
-            let (wrong, seen) = slots.mixed(&chosen, || sample(&wired, &gate, &wire, family))?;
+            // One table changes from one mixture to the next (a Gray code).
+            let (before, now) = (gray(number.wrapping_sub(1)), gray(number));
+            let mut chosen = Vec::new();
+            for (bit, table) in (0..).zip(tables) {
+                let is_others = now & 1 << bit != 0;
+                if number > 0 && (now ^ before) & 1 << bit != 0 {
+                    slots.fill(table, if is_others { Whose::Others } else { Whose::Own })?;
+                }
+                if is_others {
+                    chosen.push(table);
+                }
+            }
+            let (wrong, seen) = sample(&wired, &gate, &wire, family)?;
             // With all tables of the one policy, the mode is still the other's, and shows.
             ensure!(
                 wrong.is_empty() == chosen.is_empty(),
                 "{family:?} with {chosen:?} of the other policy: {wrong:?}, {seen:?}"
             );
         }
+        for table in tables {
+            slots.fill(table, Whose::Own)?;
+        }
     }
     Ok(())
+}
+
+fn gray(number: u32) -> u32 {
+    number ^ number >> 1
 }
 
 /// How many changes all gates make together.
