@@ -105,7 +105,7 @@ impl Engine {
         self.word
     }
 
-    /// The policy that was on trial and not confirmed, until another is installed.
+    /// The policy that was, or was to be, on trial and is not confirmed, until another is installed.
     pub(super) fn rejected(&self) -> Option<Digest> {
         self.memory.rejected
     }
@@ -152,6 +152,10 @@ impl Engine {
         let generation = self.next_generation();
         let wiring = self.number(&inputs, destinations)?;
         let slot = 1 - self.word.slot();
+        // Before the word: killed between the two, the next process must not install for good what was to be tried.
+        if confirm.is_some() {
+            self.memory.rejected = Some(inputs.digest);
+        }
         self.remember(generation, &inputs)?;
         self.maps.fill(slot, &inputs, &policy, &wiring)?;
         let (mode, fragments) = inputs.switches();

@@ -25,7 +25,7 @@ pub(super) struct Memory {
     pub(super) rows: Vec<Row>,
     /// The policies that words may mean.
     pub(super) policies: Vec<Known>,
-    /// The policy that was on trial and not confirmed.
+    /// The policy that was, or was to be, on trial and is not confirmed.
     pub(super) rejected: Option<Digest>,
 }
 
