@@ -4,6 +4,7 @@
 //! exactly one [`Reason`], so that the counters add up to the packets. It must not write to the packet.
 
 use crate::{
+    chain::{self, Chain, POSITION_MASK, Part, TCP, any_position, can_lead_to_tcp},
     maps::{ALLOWED, CFG, COUNTERS, LOCAL, NEAR, POLICY, PORTS, SIEVE, SRC4, SRC6},
     packet::{Length, Packet},
     sample::sample,
@@ -25,15 +26,9 @@ const MPLS: u16 = 0x8847;
 const MPLS_MULTICAST: u16 = 0x8848;
 const TAGS_MAX: u32 = 2;
 const TAG: u32 = 4;
-const TCP: u8 = 6;
-const FRAGMENT: u8 = 44;
-const AUTHENTICATION: u8 = 51;
 const TCP_PORTS: u32 = 4;
 const TCP_HEADER_MIN: u32 = 20;
 const IPV6_HEADER: u32 = 40;
-const EXTENSIONS_MAX: u32 = 8;
-/// Tags and eight extension headers are shorter than this; the verifier must see the bound.
-const POSITION_MASK: u32 = 0x7fff;
 
 /// What happens to the packet.
 pub(crate) enum Action {
@@ -110,13 +105,6 @@ impl Address {
     }
 }
 
-/// Whether more fragments follow this part of the packet.
-#[derive(Clone, Copy)]
-enum Part {
-    Whole,
-    FirstFragment,
-}
-
 /// Judges and counts a packet.
 #[inline(always)]
 pub(crate) fn judge<P: Packet>(packet: &P, link: Link) -> Action {
@@ -186,12 +174,6 @@ fn count(row: u32, reason: Reason, outcome: Outcome) {
     }
 }
 
-/// `at`, of which the verifier knows no more than that it is within [`POSITION_MASK`].
-#[inline(always)]
-fn any_position(at: u32, word: ConfigWord) -> u32 {
-    (at + word.zero()) & POSITION_MASK
-}
-
 #[inline(always)]
 fn is_tag(ethertype: u16) -> bool {
     matches!(ethertype, 0x8100 | 0x88a8)
@@ -222,20 +204,48 @@ fn ethernet<P: Packet>(packet: &P, seen: &mut Seen) -> Reason {
     }
 }
 
-/// A packet of a device without a link layer. Its version nibble decides, but for MPLS, whose label can look
-/// like one: a device delivers IP by what it says, and it says IP for everything else that passes here.
+/// A packet of a device without a link layer. Behind tags, of which a tunnel may deliver some, their type decides;
+/// else the version nibble does, but for MPLS, whose label can look like one. What is no IP by the nibble is malformed
+/// where the device says IP, and another protocol where it does not (NHRP over GRE).
 #[inline(always)]
 fn bare<P: Packet>(packet: &P, protocol: u16, seen: &mut Seen) -> Reason {
-    if matches!(protocol, MPLS | MPLS_MULTICAST) {
+    let mut kind = protocol;
+    let mut at = 0;
+    for _ in 0..TAGS_MAX {
+        if !is_tag(kind) {
+            break;
+        }
+        let Some(tag) = packet.load::<u32>(at) else {
+            return Reason::Malformed;
+        };
+        kind = tag as u16;
+        at += TAG;
+    }
+    if is_tag(kind) {
+        return Reason::VlanDepth;
+    }
+    if matches!(kind, MPLS | MPLS_MULTICAST) {
         return Reason::NotIp;
     }
-    // Two bytes: the verifier learns nothing from the comparison that asking for one becomes.
-    let Some(first) = packet.load::<u16>(0) else {
-        return Reason::Malformed;
+    let stated = match kind {
+        IPV4 => 4,
+        IPV6 => 6,
+        _ => 0,
     };
-    match first >> 12 {
-        4 => ipv4(packet, 0, seen),
-        6 => ipv6(packet, 0, seen),
+    let version = if at == 0 {
+        // Two bytes: the verifier learns nothing from the comparison that asking for one becomes.
+        let Some(first) = packet.load::<u16>(0) else {
+            return Reason::Malformed;
+        };
+        first >> 12
+    } else {
+        stated
+    };
+    let at = any_position(at, seen.word);
+    match version {
+        4 => ipv4(packet, at, seen),
+        6 => ipv6(packet, at, seen),
+        _ if stated == 0 => Reason::NotIp,
         _ => Reason::Malformed,
     }
 }
@@ -301,45 +311,13 @@ fn ipv6<P: Packet>(packet: &P, at: u32, seen: &mut Seen) -> Reason {
     seen.family = Family::V6;
     seen.source = source;
     seen.destination = destination;
-    let mut next = (header >> 8) as u8;
-    let mut offset = 0u32;
-    let mut part = Part::Whole;
-    for _ in 0..EXTENSIONS_MAX {
-        if !is_extension(next) {
-            break;
-        }
-        if offset + 8 > payload {
-            return unless_transit(seen, hidden(part));
-        }
-        let Some(extension) = packet.load::<u64>(at + IPV6_HEADER + (offset & POSITION_MASK)) else {
-            return unless_transit(seen, hidden(part));
+    let (next, offset, part) =
+        match chain::walk(packet, at + IPV6_HEADER, payload, (header >> 8) as u8, seen.word) {
+            Chain::End { next, offset, part } => (next, offset, part),
+            Chain::Cut(part) => return unless_transit(seen, hidden(part)),
+            Chain::LaterFragment { follows } if can_lead_to_tcp(follows) => return later_fragment(seen),
+            Chain::LaterFragment { .. } => return Reason::NotTcp,
         };
-        let follows = (extension >> 56) as u8;
-        let units = (extension >> 48) as u32 & 0xff;
-        match next {
-            FRAGMENT => {
-                let field = (extension >> 32) as u16;
-                if field >> 3 != 0 {
-                    return if can_lead_to_tcp(follows) {
-                        later_fragment(seen)
-                    } else {
-                        Reason::NotTcp
-                    };
-                }
-                if field & 1 != 0 {
-                    part = Part::FirstFragment;
-                }
-                offset += 8;
-            }
-            AUTHENTICATION => offset += (units + 2) * 4,
-            _ => offset += (units + 1) * 8,
-        }
-        if offset > payload || !packet.holds(at + IPV6_HEADER + offset) {
-            return unless_transit(seen, hidden(part));
-        }
-        offset = any_position(offset, seen.word);
-        next = follows;
-    }
     if next == TCP {
         let at = at + IPV6_HEADER + (offset & POSITION_MASK);
         return tcp(packet, at, payload.saturating_sub(offset), part, seen);
@@ -358,19 +336,6 @@ fn hidden(part: Part) -> Reason {
         Part::Whole => Reason::ExtensionChain,
         Part::FirstFragment => Reason::TinyFragment,
     }
-}
-
-/// Extension headers that can be walked over: hop-by-hop, routing, fragment, authentication, destination
-/// options, mobility, host identity, shim6.
-#[inline(always)]
-fn is_extension(next: u8) -> bool {
-    matches!(next, 0 | 43 | FRAGMENT | AUTHENTICATION | 60 | 135 | 139 | 140)
-}
-
-/// Whether TCP may follow a header. The two for experiments may have any shape (RFC 4727).
-#[inline(always)]
-fn can_lead_to_tcp(next: u8) -> bool {
-    next == TCP || is_extension(next) || matches!(next, 253 | 254)
 }
 
 #[inline(always)]
@@ -446,7 +411,9 @@ fn passes_by(seen: &Seen, entry: PolicyEntry) -> Option<Reason> {
         return None;
     }
     let words = [seen.destination.0, seen.destination.1];
-    if NEAR.get(near_entry(words)).is_some_and(|known| *known == words) {
+    // An entry that nobody filled is all zeros, as the unspecified address is, which is nobody's.
+    let near = |known: &[u64; 2]| *known == words && words != [0, 0];
+    if NEAR.get(near_entry(words)).is_some_and(near) {
         return None;
     }
     let Some(own) = LOCAL.get(0) else {

@@ -12,6 +12,7 @@
     reason = "the macros' expansions lose the programs' comments, and need them public"
 )]
 
+mod chain;
 mod judge;
 mod maps;
 mod packet;

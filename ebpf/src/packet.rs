@@ -10,6 +10,10 @@ use aya_ebpf::{
 /// No header that is read starts further in than this; the verifier must see the bound.
 const AT_MASK: u32 = 0x7fff;
 
+/// Whether packets are read in place, which is several times as fast as by helper. Every kernel's verifier refuses
+/// pointers into packets that a variable was added to without CAP_PERFMON, so there is an object of either kind.
+pub(crate) const IN_PLACE: bool = cfg!(not(feature = "by_helper"));
+
 /// How the length that an IP header states relates to the packet.
 pub(crate) enum Length {
     /// It is the length of what was sent.
@@ -69,27 +73,33 @@ fn in_first(data: usize, data_end: usize, bytes: u32) -> bool {
     data + (bytes & AT_MASK) as usize <= data_end
 }
 
+/// Copies a number out of a packet at XDP, whichever buffer it lies in.
+#[inline(always)]
+fn by_helper<W: Word>(ctx: &XdpContext, at: u32) -> Option<W> {
+    let mut number = W::ZERO;
+    let room = (&raw mut number).cast();
+    // SAFETY: the context is the program's own and `number` has the bytes that the helper may write.
+    let code = unsafe { bpf_xdp_load_bytes(ctx.ctx, at, room, size_of::<W>() as u32) };
+    (code == 0).then_some(number.from_network())
+}
+
 /// A packet at XDP whose driver may use several buffers.
 pub(crate) struct XdpFrags<'a>(pub(crate) &'a XdpContext);
 
 impl Packet for XdpFrags<'_> {
     #[inline(always)]
     fn load<W: Word>(&self, at: u32) -> Option<W> {
-        if let Some(number) = in_place(self.0.data(), self.0.data_end(), at) {
+        if IN_PLACE && let Some(number) = in_place(self.0.data(), self.0.data_end(), at) {
             return Some(number);
         }
-        let mut number = W::ZERO;
-        let room = (&raw mut number).cast();
-        // SAFETY: the context is the program's own and `number` has the bytes that the helper may write.
-        let code = unsafe { bpf_xdp_load_bytes(self.0.ctx, at, room, size_of::<W>() as u32) };
-        (code == 0).then_some(number.from_network())
+        by_helper(self.0, at)
     }
 
     #[inline(always)]
     fn holds(&self, bytes: u32) -> bool {
         // The helper is asked where the first buffer does not tell: a call costs as much as all the rest here.
         // SAFETY: the context is the program's own.
-        in_first(self.0.data(), self.0.data_end(), bytes)
+        (IN_PLACE && in_first(self.0.data(), self.0.data_end(), bytes))
             || (unsafe { bpf_xdp_get_buff_len(self.0.ctx) }) >= u64::from(bytes)
     }
 
@@ -105,12 +115,19 @@ pub(crate) struct XdpLinear<'a>(pub(crate) &'a XdpContext);
 impl Packet for XdpLinear<'_> {
     #[inline(always)]
     fn load<W: Word>(&self, at: u32) -> Option<W> {
-        in_place(self.0.data(), self.0.data_end(), at)
+        if IN_PLACE {
+            return in_place(self.0.data(), self.0.data_end(), at);
+        }
+        by_helper(self.0, at)
     }
 
     #[inline(always)]
     fn holds(&self, bytes: u32) -> bool {
-        in_first(self.0.data(), self.0.data_end(), bytes)
+        if IN_PLACE {
+            return in_first(self.0.data(), self.0.data_end(), bytes);
+        }
+        // SAFETY: the context is the program's own.
+        (unsafe { bpf_xdp_get_buff_len(self.0.ctx) }) >= u64::from(bytes)
     }
 
     #[inline(always)]
@@ -125,7 +142,7 @@ pub(crate) struct Skb<'a>(pub(crate) &'a TcContext);
 impl Packet for Skb<'_> {
     #[inline(always)]
     fn load<W: Word>(&self, at: u32) -> Option<W> {
-        if let Some(number) = in_place(self.0.data(), self.0.data_end(), at) {
+        if IN_PLACE && let Some(number) = in_place(self.0.data(), self.0.data_end(), at) {
             return Some(number);
         }
         let mut number = W::ZERO;

@@ -141,17 +141,23 @@ impl Class {
 
 /// Every source to every kind of port, each to a port of its own.
 ///
+/// Neighbours have other sources: where the ports of the one policy meet the rows of the other, a packet is counted in a
+/// neighbour's row, and must be a stranger there.
+///
 /// # Errors
 /// None but a mistake in this file.
 pub fn classes() -> Result<Vec<Class>> {
-    let pairs = SOURCES.iter().flat_map(|source| KINDS.map(|kind| (source, kind)));
+    let count = KINDS.len() * SOURCES.len();
+    // The lengths of the two tables and the stride have no common divisor, so that every pair comes once.
+    let pairs = (0..count).map(|at| (SOURCES.get(at * 7 % SOURCES.len()), KINDS.get(at % KINDS.len())));
     pairs
         .zip(PORTS_FROM..)
         .map(|((source, kind), port)| {
+            let (source, kind) = source.zip(kind).context("within the tables")?;
             Ok(Class {
                 source: source.address.parse()?,
                 port,
-                kind,
+                kind: *kind,
                 lists: source.lists,
                 failsafe: source.failsafe,
             })
@@ -172,8 +178,8 @@ pub fn write(setup: &Setup, classes: &[Class], side: Side) -> Result<()> {
     let failsafe = of(&|source| source.failsafe.get(at) == Some(&true));
     let mode = if side == Side::A { "enforce" } else { "observe" };
     let setup = setup.clone().with(
-        "[gate]\nmode = \"enforce\"\n",
-        &format!("[gate]\nmode = \"{mode}\"\nfailsafe = {failsafe:?}\n"),
+        "mode = \"enforce\"\n",
+        &format!("mode = \"{mode}\"\nfailsafe = {failsafe:?}\n"),
     );
     let mut body = String::new();
     for list in 0..2 {

@@ -10,8 +10,9 @@ use nix::sys::socket::{
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::JoinHandle;
+use std::time::Duration;
 
 /// A hardware address.
 pub type Mac = [u8; 6];
@@ -50,45 +51,63 @@ impl Wire {
     }
 }
 
-/// A thread that sends frames by turns, without a pause, until it is stopped.
+/// A thread that sends frames by turns until it is stopped.
 #[derive(Debug)]
 pub struct Stream {
     stop: Arc<AtomicBool>,
-    thread: Option<JoinHandle<Vec<u64>>>,
+    turns: Arc<AtomicU64>,
+    thread: Option<JoinHandle<Vec<Vec<u64>>>>,
 }
 
 impl Stream {
-    /// Begins.
+    /// Begins: on every wire its frames, and a pause after each turn, which may be none.
     #[must_use]
-    pub fn start(wire: Wire, frames: Vec<Vec<u8>>) -> Stream {
+    pub fn start(wires: Vec<(Wire, Vec<Vec<u8>>)>, pause: Duration) -> Stream {
         let stop = Arc::new(AtomicBool::new(false));
-        let told = Arc::clone(&stop);
+        let turns = Arc::new(AtomicU64::new(0));
+        let (told, turned) = (Arc::clone(&stop), Arc::clone(&turns));
         let send = move || {
-            let mut sent = vec![0; frames.len()];
+            let mut sent: Vec<Vec<u64>> = wires.iter().map(|(_, frames)| vec![0; frames.len()]).collect();
             while !told.load(Ordering::Relaxed) {
-                for (frame, sent) in frames.iter().zip(&mut sent) {
-                    *sent += u64::from(wire.send(frame));
+                for ((wire, frames), sent) in wires.iter().zip(&mut sent) {
+                    for (frame, sent) in frames.iter().zip(sent) {
+                        *sent += u64::from(wire.send(frame));
+                    }
+                }
+                turned.fetch_add(1, Ordering::Relaxed);
+                if !pause.is_zero() {
+                    std::thread::sleep(pause);
                 }
             }
             sent
         };
         Stream {
             stop,
+            turns,
             thread: Some(std::thread::spawn(send)),
         }
     }
 
-    /// Stops; how many of each frame the other end of the wire was given.
+    /// How often every frame has been sent.
+    #[must_use]
+    pub fn turns(&self) -> u64 {
+        self.turns.load(Ordering::Relaxed)
+    }
+
+    /// Stops; how many of each frame the other end of each wire was given.
     ///
     /// # Errors
     /// Where one was never sent: then nothing was tried.
-    pub fn stop(mut self) -> Result<Vec<u64>> {
+    pub fn stop(mut self) -> Result<Vec<Vec<u64>>> {
         let sent = self.end().context("the stream has ended before")?;
-        ensure!(sent.iter().all(|sent| *sent > 0), "not every frame was sent");
+        ensure!(
+            sent.iter().flatten().all(|sent| *sent > 0),
+            "not every frame was sent"
+        );
         Ok(sent)
     }
 
-    fn end(&mut self) -> Option<Vec<u64>> {
+    fn end(&mut self) -> Option<Vec<Vec<u64>>> {
         self.stop.store(true, Ordering::Relaxed);
         self.thread.take()?.join().ok()
     }

@@ -33,7 +33,7 @@ pub struct Stage {
     pub stranger: Host,
     /// What joins them.
     pub lan: Lan,
-    _listener: TcpListener,
+    listener: TcpListener,
 }
 
 impl Stage {
@@ -64,10 +64,18 @@ impl Stage {
             friend,
             stranger,
             lan,
-            _listener: listener,
+            listener,
         };
         stage.gate_on(&[INTERFACE])?;
         Ok(stage)
+    }
+
+    /// Another handle of the listener.
+    ///
+    /// # Errors
+    /// Where the system refuses.
+    pub fn listener(&self) -> Result<TcpListener> {
+        Ok(self.listener.try_clone()?)
     }
 
     /// Writes the configuration: the port is gated on these interfaces.

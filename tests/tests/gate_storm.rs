@@ -1,18 +1,18 @@
 //! The whole gate in storms: policies that change under load. What is judged is counted, packet by packet, and held
 //! against what was sent.
 
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result, ensure};
 use sallyport_tests::case::{Case, run};
-use sallyport_tests::flips::{Class, Counts, SIDES, Side, classes, judge, write};
-use sallyport_tests::frames::{Stream, Wire, request};
+use sallyport_tests::flips::{Counts, Seen, Side, judge};
+use sallyport_tests::frames::{Stream, Wire};
 use sallyport_tests::gate::Gate;
-use sallyport_tests::gateway::{Driver, Setup};
-use sallyport_tests::lab::{Ns, veth};
-use sallyport_tests::lan::INTERFACE;
-use sallyport_tests::stage::{SOON, entry};
+use sallyport_tests::gateway::Driver;
+use sallyport_tests::slots::{Slots, TABLES, Table, only_pins};
+use sallyport_tests::stage::SOON;
 use sallyport_tests::wait;
-use std::net::{IpAddr, SocketAddr};
-use std::time::Instant;
+use sallyport_tests::wired::Wired;
+use serde_json::Value;
+use std::time::{Duration, Instant};
 
 macro_rules! cases {
     ($($case:ident),+ $(,)?) => {
@@ -25,102 +25,137 @@ macro_rules! cases {
     };
 }
 
-cases!(no_packet_is_judged_by_two_policies_while_they_change,);
+cases!(
+    no_packet_is_judged_by_two_policies_while_they_change,
+    every_mixture_of_two_policies_would_be_seen,
+);
 
 /// Changes of the policy in one run.
-const FLIPS: u32 = 20;
-/// The other end of the gateway's interface.
-const OUTSIDE: &str = "out0";
-/// Nobody's: the gate looks at the frames, and the stack behind it does not.
-const NOBODY: [u8; 6] = [2, 0, 0, 0, 0, 0x99];
-/// The gateway's addresses.
-const GATEWAY: [&str; 2] = ["10.77.9.1", "fd77:9::1"];
-
-/// A gateway with one interface, at whose other end there are frames alone: no host that would say something.
-struct Wired {
-    setup: Setup,
-    outside: Ns,
-    classes: Vec<Class>,
+const FLIPS: u32 = 1000;
+/// Where the gates sit.
+const HOOKS: [&str; 4] = ["xdp", "tc", "clsact", "xdp-generic"];
+/// A family of addresses.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Family {
+    Four,
+    Six,
 }
 
-impl Wired {
-    fn new(case: &Case) -> Result<Wired> {
-        let gateway = case.lab.namespace("gateway")?;
-        let outside = case.lab.namespace("outside")?;
-        outside.enter(|| {
-            Ok(std::fs::write(
-                "/proc/sys/net/ipv6/conf/default/disable_ipv6",
-                "1",
-            )?)
-        })?;
-        veth(&gateway, INTERFACE, &outside, OUTSIDE)?;
-        let [v4, v6] = GATEWAY;
-        gateway.ip(&format!(
-            "addr add {v4}/24 dev {INTERFACE}\naddr add {v6}/64 dev {INTERFACE} nodad\n"
-        ))?;
-        Ok(Wired {
-            setup: Setup::new(&gateway, "gateway", case.driver)?.with_gate(&case.lab.bpffs()?, "enforce"),
-            outside,
-            classes: classes()?,
-        })
-    }
-
-    /// A frame of each class.
-    fn frames(&self) -> Result<Vec<Vec<u8>>> {
-        let [v4, v6] = GATEWAY;
-        let (v4, v6): (IpAddr, IpAddr) = (v4.parse()?, v6.parse()?);
-        let frame = |class: &Class| {
-            let to = if class.source.is_ipv4() { v4 } else { v6 };
-            let to = SocketAddr::new(to, class.port);
-            request(NOBODY, SocketAddr::new(class.source, 40_000), to)
-        };
-        Ok(self.classes.iter().map(frame).collect())
-    }
-
-    /// What was counted once all that was sent is.
-    fn counted(&self, gate: &Gate, sent: u64, before: &Counts) -> Result<Counts> {
-        let mut last = 0;
-        let counted = wait::until(SOON, "every frame is counted", || {
-            let counts = Counts::of(&entry(gate, INTERFACE)?)?.since(before)?;
-            last = counts.sum();
-            Ok((last >= sent).then_some(counts))
-        })?;
-        ensure!(
-            counted.sum() == sent,
-            "{sent} frames sent, {} counted",
-            counted.sum()
-        );
-        Ok(counted)
-    }
-}
-
-/// Makes the other policy count.
-fn apply(gate: &Gate) -> Result<()> {
-    let answer = gate.ask(r#"apply {"confirm":null,"force":true}"#)?;
-    ensure!(answer.get("applied").is_some(), "{answer}");
-    Ok(())
-}
-
-fn no_packet_is_judged_by_two_policies_while_they_change(case: &Case) -> Result<()> {
-    let wired = Wired::new(case)?;
-    write(&wired.setup, &wired.classes, Side::A)?;
-    let gate = Gate::start(&wired.setup)?;
-    let before = Counts::of(&entry(&gate, INTERFACE)?)?;
-    let stream = Stream::start(Wire::open(&wired.outside, OUTSIDE)?, wired.frames()?);
-    let began = Instant::now();
-    for flip in 0..FLIPS {
+/// Changes the policy so many times, now and then by a trial that is confirmed, and at the end by one that is not.
+fn flip(wired: &Wired, gate: &Gate, flips: u32) -> Result<()> {
+    for flip in 0..flips {
         let side = if flip % 2 == 0 { Side::B } else { Side::A };
-        write(&wired.setup, &wired.classes, side)?;
-        apply(&gate)?;
+        if flip % 20 == 0 {
+            wired.apply(gate, side, Some(600))?;
+            let answer = gate.ask("confirm")?;
+            ensure!(answer.get("done").is_some(), "{answer}");
+        } else {
+            wired.apply(gate, side, None)?;
+        }
     }
-    let took = began.elapsed();
-    let sent = stream.stop()?;
-    let all = sent.iter().sum();
-    let counted = wired.counted(&gate, all, &before)?;
-    let (wrong, seen) = judge(&wired.classes, &sent, &counted);
-    println!("{FLIPS} flips in {took:?}, {all} packets, {seen:?}");
+    let other = if flips.is_multiple_of(2) { Side::B } else { Side::A };
+    wired.apply(gate, other, Some(1))?;
+    wait::until(SOON, "the trial is over", || {
+        let status = gate.status()?;
+        Ok(status.get("trial").is_none_or(Value::is_null).then_some(()))
+    })
+}
+
+/// Holds what was counted against what was sent.
+fn must_not_be_mixed(wired: &Wired, gate: &Gate, sent: &[u64]) -> Result<()> {
+    let counted = wired.counted(gate, sent.iter().sum())?;
+    let (wrong, seen) = judge(&wired.classes, sent, &counted);
     ensure!(wrong.is_empty(), "judged by a mixture:\n{}", wrong.join("\n"));
     ensure!(seen.a > 0 && seen.b > 0, "not both judged: {seen:?}");
-    let _ = SIDES;
+    println!("{} packets, {seen:?}, none by a mixture", counted.sum());
     Ok(())
+}
+
+/// Four gates, each at another hook, change their policies side by side while one stream goes to all of them.
+fn no_packet_is_judged_by_two_policies_while_they_change(case: &Case) -> Result<()> {
+    let mut gates = Vec::new();
+    for attach in HOOKS {
+        let mut wired = Wired::new(case, attach)?;
+        let gate = wired.start(attach)?;
+        gates.push((wired, gate));
+    }
+    let wires = gates
+        .iter()
+        .map(|(wired, _)| Ok((wired.wire()?, wired.frames()?)));
+    let stream = Stream::start(wires.collect::<Result<_>>()?, Duration::ZERO);
+    let began = Instant::now();
+    let each = flips()? / u32::try_from(HOOKS.len())?;
+    std::thread::scope(|scope| {
+        let flipping: Vec<_> = gates
+            .iter()
+            .map(|(wired, gate)| scope.spawn(move || flip(wired, gate, each)))
+            .collect();
+        flipping.into_iter().try_for_each(|thread| match thread.join() {
+            Ok(outcome) => outcome,
+            Err(panic) => std::panic::resume_unwind(panic),
+        })
+    })?;
+    let took = began.elapsed();
+    let sent = stream.stop()?;
+    println!("{each} changes at each of {HOOKS:?} in {took:?}");
+    for ((wired, gate), sent) in gates.iter().zip(&sent) {
+        must_not_be_mixed(wired, gate, sent)?;
+    }
+    Ok(())
+}
+
+/// What was counted of some frames of each class of a family, and how many of each were sent.
+fn sample(wired: &Wired, gate: &Gate, wire: &Wire, family: Family) -> Result<(Vec<String>, Seen)> {
+    const EACH: u64 = 3;
+    let counted = || -> Result<Counts> {
+        let status = gate.ask("status")?;
+        let entry = status.pointer("/status/interfaces/0").context("no interface")?;
+        Counts::of(entry)
+    };
+    let before = counted()?;
+    let mut sent = vec![0; wired.classes.len()];
+    for ((class, frame), sent) in wired.classes.iter().zip(wired.frames()?).zip(&mut sent) {
+        if class.source.is_ipv4() == (family == Family::Four) {
+            *sent = (0..EACH).filter(|_| wire.send(&frame)).count() as u64;
+        }
+    }
+    let all: u64 = sent.iter().sum();
+    let counts = wait::until(SOON, "every frame is counted", || {
+        let counts = counted()?.since(&before)?;
+        Ok((counts.sum() >= all).then_some(counts))
+    })?;
+    ensure!(counts.sum() == all, "{all} sent, {} counted", counts.sum());
+    Ok(judge(&wired.classes, &sent, &counts))
+}
+
+/// The other half of the test before: while a policy is tried, both are whole in their slots. Then the tables of the one
+/// are put among those of the other, in every way there is, and each must show in packets of either family that it is
+/// about.
+fn every_mixture_of_two_policies_would_be_seen(case: &Case) -> Result<()> {
+    let mut wired = Wired::new(case, "mixed")?;
+    let gate = wired.start("auto")?;
+    wired.apply(&gate, Side::B, Some(600))?;
+    let slots = Slots::open(&only_pins(&case.lab.bpffs()?.join("mixed"))?)?;
+    let wire = wired.wire()?;
+    for (family, tables) in [Family::Four, Family::Six].into_iter().zip(TABLES) {
+        for number in 0..1u32 << tables.len() {
+            let chosen = (0..).zip(tables).filter(|(bit, _)| number & 1 << bit != 0);
+            let chosen: Vec<Table> = chosen.map(|(_, table)| table).collect();
+            let (wrong, seen) = slots.mixed(&chosen, || sample(&wired, &gate, &wire, family))?;
+            // With all tables of the one policy, the mode is still the other's, and shows.
+            ensure!(
+                wrong.is_empty() == chosen.is_empty(),
+                "{family:?} with {chosen:?} of the other policy: {wrong:?}, {seen:?}"
+            );
+        }
+    }
+    Ok(())
+}
+
+/// How many changes all gates make together.
+fn flips() -> Result<u32> {
+    match std::env::var("SALLYPORT_STORM_FLIPS") {
+        Ok(flips) => Ok(flips.parse()?),
+        Err(_) => Ok(FLIPS),
+    }
 }

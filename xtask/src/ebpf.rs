@@ -33,6 +33,8 @@ pub(crate) enum Mode {
 enum Object {
     /// The gate's programs, which only judge.
     Gate,
+    /// The gate's programs for a process without CAP_PERFMON, which read packets by helpers.
+    ByHelper,
     /// The gate's programs, which also log what they let in, by `aya-log`: for `sallyport gate run --debug-object`.
     Debug,
     /// The programs that the gate's are measured with.
@@ -44,11 +46,11 @@ const BENCH_SOURCE: &str = "bench.rs";
 
 impl Object {
     /// Those that are committed.
-    const KEPT: [Self; 2] = [Self::Gate, Self::Bench];
+    const KEPT: [Self; 3] = [Self::Gate, Self::ByHelper, Self::Bench];
 
     fn program(self) -> &'static str {
         match self {
-            Self::Gate | Self::Debug => "sallyport-gate",
+            Self::Gate | Self::ByHelper | Self::Debug => "sallyport-gate",
             Self::Bench => "sallyport-gate-bench",
         }
     }
@@ -56,6 +58,7 @@ impl Object {
     fn features(self) -> &'static str {
         match self {
             Self::Gate => "programs",
+            Self::ByHelper => "by_helper",
             Self::Debug => "programs,log",
             Self::Bench => "bench",
         }
@@ -65,6 +68,7 @@ impl Object {
     fn folder(self) -> &'static str {
         match self {
             Self::Gate => "ebpf",
+            Self::ByHelper => "ebpf-by-helper",
             Self::Debug => "ebpf-debug",
             Self::Bench => "ebpf-bench",
         }
@@ -73,17 +77,33 @@ impl Object {
     fn made_from(self, source: &Path) -> bool {
         let benches = source.ends_with(BENCH_SOURCE);
         match self {
-            Self::Gate | Self::Debug => !benches,
+            Self::Gate | Self::ByHelper | Self::Debug => !benches,
             Self::Bench => benches,
         }
     }
 
     fn kept(self) -> PathBuf {
-        prebuilt().join(format!("{}.o", self.program()))
+        prebuilt().join(format!("{}.o", self.kept_name()))
     }
 
     fn manifest(self) -> PathBuf {
-        prebuilt().join(format!("{}.txt", self.program()))
+        prebuilt().join(format!("{}.txt", self.kept_name()))
+    }
+
+    fn kept_name(self) -> &'static str {
+        match self {
+            Self::ByHelper => "sallyport-gate-by-helper",
+            other => other.program(),
+        }
+    }
+
+    /// Compiler flags of this object alone.
+    fn flags(self) -> &'static [&'static str] {
+        match self {
+            // A slot of the stack that held a pointer may not hold a number later, without CAP_PERFMON.
+            Self::ByHelper => &["-Clink-arg=--llvm-args=-no-stack-slot-sharing"],
+            Self::Gate | Self::Debug | Self::Bench => &[],
+        }
     }
 }
 
@@ -210,7 +230,7 @@ fn build(toolchain: Toolchain, object: Object) -> Result<PathBuf> {
         .env_remove("CARGO_INCREMENTAL")
         .env_remove("RUSTFLAGS")
         .env_remove("RUSTC_WRAPPER")
-        .env("CARGO_ENCODED_RUSTFLAGS", flags()?);
+        .env("CARGO_ENCODED_RUSTFLAGS", flags(object)?);
     tasks::run(&mut command)?;
     let built = target.join(TARGET).join("release").join(object.program());
     let stripped = built.with_extension("o");
@@ -276,12 +296,12 @@ const PROFILE: [(&str, &str); 6] = [
 ];
 
 /// Compiler flags, separated as cargo wants them. Paths are cut, so that every checkout builds the same bytes.
-fn flags() -> Result<String> {
+fn flags(object: Object) -> Result<String> {
     let linker = tasks::find_tool("bpf-linker").context("`bpf-linker` is not there")?;
     let home = std::env::var_os("CARGO_HOME").map(PathBuf::from);
     let home = home.or_else(|| std::env::home_dir().map(|home| home.join(".cargo")));
     let home = home.context("neither `CARGO_HOME` nor a home folder is set")?;
-    let flags = [
+    let mut flags = vec![
         format!("-Clinker={}", linker.display()),
         "-Cdebuginfo=2".to_owned(),
         "-Clink-arg=--btf".to_owned(),
@@ -294,6 +314,7 @@ fn flags() -> Result<String> {
         format!("--remap-path-prefix={}=/cargo", home.display()),
         format!("--remap-path-prefix={}=/sallyport", tasks::root().display()),
     ];
+    flags.extend(object.flags().iter().map(|flag| (*flag).to_owned()));
     Ok(flags.join("\u{1f}"))
 }
 

@@ -196,6 +196,15 @@ impl Daemon {
             self.set_aside("a policy is on trial since before this start, and counts until it is confirmed or its time is over".to_owned());
         } else if self.engine.rejected() == Some(inputs.digest) {
             self.set_aside("the configuration's policy was on trial and not confirmed, so the one before it counts; `sallyport gate apply` tries it again".to_owned());
+        } else if let Some((confirmed, rejected)) = self
+            .engine
+            .unconfirmed_before()
+            .filter(|(_, rejected)| *rejected == inputs.digest)
+        {
+            let destinations = self.destinations(&confirmed);
+            self.engine.install(confirmed, destinations, None)?;
+            self.engine.reject(rejected)?;
+            self.set_aside("the configuration's policy was on trial with another version of the gate and not confirmed, so the one before it counts; `sallyport gate apply` tries it again".to_owned());
         } else if self.engine.policy() != Some(&inputs) {
             self.warn_of_cuts();
             let destinations = self.destinations(&inputs);

@@ -13,6 +13,7 @@ use super::{
     memory::{Known, Memory, Row},
     pins::Pins,
     policy::Digest,
+    tally::Tally,
 };
 use nix::time::{ClockId, clock_gettime};
 use sallyport_ebpf::{
@@ -38,6 +39,8 @@ pub(super) struct Engine {
     wiring: Wiring,
     prefixes: usize,
     warnings: Vec<String>,
+    /// What a gate of another layout remembered, where these maps are new.
+    inherited: Option<Memory>,
 }
 
 /// Who counts until when.
@@ -57,7 +60,9 @@ impl Engine {
     pub(super) fn open(maps: Maps, pins: Pins) -> Result<Self, GateError> {
         let memory = Memory::load(&pins);
         let word = ConfigWord(maps.setting(CFG_WORD)?);
+        let fresh = word.generation() == 0;
         let mut engine = Self {
+            inherited: Memory::of_other_layouts(&pins).filter(|_| fresh),
             trial: None,
             prefixes: 0,
             warnings: Vec::new(),
@@ -105,9 +110,30 @@ impl Engine {
         self.word
     }
 
-    /// The policy that was, or was to be, on trial and is not confirmed, until another is installed.
+    /// The policy that was on trial and not confirmed, until another is installed.
     pub(super) fn rejected(&self) -> Option<Digest> {
         self.memory.rejected
+    }
+
+    /// The policy that must count on although the configuration may say the other one, which was on trial with a gate
+    /// of another layout and not confirmed.
+    pub(super) fn unconfirmed_before(&self) -> Option<(Inputs, Digest)> {
+        let (confirmed, rejected) = self.inherited.as_ref()?.unconfirmed()?;
+        Some((confirmed.clone(), rejected))
+    }
+
+    /// Notes that nobody confirmed a policy.
+    ///
+    /// # Errors
+    /// Where it cannot be remembered.
+    pub(super) fn reject(&mut self, digest: Digest) -> Result<(), GateError> {
+        self.memory.rejected = Some(digest);
+        self.memory.save(&self.pins)
+    }
+
+    /// What an interface counted in rows that other policies have now.
+    pub(super) fn retired(&self, interface: &str) -> Option<&Tally> {
+        self.memory.retired.get(interface)
     }
 
     /// Prefixes of the policy that counts.
@@ -152,11 +178,7 @@ impl Engine {
         let generation = self.next_generation();
         let wiring = self.number(&inputs, destinations)?;
         let slot = 1 - self.word.slot();
-        // Before the word: killed between the two, the next process must not install for good what was to be tried.
-        if confirm.is_some() {
-            self.memory.rejected = Some(inputs.digest);
-        }
-        self.remember(generation, &inputs)?;
+        self.remember(generation, &inputs, confirm.is_some())?;
         self.maps.fill(slot, &inputs, &policy, &wiring)?;
         let (mode, fragments) = inputs.switches();
         let word = ConfigWord::new(slot, mode, fragments, generation);
@@ -257,6 +279,8 @@ impl Engine {
         self.memory
             .policies
             .retain(|known| known.generation == generation);
+        self.memory.confirmed = Some(generation);
+        self.memory.trial = None;
         self.memory.rejected = rejected;
         self.memory.save(&self.pins)
     }
@@ -267,7 +291,8 @@ impl Engine {
         highest.wrapping_add(1)
     }
 
-    fn remember(&mut self, generation: u32, inputs: &Inputs) -> Result<(), GateError> {
+    fn remember(&mut self, generation: u32, inputs: &Inputs, trial: bool) -> Result<(), GateError> {
+        self.memory.trial = trial.then_some(generation);
         // One that was never flipped to is forgotten.
         let counts = self.word.generation();
         self.memory.policies.retain(|known| known.generation == counts);
@@ -288,7 +313,7 @@ impl Engine {
         needed.extend(inputs.interfaces.keys().cloned());
         // A program that sits somewhere still means its interface by its number.
         needed.extend(self.pins.links()?.into_iter().map(|link| link.interface));
-        number_interfaces(&mut self.memory.attachments, inputs.interfaces.keys(), &needed)?;
+        let mut fresh = number_interfaces(&mut self.memory.attachments, inputs.interfaces.keys(), &needed)?;
         let mut counted: BTreeSet<(String, String)> = BTreeSet::new();
         for policies in [Some(inputs), self.policy(), self.confirmed()]
             .into_iter()
@@ -297,10 +322,18 @@ impl Engine {
             let names = policies.policies().into_iter();
             counted.extend(names.map(|(interface, policy)| (interface.to_owned(), policy.to_owned())));
         }
-        let (fresh, left_out) = number_rows(&mut self.memory.rows, &counted);
+        let numbered = number_rows(&mut self.memory.rows, &counted);
+        for row in numbered.given_up {
+            let tally = Tally::of(&self.maps, row.row)?;
+            self.memory.retired.entry(row.interface).or_default().add(&tally);
+        }
+        // Before the rows begin anew: whoever is killed here leaves nothing that is lost or counted twice.
+        self.memory.save(&self.pins)?;
+        fresh.extend(numbered.fresh);
         for row in fresh {
             self.maps.clear_row(row)?;
         }
+        let left_out = numbered.left_out;
         self.warnings = left_out
             .iter()
             .map(|(interface, policy)| {
@@ -356,11 +389,13 @@ impl Memory {
 }
 
 /// Numbers `interfaces`, and takes numbers back from those that nothing needs any more where there are none left.
+/// Returns the new numbers.
 fn number_interfaces<'a>(
     numbers: &mut BTreeMap<String, u32>,
     interfaces: impl Iterator<Item = &'a String>,
     needed: &BTreeSet<String>,
-) -> Result<(), GateError> {
+) -> Result<Vec<u32>, GateError> {
+    let mut fresh = Vec::new();
     for interface in interfaces {
         if numbers.contains_key(interface) {
             continue;
@@ -375,16 +410,25 @@ fn number_interfaces<'a>(
             )));
         };
         numbers.insert(interface.clone(), number);
+        fresh.push(number);
     }
-    Ok(())
+    Ok(fresh)
 }
 
-/// Gives `counted` their rows. Returns the rows that begin anew, and the policies for which there are none.
-fn number_rows(
-    rows: &mut Vec<Row>,
-    counted: &BTreeSet<(String, String)>,
-) -> (Vec<u32>, Vec<(String, String)>) {
-    let (mut fresh, mut left_out) = (Vec::new(), Vec::new());
+/// What became of rows.
+#[derive(Debug, Default, PartialEq, Eq)]
+struct Numbered {
+    /// Rows that begin anew.
+    fresh: Vec<u32>,
+    /// Rows that were taken back, as they were named.
+    given_up: Vec<Row>,
+    /// Policies for which there are none.
+    left_out: Vec<(String, String)>,
+}
+
+/// Gives `counted` their rows, and takes rows back from other policies where there are none left.
+fn number_rows(rows: &mut Vec<Row>, counted: &BTreeSet<(String, String)>) -> Numbered {
+    let mut numbered = Numbered::default();
     let is = |row: &Row, (interface, policy): &(String, String)| {
         row.interface == *interface && row.policy == *policy
     };
@@ -393,21 +437,25 @@ fn number_rows(
             continue;
         }
         if rows.len() >= (ROWS_MAX - ATTACHMENTS_MAX) as usize {
-            rows.retain(|row| counted.iter().any(|name| is(row, name)));
+            let (kept, given_up): (Vec<Row>, Vec<Row>) = std::mem::take(rows)
+                .into_iter()
+                .partition(|row| counted.iter().any(|name| is(row, name)));
+            *rows = kept;
+            numbered.given_up.extend(given_up);
         }
         let free = (ATTACHMENTS_MAX..ROWS_MAX).find(|number| rows.iter().all(|row| row.row != *number));
         let Some(number) = free else {
-            left_out.push(name.clone());
+            numbered.left_out.push(name.clone());
             continue;
         };
-        fresh.push(number);
+        numbered.fresh.push(number);
         rows.push(Row {
             row: number,
             interface: name.0.clone(),
             policy: name.1.clone(),
         });
     }
-    (fresh, left_out)
+    numbered
 }
 
 /// Monotonic nanoseconds, as the programs' clock has them.
@@ -451,16 +499,24 @@ mod tests {
         let room = ROWS_MAX - ATTACHMENTS_MAX;
         let all: BTreeSet<_> = (0..room).map(name).collect();
         let mut rows = Vec::new();
-        let (fresh, left_out) = number_rows(&mut rows, &BTreeSet::from([name(7)]));
-        assert_eq!((fresh, left_out), (vec![ATTACHMENTS_MAX], Vec::new()));
-        let (fresh, left_out) = number_rows(&mut rows, &all);
-        assert_eq!((fresh.len(), left_out.len()), (room as usize - 1, 0));
+        let first = number_rows(&mut rows, &BTreeSet::from([name(7)]));
+        assert_eq!(first.fresh, [ATTACHMENTS_MAX]);
+        let whole = number_rows(&mut rows, &all);
+        assert_eq!((whole.fresh.len(), whole.left_out.len()), (room as usize - 1, 0));
         assert!(
             rows.iter()
                 .any(|row| row.policy == "p7" && row.row == ATTACHMENTS_MAX)
         );
         let more: BTreeSet<_> = all.iter().cloned().chain([name(room)]).collect();
-        let (fresh, left_out) = number_rows(&mut rows, &more);
-        assert_eq!((fresh, left_out.len()), (Vec::new(), 1));
+        let full = number_rows(&mut rows, &more);
+        assert_eq!(
+            (full.fresh.len(), full.given_up.len(), full.left_out.len()),
+            (0, 0, 1)
+        );
+        let others: BTreeSet<_> = [name(room), name(3)].into();
+        let taken = number_rows(&mut rows, &others);
+        assert_eq!((taken.fresh.len(), taken.given_up.len()), (1, room as usize - 1));
+        assert!(taken.given_up.iter().any(|row| row.row == taken.fresh[0]));
+        assert_eq!(rows.len(), 2);
     }
 }

@@ -38,6 +38,8 @@ pub(super) enum Fallback {
     ForeignFilter,
     /// A right is missing.
     NotPermitted,
+    /// The verifier refused the program, and takes more from a process with CAP_PERFMON.
+    NoPerfmon,
     /// What is attached could not be pinned.
     NotPinned {
         /// Where and why.
@@ -116,6 +118,7 @@ impl Fallback {
             Self::NoClsact => "no_clsact",
             Self::ForeignFilter => "foreign_filter",
             Self::NotPermitted => "not_permitted",
+            Self::NoPerfmon => "no_perfmon",
             Self::NotPinned { .. } => "not_pinned",
             Self::NotLoaded { .. } => "not_loaded",
             Self::NotReplaced { .. } => "not_replaced",
@@ -144,6 +147,9 @@ impl Fallback {
             Self::NoClsact => "load the kernel modules `sch_ingress` and `cls_bpf`",
             Self::ForeignFilter => "move it to another priority; `tc filter show dev IF ingress` shows it",
             Self::NotPermitted => "give the gate CAP_NET_ADMIN and CAP_BPF, as its systemd unit does",
+            Self::NoPerfmon => {
+                "give the gate CAP_PERFMON too, as its systemd unit does, or run Linux 6.18 or newer"
+            }
             Self::NotPinned { .. } => {
                 "mount bpffs again by `mount -t bpf bpf /sys/fs/bpf`, or set `gate.pin_dir`"
             }
@@ -181,6 +187,9 @@ impl fmt::Display for Fallback {
                 f.write_str("another filter holds the first place of clsact and is left alone")
             }
             Self::NotPermitted => f.write_str("not permitted"),
+            Self::NoPerfmon => f.write_str(
+                "this kernel's verifier refuses the program to a process without CAP_PERFMON",
+            ),
             Self::NotPinned { cause } => write!(f, "what is attached cannot be pinned: {cause}"),
             Self::NotLoaded { cause } => write!(f, "the kernel refused the program: {cause}"),
             Self::NotReplaced { cause } => {
@@ -282,6 +291,7 @@ mod tests {
             Fallback::NoClsact,
             Fallback::ForeignFilter,
             Fallback::NotPermitted,
+            Fallback::NoPerfmon,
             Fallback::NotPinned { cause: cause() },
             Fallback::NotLoaded { cause: cause() },
             Fallback::NotReplaced { cause: cause() },

@@ -4,10 +4,10 @@
 //! It is kept in a map of its own, pinned beside the others, so that it lives exactly as long as what it is about.
 //! Programs do not know it. It is replaced whole, by the rename of a pin.
 
-use super::{error::GateError, inputs::Inputs, pins::Pins, policy::Digest};
+use super::{error::GateError, inputs::Inputs, pins::Pins, policy::Digest, tally::Tally};
 use aya::maps::{Array, Map, MapData};
 use serde::{Deserialize, Serialize};
-use std::{collections::BTreeMap, fs, io};
+use std::{collections::BTreeMap, fs, io, path::Path};
 
 /// Bytes of an entry.
 const CHUNK: usize = 4096;
@@ -18,6 +18,7 @@ const NEXT: &str = "MEMORY_NEXT";
 
 /// What is remembered.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
 pub(super) struct Memory {
     /// The number of each interface that was ever gated here.
     pub(super) attachments: BTreeMap<String, u32>,
@@ -25,8 +26,14 @@ pub(super) struct Memory {
     pub(super) rows: Vec<Row>,
     /// The policies that words may mean.
     pub(super) policies: Vec<Known>,
-    /// The policy that was, or was to be, on trial and is not confirmed.
+    /// The generation of the policy that counts for good.
+    pub(super) confirmed: Option<u32>,
+    /// The generation of the policy that is on trial, or about to be.
+    pub(super) trial: Option<u32>,
+    /// The policy that was on trial and not confirmed.
     pub(super) rejected: Option<Digest>,
+    /// What rows counted that were given to other policies, by interface.
+    pub(super) retired: BTreeMap<String, Tally>,
 }
 
 /// A row of counters and whose it is.
@@ -56,13 +63,26 @@ impl Memory {
         known.map(|known| &known.inputs)
     }
 
+    /// The policy that must count on, and the one that nobody confirmed.
+    pub(super) fn unconfirmed(&self) -> Option<(&Inputs, Digest)> {
+        let tried = self.trial.and_then(|generation| self.policy(generation));
+        let rejected = tried.map(|inputs| inputs.digest).or(self.rejected)?;
+        Some((self.policy(self.confirmed?)?, rejected))
+    }
+
+    /// What a gate of another layout remembered: it reads alike whatever the other maps are.
+    pub(super) fn of_other_layouts(pins: &Pins) -> Option<Self> {
+        let paths = pins.earlier_maps(NAME);
+        paths.iter().find_map(|path| Self::read(path).ok())
+    }
+
     /// Reads what an earlier process left; nothing where there is nothing, or nothing that can be understood.
     pub(super) fn load(pins: &Pins) -> Self {
         let path = pins.map(NAME);
         if !path.exists() {
             return Self::default();
         }
-        Self::read(pins).unwrap_or_else(|why| {
+        Self::read(&path).unwrap_or_else(|why| {
             tracing::warn!(
                 pin = %path.display(),
                 why,
@@ -72,8 +92,8 @@ impl Memory {
         })
     }
 
-    fn read(pins: &Pins) -> Result<Self, String> {
-        let data = MapData::from_pin(pins.map(NAME)).map_err(|error| error.to_string())?;
+    fn read(path: &Path) -> Result<Self, String> {
+        let data = MapData::from_pin(path).map_err(|error| error.to_string())?;
         let entries = data.info().map_err(|error| error.to_string())?.max_entries();
         let map: Array<_, [u8; CHUNK]> =
             Array::try_from(Map::Array(data)).map_err(|error| error.to_string())?;

@@ -31,9 +31,11 @@ pub mod policy;
 mod preflight;
 mod records;
 mod report;
+mod rights;
 mod socket;
 mod status;
 mod surroundings;
+mod tally;
 mod top;
 pub mod watch;
 

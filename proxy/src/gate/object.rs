@@ -7,6 +7,7 @@ use super::{
     error::GateError,
     pins::Pins,
     records::{Lines, Reader, Records},
+    rights,
 };
 use aya::{Ebpf, EbpfLoader, include_bytes_aligned};
 use aya_log::{EbpfLogger, Level};
@@ -22,6 +23,12 @@ use std::{
 static EMBEDDED: &[u8] = include_bytes_aligned!(concat!(
     env!("CARGO_MANIFEST_DIR"),
     "/../ebpf/prebuilt/sallyport-gate.o"
+));
+
+/// The same for a process without CAP_PERFMON.
+static EMBEDDED_BY_HELPER: &[u8] = include_bytes_aligned!(concat!(
+    env!("CARGO_MANIFEST_DIR"),
+    "/../ebpf/prebuilt/sallyport-gate-by-helper.o"
 ));
 
 /// The maps that all attachments share, by their names in the object.
@@ -53,6 +60,7 @@ pub(super) struct Object {
     /// One for all loads: making it reads the kernel's whole type information, which takes longer than all else that
     /// stands between an interface's appearance and its filter.
     loader: RefCell<EbpfLoader<'static>>,
+    embedded: &'static [u8],
     /// Those of a file, in the place of those that this binary brings.
     debug: Option<DebugObject>,
 }
@@ -70,15 +78,27 @@ impl Object {
     /// # Errors
     /// Where the file cannot be read.
     pub(super) fn choose(debug: Option<&Path>) -> Result<Self, GateError> {
+        let in_place = rights::has_perfmon();
+        if !in_place {
+            tracing::info!(
+                "CAP_PERFMON is not there: the programs read packets by helpers, which takes longer, and kernels \
+                 before 6.18 refuse them"
+            );
+        }
         let mut loader = EbpfLoader::new();
         // No program here is relocated by the kernel's types.
         loader.btf(None);
+        let embedded = if in_place { EMBEDDED } else { EMBEDDED_BY_HELPER };
         let debug = debug.map(DebugObject::read).transpose()?;
         if debug.is_some() {
             loader.override_global("AYA_LOG_LEVEL", &LOG_LEVEL, true);
         }
         let loader = RefCell::new(loader);
-        Ok(Self { loader, debug })
+        Ok(Self {
+            loader,
+            embedded,
+            debug,
+        })
     }
 
     /// Loads the object with `attachment` as its number. Maps that are not pinned yet are created and pinned.
@@ -96,7 +116,7 @@ impl Object {
         }
         match &self.debug {
             None => loader
-                .load(EMBEDDED)
+                .load(self.embedded)
                 .map_err(|error| GateError::Load(Box::new(error))),
             Some(object) => loader
                 .load(&object.bytes)

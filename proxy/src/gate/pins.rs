@@ -194,6 +194,16 @@ impl Pins {
         self.own().join(name)
     }
 
+    /// The pins of a map that versions of other layouts left in this namespace, the highest layout first.
+    pub(super) fn earlier_maps(&self, name: &str) -> Vec<PathBuf> {
+        let mut layouts = self.other_layouts().unwrap_or_default();
+        layouts.sort_unstable_by(|one, other| other.cmp(one));
+        let paths = layouts
+            .into_iter()
+            .map(|layout| self.directory(layout).join(name));
+        paths.filter(|path| path.exists()).collect()
+    }
+
     /// The pin of a link.
     pub(super) fn link(&self, name: &LinkName) -> PathBuf {
         self.directory(name.layout).join(name.encode())

@@ -4,67 +4,18 @@
 
 use super::{
     daemon::Daemon,
-    engine::Engine,
     error::GateError,
     inputs::word,
     status::{Announcement, InterfaceStatus, ListStatus, PolicyStatus, Status, TrialStatus},
+    tally::{Counts, Tally},
     top::{InterfaceCounts, PolicyCounts, SourceCount, Top},
 };
 use sallyport_config::model::{GateAttach, GateMode};
-use sallyport_ebpf::{Destination, Mode, Outcome, Reason};
+use sallyport_ebpf::{Destination, Mode};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// Sources that an answer names.
 const SOURCES_MAX: usize = 1000;
-
-type Counts = BTreeMap<String, u64>;
-
-/// What became of packets.
-#[derive(Default)]
-struct Tally {
-    passed: Counts,
-    dropped: Counts,
-    observed: Counts,
-}
-
-impl Tally {
-    /// A row of counters.
-    fn of(engine: &Engine, row: u32) -> Result<Self, GateError> {
-        let mut tally = Self::default();
-        for (reason, count) in engine.maps.counters(row, Outcome::Enforced)? {
-            tally.table(reason).insert(reason.code().to_owned(), count);
-        }
-        for (reason, count) in engine.maps.counters(row, Outcome::Observed)? {
-            tally.observed.insert(reason.code().to_owned(), count);
-        }
-        Ok(tally)
-    }
-
-    fn table(&mut self, reason: Reason) -> &mut Counts {
-        if reason.drops() {
-            &mut self.dropped
-        } else {
-            &mut self.passed
-        }
-    }
-
-    fn add(&mut self, other: &Self) {
-        let tables = [
-            (&mut self.passed, &other.passed),
-            (&mut self.dropped, &other.dropped),
-            (&mut self.observed, &other.observed),
-        ];
-        for (mine, theirs) in tables {
-            for (code, count) in theirs {
-                *mine.entry(code.clone()).or_default() += count;
-            }
-        }
-    }
-
-    fn sums(&self) -> [u64; 3] {
-        [&self.passed, &self.dropped, &self.observed].map(|counts| counts.values().sum())
-    }
-}
 
 impl Daemon {
     /// The status document.
@@ -106,14 +57,17 @@ impl Daemon {
     fn interface(&self, name: &str, wanted: bool) -> Result<InterfaceStatus, GateError> {
         let wiring = self.engine.wiring();
         let mut whole = match wiring.attachments.get(name) {
-            Some(number) => Tally::of(&self.engine, *number)?,
+            Some(number) => Tally::of(&self.engine.maps, *number)?,
             None => Tally::default(),
         };
+        if let Some(retired) = self.engine.retired(name) {
+            whole.add(retired);
+        }
         let mut policies = Vec::new();
         for (policy, ports) in self.policies(name) {
             let row = wiring.rows.get(&(name.to_owned(), policy.clone()));
             let Some(row) = row else { continue };
-            let tally = Tally::of(&self.engine, *row)?;
+            let tally = Tally::of(&self.engine.maps, *row)?;
             whole.add(&tally);
             policies.push(PolicyStatus {
                 policy,
@@ -235,12 +189,8 @@ impl Daemon {
                 observed,
             });
             for policy in &interface.policies {
-                let tally = Tally {
-                    passed: policy.passed.clone(),
-                    dropped: policy.dropped.clone(),
-                    observed: policy.observed.clone(),
-                };
-                let [passed, dropped, observed] = tally.sums();
+                let whole = [&policy.passed, &policy.dropped, &policy.observed];
+                let [passed, dropped, observed] = whole.map(|counts| counts.values().sum());
                 policies.push(PolicyCounts {
                     interface: interface.name.clone(),
                     policy: policy.policy.clone(),
@@ -295,6 +245,7 @@ impl Daemon {
             digest: confirmed.map(|inputs| inputs.digest),
             mode: mode(word.mode()).to_owned(),
             trial,
+            aside: self.aside.is_some(),
         }
     }
 

@@ -5,7 +5,7 @@
 use crate::{
     corpus::Vector,
     generate::{Case, Generator, mutate},
-    kernel::{Doing, Kernel, PROGRAMS, Raised, View},
+    kernel::{Doing, Kernel, PROGRAMS, Raised, Reading, View},
     oracle,
     random::Random,
     world::{Switches, World},
@@ -17,7 +17,7 @@ use std::{
 
 /// Packets of one world, and of one position of the switches.
 const WORLD: u64 = 20_000;
-const SWITCH: u64 = 250;
+const SWITCH: usize = 250;
 /// Packets that are kept to be joined with others.
 const KEPT: usize = 32;
 
@@ -35,6 +35,7 @@ pub(crate) type Tally = BTreeMap<&'static str, u64>;
 /// A thread's programs, and what their counters must say.
 pub(crate) struct Lane {
     kernel: Kernel,
+    reading: Reading,
     expected: BTreeMap<u32, u64>,
     offered: u64,
     tally: Tally,
@@ -48,9 +49,10 @@ pub(crate) fn expected(view: &View<'_>, world: &World, switches: Switches) -> Do
 
 impl Lane {
     /// Loads the programs.
-    pub(crate) fn open() -> Self {
+    pub(crate) fn open(reading: Reading) -> Self {
         Self {
-            kernel: Kernel::open(),
+            kernel: Kernel::open_reading(reading),
+            reading,
             expected: BTreeMap::new(),
             offered: 0,
             tally: Tally::new(),
@@ -159,27 +161,28 @@ pub(crate) struct Run<'a> {
     pub(crate) done: &'a AtomicU64,
 }
 
-/// Offers the packets of a run to all programs; the tally, or a vector that shows the first disagreement.
-pub(crate) fn run(run: &Run<'_>) -> Result<Tally, Box<Vector>> {
-    let mut lane = Lane::open();
+/// Offers the packets of a run to all programs, one world to those of one object and the next to those of the other;
+/// the tallies, or a vector that shows the first disagreement.
+pub(crate) fn run(run: &Run<'_>) -> Result<Vec<Tally>, Box<Vector>> {
+    let mut lanes: Vec<Lane> = Reading::all().into_iter().map(Lane::open).collect();
     let mut random = Random::of(run.seed);
     let mut kept: Vec<Vec<u8>> = Vec::new();
     let mut left = run.packets;
     while left > 0 {
         let number = random.next() | 1;
         let world = World::of(number);
+        lanes.rotate_left(1);
+        let lane = lanes.first_mut().expect("one way to read at least");
         lane.enter(&world);
         let packets = left.min(WORLD);
-        for _ in 0..packets.div_ceil(SWITCH) {
+        for start in (0..packets).step_by(SWITCH) {
             let switches = Switches::random(&mut random);
             lane.switch(switches);
-            for case in cases(&mut random, &world, &mut kept) {
+            let count = (packets - start).min(SWITCH as u64);
+            for case in cases(&mut random, &world, &mut kept, count) {
                 if lane.offer(&case, &world, switches).is_err() {
-                    return Err(Box::new(Vector::found(
-                        number,
-                        switches,
-                        minimise(case, &world, switches),
-                    )));
+                    let case = minimise(case, &world, switches, lane.reading);
+                    return Err(Box::new(Vector::found(number, switches, case)));
                 }
                 run.done.fetch_add(1, Ordering::Relaxed);
             }
@@ -187,14 +190,14 @@ pub(crate) fn run(run: &Run<'_>) -> Result<Tally, Box<Vector>> {
         lane.conserves();
         left -= packets;
     }
-    Ok(lane.tally)
+    Ok(lanes.into_iter().map(|lane| lane.tally).collect())
 }
 
 /// The packets between two changes of the switches, a third of them mutated.
-fn cases(random: &mut Random, world: &World, kept: &mut Vec<Vec<u8>>) -> Vec<Case> {
+fn cases(random: &mut Random, world: &World, kept: &mut Vec<Vec<u8>>, count: u64) -> Vec<Case> {
     let mut cases = Vec::new();
     let mut generator = Generator::new(random, world);
-    for _ in 0..SWITCH {
+    for _ in 0..count {
         let mut case = generator.case();
         let random = generator.random();
         if random.one_in(3) {
@@ -227,8 +230,8 @@ fn differs(kernel: &Kernel, case: &Case, world: &World, switches: Switches) -> b
 }
 
 /// A case as small as it can be while some program still disagrees.
-fn minimise(mut case: Case, world: &World, switches: Switches) -> Case {
-    let mut kernel = Kernel::open();
+fn minimise(mut case: Case, world: &World, switches: Switches, reading: Reading) -> Case {
+    let mut kernel = Kernel::open_reading(reading);
     kernel.install(world);
     kernel.set(switches.slot, switches.mode, switches.fragments);
     let fails = |case: &Case| differs(&kernel, case, world, switches);

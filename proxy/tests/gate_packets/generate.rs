@@ -101,6 +101,12 @@ impl<'a> Generator<'a> {
             _ => {}
         }
         frame.truncate(FRAME_MAX);
+        // A device without a link layer may deliver tags too.
+        let network = if self.random.one_in(8) {
+            network.min(14)
+        } else {
+            network
+        };
         let first_buffer = (self.random.one_in(6) && frame.len() > 15)
             .then(|| 14 + self.random.below(frame.len() - 14) as u32);
         let segments = if self.random.one_in(16) {
@@ -278,6 +284,12 @@ impl<'a> Generator<'a> {
     fn source6(&mut self) -> Ipv6Addr {
         match self.random.below(8) {
             0 => Ipv6Addr::from(u128::from(self.random.next()) << 64 | u128::from(self.random.next())),
+            // Where a test run takes the device's word from, these say that a tag comes.
+            2 if self.random.one_in(4) => self
+                .random
+                .pick(&["8100::1", "88a8::1"])
+                .parse()
+                .expect("an address"),
             1 if self.random.one_in(4) && !self.sources4.is_empty() => {
                 self.random.pick(&self.sources4).to_ipv6_mapped()
             }

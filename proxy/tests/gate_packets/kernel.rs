@@ -29,9 +29,39 @@ const POLICIES: [u32; 2] = [1, 7];
 const ROWS: [u32; 2] = [64, 511];
 
 static OBJECT: &[u8] = aya::include_bytes_aligned!("../../../ebpf/prebuilt/sallyport-gate.o");
+static BY_HELPER: &[u8] = aya::include_bytes_aligned!("../../../ebpf/prebuilt/sallyport-gate-by-helper.o");
 
 /// The four programs.
 pub(crate) const PROGRAMS: [&str; 4] = ["gate_xdp", "gate_xdp_nofrags", "gate_tc_l2", "gate_tc_l3"];
+
+/// How the programs read packets.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Reading {
+    InPlace,
+    ByHelper,
+}
+
+impl Reading {
+    /// All that can be tried here.
+    pub(crate) fn all() -> Vec<Self> {
+        match Self::permitted() {
+            Self::InPlace => vec![Self::InPlace, Self::ByHelper],
+            Self::ByHelper => vec![Self::ByHelper],
+        }
+    }
+
+    /// The one that the gate takes: no verifier lets a process without CAP_PERFMON (bit 38) read in place.
+    pub(crate) fn permitted() -> Self {
+        let status = std::fs::read_to_string("/proc/self/status").expect("procfs");
+        let set = status.lines().find_map(|line| line.strip_prefix("CapEff:"));
+        let set = u64::from_str_radix(set.expect("the effective set").trim(), 16).expect("hexadecimal");
+        if set >> 38 & 1 == 1 {
+            Self::InPlace
+        } else {
+            Self::ByHelper
+        }
+    }
+}
 
 /// What a program did with a packet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -111,8 +141,8 @@ pub(crate) struct Kernel {
 
 impl Kernel {
     /// Loads everything and fills both slots.
-    pub(crate) fn load(port: u16, slots: [Slot<'_>; 2]) -> Self {
-        let mut kernel = Self::open();
+    pub(crate) fn load(reading: Reading, port: u16, slots: [Slot<'_>; 2]) -> Self {
+        let mut kernel = Self::open_reading(reading);
         let bpf = &mut kernel.bpf;
         let (mut tries4, mut tries6) = (Vec::new(), Vec::new());
         for (slot, content) in (0u32..).zip(slots) {
@@ -168,9 +198,17 @@ impl Kernel {
 
     /// Loads everything and fills nothing.
     pub(crate) fn open() -> Self {
+        Self::open_reading(Reading::permitted())
+    }
+
+    /// As [`Kernel::open`], by the object that reads so.
+    pub(crate) fn open_reading(reading: Reading) -> Self {
         let mut bpf = EbpfLoader::new()
             .override_global("ATTACHMENT", &ATTACHMENT, true)
-            .load(OBJECT)
+            .load(match reading {
+                Reading::InPlace => OBJECT,
+                Reading::ByHelper => BY_HELPER,
+            })
             .expect("the object loads: root with CAP_BPF is needed");
         for name in PROGRAMS {
             match bpf.program_mut(name).expect("the program") {

@@ -138,38 +138,54 @@ fn is_tag(kind: EtherType) -> bool {
     kind == EtherType::VLAN_TAGGED_FRAME || kind == EtherType::PROVIDER_BRIDGING
 }
 
-fn behind_ethernet(frame: &[u8], segments: Segments) -> Found<'_> {
-    let Ok(header) = Ethernet2HeaderSlice::from_slice(frame) else {
-        return Found::Refused(Reason::Malformed);
-    };
-    let (mut kind, mut rest) = (header.ether_type(), &frame[header.slice().len()..]);
-    let mut tags = 0;
+/// What stands behind as many tags as are looked behind: its type, and whether there was any.
+fn behind_tags(first: EtherType, body: &[u8]) -> Result<(EtherType, &[u8], usize), Reason> {
+    let (mut kind, mut rest, mut tags) = (first, body, 0);
     while is_tag(kind) {
         if tags == TAGS_MAX {
-            return Found::Refused(Reason::VlanDepth);
+            return Err(Reason::VlanDepth);
         }
-        let Ok(tag) = SingleVlanHeaderSlice::from_slice(rest) else {
-            return Found::Refused(Reason::Malformed);
-        };
+        let tag = SingleVlanHeaderSlice::from_slice(rest).map_err(|_| Reason::Malformed)?;
         (kind, rest) = (tag.ether_type(), &rest[tag.slice().len()..]);
         tags += 1;
     }
+    Ok((kind, rest, tags))
+}
+
+fn of_type(kind: EtherType, packet: &[u8], segments: Segments) -> Found<'_> {
     match kind {
-        EtherType::IPV4 => ipv4(rest, segments),
-        EtherType::IPV6 => ipv6(rest, segments),
+        EtherType::IPV4 => ipv4(packet, segments),
+        EtherType::IPV6 => ipv6(packet, segments),
         _ => Found::NotIp,
     }
 }
 
+fn behind_ethernet(frame: &[u8], segments: Segments) -> Found<'_> {
+    let Ok(header) = Ethernet2HeaderSlice::from_slice(frame) else {
+        return Found::Refused(Reason::Malformed);
+    };
+    match behind_tags(header.ether_type(), &frame[header.slice().len()..]) {
+        Ok((kind, rest, _)) => of_type(kind, rest, segments),
+        Err(reason) => Found::Refused(reason),
+    }
+}
+
+/// The device's word counts for what is no IP by its first bits, and for MPLS, whose label can look like IP. The
+/// stack strips tags here as it does behind Ethernet: a tunnel may deliver some.
 fn behind_nothing(packet: &[u8], protocol: u16, segments: Segments) -> Found<'_> {
-    // MPLS, unicast and multicast.
-    if [0x8847, 0x8848].contains(&protocol) {
+    let (kind, rest) = match behind_tags(EtherType(protocol), packet) {
+        Ok((kind, rest, 0)) => (kind, rest),
+        Ok((kind, rest, _)) => return of_type(kind, rest, segments),
+        Err(reason) => return Found::Refused(reason),
+    };
+    if kind == EtherType(0x8847) || kind == EtherType(0x8848) {
         return Found::NotIp;
     }
-    match packet {
-        [first, _, ..] if first >> 4 == 4 => ipv4(packet, segments),
-        [first, _, ..] if first >> 4 == 6 => ipv6(packet, segments),
-        _ => Found::Refused(Reason::Malformed),
+    match (rest, kind) {
+        ([first, _, ..], _) if first >> 4 == 4 => ipv4(rest, segments),
+        ([first, _, ..], _) if first >> 4 == 6 => ipv6(rest, segments),
+        ([_, _, ..], EtherType::IPV4 | EtherType::IPV6) | ([] | [_], _) => Found::Refused(Reason::Malformed),
+        _ => Found::NotIp,
     }
 }
 

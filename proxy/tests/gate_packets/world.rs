@@ -280,9 +280,17 @@ fn policy(random: &mut Random, nets: &[Prefix]) -> Policy {
 /// Addresses of the host; some of them are on lists.
 fn own(random: &mut Random, slots: &[Policy; 2]) -> Vec<IpAddr> {
     let listed: Vec<Prefix> = slots.iter().flat_map(Policy::prefixes).collect();
-    let mut own: Vec<IpAddr> = ["192.0.2.1", "198.51.100.255", "2001:db8::1", "fe80::1"]
-        .map(|text| text.parse().expect("an address"))
-        .to_vec();
+    // One of each family at least, and no other that every world has: maps that hash would hide what one covers.
+    let low = random.word();
+    let mut own: Vec<IpAddr> = vec![
+        Ipv4Addr::from(0xc000_0200 | u32::from(low & 0xff)).into(),
+        Ipv6Addr::from(0x2001_0db8 << 96 | u128::from(low)).into(),
+    ];
+    for text in ["198.51.100.255", "fe80::1", "240.0.0.1", "2001:db8::1"] {
+        if random.one_in(2) {
+            own.push(text.parse().expect("an address"));
+        }
+    }
     if !listed.is_empty() {
         own.extend(random.pick(&listed).edges());
     }

@@ -20,6 +20,9 @@ pub(super) const FUZZ_PACKETS: (&str, &str) = ("SALLYPORT_FUZZ_PACKETS", "2000")
 /// Modules in the order in which they are loaded.
 const MODULES: [&str; 4] = ["veth", "tun", "sch_ingress", "cls_bpf"];
 
+/// The kept vectors.
+const CORPUS: &str = "proxy/tests/gate_packets/corpus";
+
 const INIT: &str = include_str!("init.sh");
 const CONFIG: &str = include_str!("gate.toml");
 
@@ -52,6 +55,13 @@ pub(super) fn build(image: &Image, packets: &Path, sallyport: &Path) -> Result<P
             .to_string_lossy()
             .into_owned();
         files.push((format!("modules/{name}"), file));
+    }
+    // Where the test program looks for them: at the path that they had when it was built.
+    for vector in tasks::files_under(&tasks::root().join(CORPUS), ".txt")? {
+        files.push((
+            vector.to_string_lossy().trim_start_matches('/').to_owned(),
+            vector,
+        ));
     }
     let archive = image.folder.join("initramfs.cpio");
     fs::write(&archive, packed(&files)?).with_context(|| format!("cannot write `{}`", archive.display()))?;

@@ -200,16 +200,15 @@ fn on_host(programs: &Programs) -> Result<Option<Report>> {
     let release = release.trim().split('-').next().unwrap_or_default();
     let mut said = format!("@@ kernel {release}\n");
     let began = Instant::now();
-    for (part, capabilities, filter) in [
-        ("probe", "+bpf,+net_admin", Some("the_verifier")),
-        ("packets", "+bpf,+net_admin,+perfmon", None),
+    for (part, capabilities) in [
+        ("probe", "+bpf,+net_admin"),
+        ("packets", "+bpf,+net_admin,+perfmon"),
     ] {
         let mut test = Command::new(tasks::find_tool("setpriv").context("`setpriv` is gone")?);
         test.arg(format!("--bounding-set=-all,{capabilities}"))
             .args(["--inh-caps=-all", "--no-new-privs"])
             .arg(&programs.packets)
             .args(["--test-threads=1", "--nocapture"])
-            .args(filter)
             .env(initramfs::FUZZ_PACKETS.0, initramfs::FUZZ_PACKETS.1)
             .env_remove("RUST_BACKTRACE");
         let output = test.output().context("the packet vectors do not start")?;

@@ -115,31 +115,22 @@ impl Report {
 
     /// How many instructions the verifier walked for a program, with all capabilities that the gate may have.
     pub(super) fn verified(&self, program: &str) -> Option<u32> {
-        let named = format!("{program}: ");
-        self.part("packets")?.text.lines().find_map(|line| {
-            let (before, count) = line.strip_suffix(" instructions verified")?.rsplit_once(&named)?;
-            // Not the end of a longer name.
-            let whole = before.is_empty() || before.ends_with(' ');
-            count.parse().ok().filter(|_| whole)
-        })
+        count_in(&self.part("packets")?.text, program)
     }
 
     /// Why the verifier refuses the programs without CAP_PERFMON; `None` where it does not.
     pub(super) fn refusal(&self) -> Option<String> {
         let part = self.part("probe").filter(|part| part.code != 0)?;
-        let mut before = "without a word of the verifier";
-        for line in part.text.lines() {
-            if line.trim_start().starts_with("verification time") {
-                return Some(before.trim().to_owned());
-            }
-            before = line;
-        }
-        Some("without a word of the verifier".to_owned())
+        let mut lines = part.text.lines();
+        let end = lines.position(|line| line.trim_start().starts_with("verification time"))?;
+        let before = part.text.lines().nth(end.checked_sub(1)?)?;
+        Some(before.trim().to_owned())
     }
 
     /// Holds what was said to what must be.
     pub(super) fn judge(&self) -> Vec<Finding> {
         let mut findings = vec![self.vectors(), self.counts()];
+        findings.extend(self.probe());
         for name in ["modules", "network"] {
             if let Some(part) = self.part(name).filter(|part| part.code != 0) {
                 findings.push(self.finding(
@@ -184,6 +175,30 @@ impl Report {
                 shown(failed)
             ),
         )
+    }
+
+    /// With CAP_BPF and CAP_NET_ADMIN alone the programs are refused by the verifier, or judge as with all.
+    fn probe(&self) -> Option<Finding> {
+        let part = self.part("probe")?;
+        let text = "without CAP_PERFMON";
+        if let Some(why) = self.refusal() {
+            return Some(self.finding(true, format!("{text}: refused by the verifier: {why}")));
+        }
+        let counts = PROGRAMS.map(|program| {
+            let count =
+                count_in(&part.text, program).map_or_else(|| "-".to_owned(), |count| count.to_string());
+            format!("{program} {count}")
+        });
+        let failed = tally(&part.text, " failed;");
+        let good = part.code == 0 && failed == Some(0);
+        let shown = failed.map_or_else(|| "no sum of".to_owned(), |failed| failed.to_string());
+        Some(self.finding(
+            good,
+            format!(
+                "{text}: loaded, {shown} failed tests, instructions verified: {}",
+                counts.join(", ")
+            ),
+        ))
     }
 
     fn counts(&self) -> Finding {
@@ -247,6 +262,17 @@ impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "kernel {} in {:.0} s", self.release, self.took.as_secs_f64())
     }
+}
+
+/// How many instructions the verifier walked for a program, as the packet vectors say it.
+fn count_in(text: &str, program: &str) -> Option<u32> {
+    let named = format!("{program}: ");
+    text.lines().find_map(|line| {
+        let (before, count) = line.strip_suffix(" instructions verified")?.rsplit_once(&named)?;
+        // Not the end of a longer name.
+        let whole = before.is_empty() || before.ends_with(' ');
+        count.parse().ok().filter(|_| whole)
+    })
 }
 
 /// The number before `word` in the line that sums up the tests.

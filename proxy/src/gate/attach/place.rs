@@ -9,6 +9,7 @@ use crate::{
         interfaces::{Device, Interface},
         link,
         pins::{Hook, LinkName, Pins},
+        rights,
     },
 };
 use aya::{
@@ -242,6 +243,8 @@ fn loaded(outcome: Result<(), ProgramError>) -> Result<(), Fallback> {
 fn not_loaded(error: &(dyn Error + 'static)) -> Fallback {
     match errno(error) {
         Some(nix::libc::EPERM) => Fallback::NotPermitted,
+        // The verifier's refusal.
+        Some(nix::libc::EACCES) if !rights::has_perfmon() => Fallback::NoPerfmon,
         _ => Fallback::NotLoaded {
             cause: with_causes(error),
         },

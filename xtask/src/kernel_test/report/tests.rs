@@ -59,7 +59,9 @@ fn releases_begin_with_their_version() {
 
 #[test]
 fn a_good_run_has_no_bad_finding_and_all_counts() {
-    let parts = VECTORS.to_owned() + &part("probe", "", 0) + &part("gate-auto", &status("xdp", 1), 0);
+    let parts = VECTORS.to_owned()
+        + &part("probe", "test result: ok. 1 passed; 0 failed;\n", 0)
+        + &part("gate-auto", &status("xdp", 1), 0);
     let report = read("6.12.9-cloud", &(parts + &part("gate-tc", &status("tcx", 2), 0)));
     assert_eq!(bad(&report), Vec::<String>::new());
     assert_eq!(report.series(), "6.12");
@@ -106,6 +108,19 @@ fn programs_refused_for_want_of_a_capability_must_be_told_by_its_name() {
                 .is_some_and(|why| why.contains("prohibited for !root"))
         );
         assert_eq!(bad(&report).is_empty(), good, "{said}");
+    }
+}
+
+#[test]
+fn programs_that_load_with_fewer_capabilities_must_judge_alike() {
+    for (sum, code, good) in [
+        ("ok. 20 passed; 0", 0, true),
+        ("FAILED. 19 passed; 1", 101, false),
+    ] {
+        let said = format!("gate_xdp: 38971 instructions verified\ntest result: {sum} failed;\n");
+        let report = read("6.18.1", &(VECTORS.to_owned() + &part("probe", &said, code)));
+        assert_eq!(report.refusal(), None);
+        assert_eq!(bad(&report).is_empty(), good, "{sum}");
     }
 }
 
