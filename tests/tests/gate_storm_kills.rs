@@ -145,6 +145,10 @@ fn connect(stage: &Stage, mut gate: Proc) -> Result<(Proc, UnixStream)> {
     let socket = wait::until(Duration::from_secs(30), "the gate's socket", || {
         gate.must_run()?;
         Ok(UnixStream::connect(stage.setup.gate_socket()).ok())
+    });
+    let socket = socket.with_context(|| {
+        let stack = fs::read_to_string(format!("/proc/{}/stack", gate.pid())).unwrap_or_default();
+        format!("it says {}\nand is at {stack}", gate.log())
     })?;
     Ok((gate, socket))
 }
