@@ -110,7 +110,7 @@ impl Engine {
         self.word
     }
 
-    /// The policy that was on trial and not confirmed, until another is installed.
+    /// The policy that was, or was to be, on trial and is not confirmed, until another is installed.
     pub(super) fn rejected(&self) -> Option<Digest> {
         self.memory.rejected
     }
@@ -178,6 +178,10 @@ impl Engine {
         let generation = self.next_generation();
         let wiring = self.number(&inputs, destinations)?;
         let slot = 1 - self.word.slot();
+        // Before the word: killed between the two, the next process must not install for good what was to be tried.
+        if confirm.is_some() {
+            self.memory.rejected = Some(inputs.digest);
+        }
         self.remember(generation, &inputs, confirm.is_some())?;
         self.maps.fill(slot, &inputs, &policy, &wiring)?;
         let (mode, fragments) = inputs.switches();
@@ -322,17 +326,21 @@ impl Engine {
             let names = policies.policies().into_iter();
             counted.extend(names.map(|(interface, policy)| (interface.to_owned(), policy.to_owned())));
         }
-        let numbered = number_rows(&mut self.memory.rows, &counted);
+        let mut rows = self.memory.rows.clone();
+        let numbered = number_rows(&mut rows, &counted);
+        self.memory.rows.retain(|row| !numbered.given_up.contains(row));
         for row in numbered.given_up {
             let tally = Tally::of(&self.maps, row.row)?;
             self.memory.retired.entry(row.interface).or_default().add(&tally);
         }
-        // Before the rows begin anew: whoever is killed here leaves nothing that is lost or counted twice.
+        // What is given up is written down before it begins anew, and what begins anew after: whoever is killed here
+        // leaves nothing that is lost or counted twice.
         self.memory.save(&self.pins)?;
         fresh.extend(numbered.fresh);
         for row in fresh {
             self.maps.clear_row(row)?;
         }
+        self.memory.rows = rows;
         let left_out = numbered.left_out;
         self.warnings = left_out
             .iter()

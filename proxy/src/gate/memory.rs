@@ -30,7 +30,7 @@ pub(super) struct Memory {
     pub(super) confirmed: Option<u32>,
     /// The generation of the policy that is on trial, or about to be.
     pub(super) trial: Option<u32>,
-    /// The policy that was on trial and not confirmed.
+    /// The policy that was, or was to be, on trial and is not confirmed.
     pub(super) rejected: Option<Digest>,
     /// What rows counted that were given to other policies, by interface.
     pub(super) retired: BTreeMap<String, Tally>,
