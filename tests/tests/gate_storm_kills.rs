@@ -16,6 +16,7 @@ use std::fs;
 use std::io::Write;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::os::unix::net::UnixStream;
+use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 macro_rules! cases {
@@ -29,7 +30,10 @@ macro_rules! cases {
     };
 }
 
-cases!(fifty_kills_restarts_and_upgrades_under_a_flood_let_nothing_in,);
+cases!(
+    fifty_kills_restarts_and_upgrades_under_a_flood_let_nothing_in,
+    a_kill_between_native_and_generic_xdp_leaves_a_filter,
+);
 
 const ROUNDS: u64 = 50;
 /// Sources of the flood, of each family.
@@ -59,6 +63,8 @@ struct Storm<'a> {
     /// Which hook is wanted now.
     attach: &'static str,
     upgrades: u64,
+    /// What the last rounds were.
+    done: Vec<String>,
 }
 
 impl Storm<'_> {
@@ -116,6 +122,9 @@ impl Storm<'_> {
             self.become_older()?;
         }
         let moment = self.moment();
+        let (attach, upgrades) = (self.attach, self.upgrades);
+        self.done
+            .push(format!("{moment:?} by {attach} after {upgrades} upgrades"));
         let gate = spawn(self.stage)?;
         match moment {
             Moment::Starting(after) => std::thread::sleep(after),
@@ -145,6 +154,10 @@ fn connect(stage: &Stage, mut gate: Proc) -> Result<(Proc, UnixStream)> {
     let socket = wait::until(Duration::from_secs(30), "the gate's socket", || {
         gate.must_run()?;
         Ok(UnixStream::connect(stage.setup.gate_socket()).ok())
+    });
+    let socket = socket.with_context(|| {
+        let stack = fs::read_to_string(format!("/proc/{}/stack", gate.pid())).unwrap_or_default();
+        format!("it says {}\nand is at {stack}", gate.log())
     })?;
     Ok((gate, socket))
 }
@@ -196,22 +209,38 @@ fn rounds() -> Result<u64> {
     }
 }
 
-fn fifty_kills_restarts_and_upgrades_under_a_flood_let_nothing_in(case: &Case) -> Result<()> {
-    if !is_installed("nft") {
-        skip(
-            "fifty_kills_restarts_and_upgrades_under_a_flood_let_nothing_in",
-            "needs `nft`",
-        );
-        return Ok(());
-    }
+/// A stage under a flood that comes through: nothing filters yet.
+fn flooded(case: &Case) -> Result<(Stage, Through, Stream)> {
     let stage = Stage::new(case)?;
     let [v4, v6] = stage.friend.addresses();
     let leak = Through::watch(&stage.gateway.ns, PORT, &[("friend4", v4), ("friend6", v6)])?;
     let flood = strangers(&stage)?;
-    // What is counted would be: nothing filters yet.
     wait::until(SOON, "the flood comes through", || {
         Ok((leak.others()? > 100).then_some(()))
     })?;
+    Ok((stage, leak, flood))
+}
+
+/// What came through before the gate was there, once it is.
+fn before(leak: &Through) -> Result<u64> {
+    wait::until_steady(SOON, Duration::from_millis(100), "what came before", || {
+        leak.others().unwrap_or_default()
+    })
+}
+
+fn can_count(name: &str) -> bool {
+    let can = is_installed("nft");
+    if !can {
+        skip(name, "needs `nft`");
+    }
+    can
+}
+
+fn fifty_kills_restarts_and_upgrades_under_a_flood_let_nothing_in(case: &Case) -> Result<()> {
+    if !can_count("fifty_kills_restarts_and_upgrades_under_a_flood_let_nothing_in") {
+        return Ok(());
+    }
+    let (stage, leak, flood) = flooded(case)?;
     let began = Instant::now();
     let gate = Gate::start(&stage.setup)?;
     let start = began.elapsed();
@@ -225,28 +254,28 @@ fn fifty_kills_restarts_and_upgrades_under_a_flood_let_nothing_in(case: &Case) -
         change: start,
         attach: "auto",
         upgrades: 0,
+        done: Vec::new(),
     };
     storm.write()?;
     let began = Instant::now();
     gate.ask(r#"apply {"confirm":null,"force":true}"#)?;
     storm.change = began.elapsed();
     kill(gate.proc)?;
-    let before = wait::until_steady(SOON, Duration::from_millis(100), "what came before", || {
-        leak.others().unwrap_or_default()
-    })?;
+    let before = before(&leak)?;
     let to = stage.gateway.addresses().map(|to| SocketAddr::new(to, PORT));
     let comers = Comers::start(&stage.friend, to.to_vec(), stage.listener()?)?;
     for round in 0..rounds()? {
-        storm.round().with_context(|| format!("round {round}"))?;
+        let outcome = storm.round();
         let through = leak.others()? - before;
         ensure!(
-            through == 0,
-            "round {round}: {through} packets of strangers came through"
+            outcome.is_ok() && through == 0,
+            "round {round}: {through} packets of strangers came through, {outcome:?}; the rounds were\n{}",
+            storm.done.join("\n")
         );
     }
     let (met, upgrades) = (comers.stop()?, storm.upgrades);
     let sent: u64 = flood.stop()?.iter().flatten().sum();
-    let gate = Gate::start(&stage.setup)?;
+    let _gate = Gate::start(&stage.setup)?;
     stage.must_filter()?;
     println!(
         "{sent} packets of strangers, none came through; {upgrades} upgrades; friends: {met:?}; {start:?}"
@@ -255,6 +284,63 @@ fn fifty_kills_restarts_and_upgrades_under_a_flood_let_nothing_in(case: &Case) -
         met.failed.is_empty() && met.connected > 0,
         "friends were kept out: {met:?}"
     );
-    ensure!(entry(&gate, INTERFACE)?.get("actual").is_some());
+    Ok(())
+}
+
+/// The pin of a hook's link, as soon as a version of this layout has one.
+fn pin(case: &Case, hook: &str) -> Result<Option<PathBuf>> {
+    let pins = case.lab.bpffs()?.join("gateway");
+    let Ok(namespaces) = fs::read_dir(pins.join(format!("v{}", sallyport_ebpf::LAYOUT))) else {
+        return Ok(None);
+    };
+    for namespace in namespaces {
+        for entry in fs::read_dir(namespace?.path())? {
+            let path = entry?.path();
+            let name = path.file_name().unwrap_or_default().to_string_lossy();
+            let is_links = name.starts_with("link_") && name.contains(&format!("_{hook}_"));
+            if is_links {
+                return Ok(Some(path));
+            }
+        }
+    }
+    Ok(None)
+}
+
+/// The two exclude each other, so that one must go before the other can come. Whoever is killed just then leaves what
+/// stands in meanwhile.
+fn a_kill_between_native_and_generic_xdp_leaves_a_filter(case: &Case) -> Result<()> {
+    if !can_count("a_kill_between_native_and_generic_xdp_leaves_a_filter") {
+        return Ok(());
+    }
+    let (stage, leak, flood) = flooded(case)?;
+    drop(Gate::start(&stage.setup)?);
+    let before = before(&leak)?;
+    for (old, new) in [("xdp", "xdp-generic"), ("xdp-generic", "xdp")].repeat(3) {
+        let there = pin(case, old)?.context("no link is pinned")?;
+        let keys = format!("[gate]\nattach = \"{new}\"\n");
+        let setup = stage.setup.clone().with("[gate]\n", &keys);
+        setup.write(&stage.body(&[INTERFACE]))?;
+        let mut gate = spawn(&stage)?;
+        while there.exists() {
+            gate.must_run()?;
+        }
+        kill(gate)?;
+        let killed_between = pin(case, new)?.is_none();
+        let from = flood.turns();
+        wait::until(SOON, "the flood goes on", || {
+            Ok((flood.turns() > from + 50).then_some(()))
+        })?;
+        let through = leak.others()? - before;
+        ensure!(through == 0, "{old} to {new}: {through} packets came through");
+        println!("{old} to {new}, killed between: {killed_between}");
+        let gate = Gate::start(&setup)?;
+        ensure!(gate.attached(INTERFACE)? == new, "{}", entry(&gate, INTERFACE)?);
+        stage.must_filter()?;
+        kill(gate.proc)?;
+        ensure!(pin(case, "tcx")?.is_none(), "what stood in is still there");
+    }
+    let through = leak.others()? - before;
+    // The stranger of `must_filter` is one of those that are counted.
+    ensure!(through == 0, "{through} packets came through");
     Ok(())
 }
