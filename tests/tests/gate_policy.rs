@@ -15,7 +15,7 @@ use serde_json::Value;
 use std::io::Write;
 use std::net::{IpAddr, SocketAddr, TcpStream};
 use std::os::unix::net::UnixListener;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 on_both_drivers!(
     a_trial_counts_at_accept_until_its_deadline,
@@ -29,6 +29,7 @@ on_both_drivers!(
     a_policy_that_the_files_do_not_hold_is_not_taken,
     a_gate_that_talks_nonsense_changes_nothing,
     a_changed_list_leaves_gate_and_accept_alike,
+    a_list_that_changes_during_a_trial_waits_in_both,
     metrics_tell_of_the_gate_and_of_accept,
 );
 
@@ -473,6 +474,36 @@ fn a_changed_list_leaves_gate_and_accept_alike(case: &Case) -> Result<()> {
         "a difference was told that passes by itself"
     );
     Ok(())
+}
+
+fn a_list_that_changes_during_a_trial_waits_in_both(case: &Case) -> Result<()> {
+    let stage = Stage::new(case)?;
+    let file = stage.setup.file().with_file_name("listed.list");
+    std::fs::write(&file, format!("{OLD}\n{BOTH}\n"))?;
+    let listed = |sources: &[&str]| {
+        let sources = Stage::body(sources);
+        sources.replace("sources =", "file = \"listed.list\"\nsources =")
+    };
+    stage.setup.write(&listed(&[]))?;
+    let _gate = Gate::start(&stage.setup)?;
+    let gateway = stage.setup.start(&listed(&[]))?;
+    stage.agree(&gateway)?;
+    stage.setup.write(&listed(&[NOBODY]))?;
+    stage.gate("gate apply --force --confirm 5s")?;
+    wait_for_policy(&gateway, "a trial", |policy| policy.get("trial").is_some())?;
+    std::fs::write(&file, format!("{NEW}\n{BOTH}\n"))?;
+    stage.agree(&gateway)?;
+    // For longer than a list takes to be taken: with another one at accept than in the kernel nobody would get in.
+    let end = Instant::now() + Duration::from_secs(2);
+    while Instant::now() < end {
+        stage.must_serve(&[OLD, BOTH])?;
+        stage.must_shut_out(&[NEW, NOBODY])?;
+    }
+    stage.gate("gate apply --force")?;
+    wait::until(LATER, "the new list", || {
+        Ok((stage.ask(NEW)?.status() == 200).then_some(()))
+    })?;
+    stage.wait_shut_out(OLD)
 }
 
 /// The value of the first sample that begins so.

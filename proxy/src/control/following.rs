@@ -309,6 +309,13 @@ pub(super) fn gate_tries(state: &State) -> Option<bool> {
     }
 }
 
+/// Whether the gate takes no lists: a policy is on trial there, or another counts than its files say. Accept must not
+/// go on alone.
+pub(super) fn gate_keeps_lists(state: &State) -> bool {
+    let aside = matches!(&state.following.borrow().said, Said::Policy(announced) if announced.aside);
+    aside || gate_tries(state) == Some(true)
+}
+
 /// Whether gate and accept judge alike.
 pub(super) fn agreement(state: &State) -> Agreement {
     let (admitting, following) = (state.admitting.borrow(), state.following.borrow());
@@ -359,6 +366,7 @@ mod tests {
                 mode: mode(),
                 deadline_ns,
             }),
+            aside: false,
         }
     }
 

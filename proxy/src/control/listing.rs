@@ -23,10 +23,12 @@ pub(super) struct ListStatus {
 
 /// Looks at the files and takes what is good. Returns whether the policy at accept is another one now.
 ///
-/// During a trial it does nothing: both policies stay what they were when it began.
+/// During a trial it does nothing: both policies stay what they were when it began. Nor does it while the gate takes none,
+/// because what a trial left there counts until the next `gate apply`: with one list in the kernel and another here, nobody
+/// would get in.
 pub(super) async fn take(state: &Rc<State>) -> bool {
     let _one_at_a_time = state.reloading.lock().await;
-    if state.admitting.borrow().trial().is_some() {
+    if state.admitting.borrow().trial().is_some() || following::gate_keeps_lists(state) {
         return false;
     }
     let running = state.loaded();

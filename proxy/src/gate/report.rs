@@ -262,6 +262,7 @@ impl Daemon {
             digest: confirmed.map(|inputs| inputs.digest),
             mode: mode(word.mode()).to_owned(),
             trial,
+            aside: self.aside.is_some(),
         }
     }
 

@@ -89,6 +89,9 @@ pub struct Announcement {
     pub mode: String,
     /// The policy on trial.
     pub trial: Option<TrialStatus>,
+    /// Whether another policy counts than the gate's own files say, so that it takes no changed list.
+    #[serde(default)]
+    pub aside: bool,
 }
 
 /// One interface.

@@ -129,6 +129,10 @@ impl Stage {
             bpffs: lab.bpffs()?,
             wires: Cell::new(0),
         };
+        // A gateway forwards, and so the programs must tell its own addresses from others.
+        stage.gateway.enter(|| {
+            std::fs::write("/proc/sys/net/ipv4/ip_forward", "1").context("cannot turn forwarding on")
+        })?;
         stage.gateway.ip(&format!(
             "addr add {GATEWAY4}/32 dev lo\naddr add {GATEWAY6}/128 dev lo nodad\n"
         ))?;
