@@ -17,7 +17,7 @@ use super::{
     pins::{Hook, LinkName, Pins},
 };
 use crate::fault::with_causes;
-use aya::{Ebpf, programs::links::FdLink};
+use aya::Ebpf;
 use sallyport_config::model::GateAttach;
 
 /// A program on an interface.
@@ -125,8 +125,9 @@ struct Descent<'a> {
     earlier: Vec<LinkName>,
     /// Whether there were any.
     adopts: bool,
-    /// Filters while one that is in the way goes and until another has come.
-    cover: Option<FdLink>,
+    /// Among them: what filters while one that is in the way goes and until another has come. Like every filter it is
+    /// pinned, so that it outlives whoever is killed meanwhile.
+    cover: Option<LinkName>,
 }
 
 impl Descent<'_> {
@@ -134,11 +135,16 @@ impl Descent<'_> {
     fn step(&mut self, name: &LinkName, wanted: GateAttach) -> Result<String, Fallback> {
         let same = self.earlier.iter().position(|old| old == name);
         let found = same.or_else(|| self.earlier.iter().position(|old| old.hook == name.hook));
-        if let Some(at) = found {
-            return self.take_over(at, name);
+        match found {
+            Some(at) if self.earlier.get(at) == self.cover.as_ref() => {
+                self.earlier.swap_remove(at);
+            }
+            Some(at) => return self.take_over(at, name),
+            None => {
+                self.make_room(name)?;
+                place::place(self.object, self.pins, name, self.interface)?;
+            }
         }
-        self.make_room(name.hook)?;
-        place::place(self.object, self.pins, name, self.interface, &mut self.cover)?;
         Ok(first_reason(name.hook, wanted).to_owned())
     }
 
@@ -159,25 +165,39 @@ impl Descent<'_> {
         Err(why)
     }
 
-    /// Native and generic XDP exclude each other, so the one of an earlier process must go first; TCX stands in
-    /// meanwhile where the kernel has it.
-    fn make_room(&mut self, hook: Hook) -> Result<(), Fallback> {
-        let in_the_way = match hook {
+    /// Native and generic XDP exclude each other, so the one of an earlier process must go first; TCX or clsact stands
+    /// in meanwhile.
+    fn make_room(&mut self, name: &LinkName) -> Result<(), Fallback> {
+        let in_the_way = match name.hook {
             Hook::Xdp => Hook::XdpGeneric,
             Hook::XdpGeneric => Hook::Xdp,
             Hook::Tcx | Hook::Clsact => return Ok(()),
         };
         while let Some(at) = self.earlier.iter().position(|old| old.hook == in_the_way) {
-            let others_filter = self.earlier.len() > 1;
-            if self.cover.is_none() && !others_filter {
-                self.cover = place::tcx(self.object, self.interface).ok();
-            }
             let old = self.earlier.swap_remove(at);
+            if self.earlier.is_empty() {
+                self.cover(name.attachment);
+            }
             self.pins.remove_link(&old).map_err(|error| Fallback::Other {
                 cause: with_causes(&error),
             })?;
         }
         Ok(())
+    }
+
+    /// Puts something beside the one filter that is about to go, where the kernel lets it.
+    fn cover(&mut self, attachment: u32) {
+        for hook in [Hook::Tcx, Hook::Clsact] {
+            let name = self.pins.name(attachment, hook, &self.interface.name);
+            match place::place(self.object, self.pins, &name, self.interface) {
+                Ok(()) => {
+                    self.cover = Some(name.clone());
+                    self.earlier.push(name);
+                    return;
+                }
+                Err(why) => tracing::debug!(%why, "nothing stands in by this hook"),
+            }
+        }
     }
 
     /// Takes the earlier filters away that nothing came in the place of.

@@ -29,22 +29,18 @@ const XDP_PROGRAMS: [&str; 2] = ["gate_xdp", "gate_xdp_nofrags"];
 
 const TCX_SINCE: KernelVersion = KernelVersion::new(6, 6, 0);
 
-/// Attaches and pins. `cover` is a TCX link that stands there already.
+/// Attaches and pins.
 pub(super) fn place(
     object: &mut Ebpf,
     pins: &Pins,
     name: &LinkName,
     interface: &Interface,
-    cover: &mut Option<FdLink>,
 ) -> Result<(), Fallback> {
     let path = pins.link(name);
     let link = match name.hook {
         Hook::Xdp => xdp(object, interface, XdpMode::Driver)?,
         Hook::XdpGeneric => xdp(object, interface, XdpMode::Skb)?,
-        Hook::Tcx => match cover.take() {
-            Some(link) => link,
-            None => tcx(object, interface)?,
-        },
+        Hook::Tcx => tcx(object, interface)?,
         Hook::Clsact => return filter(object, interface, &path),
     };
     link.pin(&path)
@@ -105,7 +101,7 @@ pub(super) fn xdp_link(
 }
 
 /// Attaches the TC program by TCX.
-pub(super) fn tcx(object: &mut Ebpf, interface: &Interface) -> Result<FdLink, Fallback> {
+fn tcx(object: &mut Ebpf, interface: &Interface) -> Result<FdLink, Fallback> {
     let told = |error: &ProgramError| told(Hook::Tcx, interface.index, error);
     let (program, _) = tc_program(object, interface.device)?;
     let first = TcAttachOptions::TcxOrder(LinkOrder::first());
