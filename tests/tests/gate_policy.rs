@@ -21,6 +21,8 @@ on_both_drivers!(
     a_trial_counts_at_accept_until_its_deadline,
     a_trial_ends_at_accept_although_the_gate_is_dead,
     a_trial_ends_at_accept_although_the_control_thread_sleeps,
+    a_proxy_that_starts_within_a_trial_knows_what_counts_after_it,
+    a_proxy_that_starts_after_a_trial_judges_by_what_was_confirmed,
     a_confirmed_policy_counts_and_ends_the_sessions_of_removed_sources,
     a_policy_that_was_applied_counts_without_a_reload,
     an_apply_opens_and_closes_no_entry_point,
@@ -231,6 +233,45 @@ fn a_trial_ends_at_accept_although_the_gate_is_dead(case: &Case) -> Result<()> {
     stage.agree(&gateway)?;
     stage.must_serve(&[OLD, BOTH])?;
     stage.must_shut_out(&[NEW])
+}
+
+/// Kills the proxy and starts it on the files as they are now.
+fn start_again(stage: &Stage<'_>, mut gateway: Gateway) -> Result<Gateway> {
+    gateway.proc.signal(Signal::SIGKILL)?;
+    gateway.proc.wait(SOON)?;
+    stage.setup.start(&Stage::body(&[NEW, BOTH]))
+}
+
+fn a_proxy_that_starts_within_a_trial_knows_what_counts_after_it(case: &Case) -> Result<()> {
+    let stage = Stage::new(case)?;
+    let (_gate, gateway) = stage.start()?;
+    stage.try_new(&gateway, "10s")?;
+    let gateway = start_again(&stage, gateway)?;
+    wait_for_policy(&gateway, "a trial", |policy| policy.get("trial").is_some())?;
+    stage.must_serve(&[NEW, BOTH])?;
+    stage.must_shut_out(&[OLD, NOBODY])?;
+    stage.wait_shut_out(NEW)?;
+    stage.must_serve(&[OLD, BOTH])?;
+    stage.must_shut_out(&[NEW, NOBODY])
+}
+
+fn a_proxy_that_starts_after_a_trial_judges_by_what_was_confirmed(case: &Case) -> Result<()> {
+    let stage = Stage::new(case)?;
+    let (_gate, gateway) = stage.start()?;
+    stage.try_new(&gateway, "2s")?;
+    stage.wait_shut_out(NEW)?;
+    let gateway = start_again(&stage, gateway)?;
+    stage.agree(&gateway)?;
+    stage.must_serve(&[OLD, BOTH])?;
+    stage.must_shut_out(&[NEW, NOBODY])?;
+    // A reload that is asked for is another matter: the file counts at accept, and status tells of the difference.
+    let reloaded = stage.setup.command(&["reload"])?;
+    ensure!(reloaded.status.success(), "the reload failed");
+    wait_for_policy(&gateway, "a difference", |policy| {
+        word(policy, "gate") == "differs"
+    })?;
+    stage.must_serve(&[NEW, BOTH])?;
+    stage.must_shut_out(&[OLD])
 }
 
 fn a_trial_ends_at_accept_although_the_control_thread_sleeps(case: &Case) -> Result<()> {

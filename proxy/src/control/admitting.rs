@@ -9,7 +9,7 @@ use crate::{
     accept::{Admission, Admissions, Policies},
     gate::{
         lists::{FileState, Lists},
-        policy::{Digest, digest},
+        policy::{Allowlists, Digest, digest},
     },
     snapshot::check_sources,
 };
@@ -144,6 +144,14 @@ impl Admitting {
     /// The policy that counts, trials aside.
     pub(super) fn settled(&self) -> Digest {
         self.other.as_ref().map_or(self.running, |other| other.digest)
+    }
+
+    /// What the policy that counts is made of, trials aside.
+    pub(super) fn settled_policy<'a>(&'a self, running: &'a Loaded) -> (&'a Config, Allowlists) {
+        match &self.other {
+            Some(other) => (&other.config, other.files.allowlists()),
+            None => (&running.config, running.lists.clone()),
+        }
     }
 
     /// The policy on trial, and until when.

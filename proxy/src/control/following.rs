@@ -4,7 +4,9 @@
 //! The gate says which policy, never what is in it: both read the same root-owned files. Nothing here opens or closes
 //! a listener, and a gate that falls silent changes nothing.
 
-use super::{admitting::Judged, gatekeeper::is_used, load::configuration, state::State, subscription::Said};
+use super::{
+    admitting::Judged, gatekeeper::is_used, load::configuration, remembered, state::State, subscription::Said,
+};
 use crate::{
     gate::{Announcement, lists::Lists, policy::Digest},
     worker::Message,
@@ -86,6 +88,8 @@ enum Step {
     GiveUp,
     /// This policy is wanted, for good or until a moment.
     Find(Digest, Option<Instant>),
+    /// What counts here is only on trial there, because this process started meanwhile: this one counts for good.
+    Recall(Digest),
 }
 
 fn step(announced: &Announcement, settled: Digest, trial: Option<(Digest, Instant)>, clock: &Clock) -> Step {
@@ -114,7 +118,10 @@ fn step(announced: &Announcement, settled: Digest, trial: Option<(Digest, Instan
         // It is over by the clock and the gate has not said how it ended.
         (None, Some((tried, _))) if tries(Some(tried)) => Step::Agree,
         (_, Some(_)) => Step::GiveUp,
-        (Some((wanted, _)), None) if wanted == settled => Step::Agree,
+        (Some((wanted, _)), None) if wanted == settled => match announced.digest {
+            Some(confirmed) if confirmed != settled => Step::Recall(confirmed),
+            _ => Step::Agree,
+        },
         (Some((wanted, until)), None) => Step::Find(wanted, Some(until)),
         (None, None) => match announced.digest {
             Some(wanted) if wanted != settled => Step::Find(wanted, None),
@@ -183,8 +190,14 @@ pub(super) async fn follow(state: &Rc<State>) {
         match step(&announced, settled, trial, &Clock::read()) {
             Step::Agree => {
                 state.following.borrow_mut().differs = None;
+                if announced.trial.is_none() && announced.digest == Some(settled) {
+                    remember(state);
+                }
                 return;
             }
+            // Without memory the files stay what counts, as before the trial was heard of.
+            Step::Recall(confirmed) if !recall(state, confirmed) => return,
+            Step::Recall(_) => {}
             Step::Extend(until) => state.admitting.borrow_mut().extend(until),
             Step::Confirm => {
                 state.admitting.borrow_mut().confirm();
@@ -198,6 +211,8 @@ pub(super) async fn follow(state: &Rc<State>) {
             }
             Step::Find(wanted, until) => match take(state, wanted, until) {
                 Ok(()) => {}
+                // Started after a trial that nobody confirmed. A reload that was asked for is another matter.
+                Err(_) if announced.aside && state.generation() == 1 && recall(state, wanted) => {}
                 Err(remedy) => return differ(state, wanted, settled, remedy),
             },
         }
@@ -234,6 +249,26 @@ fn take(state: &State, wanted: Digest, until: Option<Instant>) -> Result<(), Str
     }
     tracing::info!(policy = %wanted, trial = until.is_some(), "accept judges by the policy that the gate applied");
     Ok(())
+}
+
+/// Takes the policy that gate and accept agreed on last, if it is the wanted one.
+fn recall(state: &State, wanted: Digest) -> bool {
+    let running = state.loaded();
+    let Some(found) = remembered::recall(&running.config.proxy.state_dir, wanted) else {
+        return false;
+    };
+    let taken = state.admitting.borrow_mut().settle(&running, found).is_ok();
+    if taken {
+        tracing::info!(policy = %wanted, "the files' policy is not confirmed; accept judges by the one agreed on before");
+    }
+    taken
+}
+
+fn remember(state: &State) {
+    let running = state.loaded();
+    let admitting = state.admitting.borrow();
+    let (config, lists) = admitting.settled_policy(&running);
+    remembered::remember(&running.config.proxy.state_dir, config, &lists);
 }
 
 fn differ(state: &State, gate: Digest, ours: Digest, remedy: String) {
@@ -405,8 +440,10 @@ mod tests {
         // Over by the clock, and no word yet of how it ended.
         check((Some(a), Some((b, 1_000))), Some((b, now)), Step::Agree);
         check((Some(a), Some((b, 1_000))), None, Step::Agree);
-        // The policy that counts at accept already, as after a reload before `gate apply`.
-        check((Some(b), Some((a, in_a_second))), None, Step::Agree);
+        // The policy that counts at accept already, as after a reload before `gate apply` or a start meanwhile.
+        check((Some(b), Some((a, in_a_second))), None, Step::Recall(b));
+        check((None, Some((a, in_a_second))), None, Step::Agree);
+        check((Some(a), Some((a, in_a_second))), None, Step::Agree);
         let nameless = said(Some(b), Some((None, in_a_second)));
         for trial in [None, Some((c, later))] {
             assert_eq!(step(&nameless, a, trial, &clock(now)), Step::Agree);

@@ -16,6 +16,7 @@ mod listing;
 mod logging;
 mod metrics;
 mod reload;
+mod remembered;
 mod state;
 mod status;
 mod subscription;
