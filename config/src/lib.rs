@@ -8,6 +8,7 @@ pub mod effective;
 pub mod model;
 pub mod reference;
 pub mod rule;
+pub mod spelled;
 
 mod address;
 mod link;

@@ -7,6 +7,7 @@ use crate::{
     model::{Config, EntryPoint, EntryPointKind, GateMode, SourceRef},
     report::{Fault, Report},
     section::{EntryPointDraft, entry_point::UNKNOWN},
+    spelled::Spelled,
 };
 use ipnet::IpNet;
 
@@ -96,11 +97,10 @@ fn fill_required(report: &Report<'_>, config: &mut Config, name: &str, draft: &E
             .fix("name the `interfaces` or remove `required`");
         report.error(written.place, &object, &fault);
     }
-    let word = match mode {
-        GateMode::Enforce => return,
-        GateMode::Observe => "observe",
-        GateMode::Off => "off",
-    };
+    if mode == GateMode::Enforce {
+        return;
+    }
+    let word = mode.word();
     let fault = Fault::found(format!("found `true` while `gate.mode` is `{word}`"))
         .expected("`gate.mode = \"enforce\"`");
     let fault = fault.so("the filter that is required would drop nothing");

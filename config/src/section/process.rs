@@ -9,6 +9,7 @@ use crate::{
     reader::{NameRule, Table, Value},
     report::Fault,
     section::{EVERYONE, Kind, Names},
+    spelled::Spelled,
 };
 use std::{collections::BTreeMap, net::IpAddr, num::NonZeroUsize, path::PathBuf, time::Duration};
 
@@ -119,45 +120,22 @@ pub(super) fn admin(table: &Table<'_>) -> Admin {
 }
 
 pub(super) fn gate(table: &Table<'_>) -> Gate {
-    let mode = [
-        ("enforce", GateMode::Enforce),
-        ("observe", GateMode::Observe),
-        ("off", GateMode::Off),
-    ];
-    let attach = [
-        ("auto", GateAttach::Auto),
-        ("xdp", GateAttach::Xdp),
-        ("tc", GateAttach::Tc),
-        ("clsact", GateAttach::Clsact),
-        ("xdp-generic", GateAttach::XdpGeneric),
-    ];
-    let fragments = [("pass", LaterFragments::Pass), ("strict", LaterFragments::Strict)];
-    let destinations = [
-        ("auto", Destinations::Auto),
-        ("local", Destinations::Local),
-        ("any", Destinations::Any),
-    ];
     Gate {
-        mode: table
-            .get("mode")
-            .and_then(|value| value.word(&mode, &[]))
-            .unwrap_or(GateMode::Enforce),
-        attach: table
-            .get("attach")
-            .and_then(|value| value.word(&attach, &[]))
-            .unwrap_or(GateAttach::Auto),
+        mode: word_or(table, "mode", GateMode::Enforce),
+        attach: word_or(table, "attach", GateAttach::Auto),
         socket: socket_or(table, "socket", crate::GATE_SOCKET),
         pin_dir: path_or(table, "pin_dir", crate::GATE_PIN_DIR),
         failsafe: failsafe(table),
-        later_fragments: table
-            .get("later_fragments")
-            .and_then(|value| value.word(&fragments, &[]))
-            .unwrap_or(LaterFragments::Pass),
-        destinations: table
-            .get("destinations")
-            .and_then(|value| value.word(&destinations, &[]))
-            .unwrap_or(Destinations::Auto),
+        later_fragments: word_or(table, "later_fragments", LaterFragments::Pass),
+        destinations: word_or(table, "destinations", Destinations::Auto),
     }
+}
+
+fn word_or<T: Spelled>(table: &Table<'_>, key: &str, default: T) -> T {
+    let value = table.get(key);
+    value
+        .and_then(|value| value.word(T::WORDS, &[]))
+        .unwrap_or(default)
 }
 
 fn failsafe(table: &Table<'_>) -> Vec<ipnet::IpNet> {

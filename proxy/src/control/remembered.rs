@@ -14,7 +14,8 @@ use crate::{
 };
 use sallyport_config::{
     Source,
-    model::{Config, Destinations, EntryPoint, EntryPointGate, GateMode, LaterFragments, ListenAddress},
+    model::{Config, EntryPoint, EntryPointGate, ListenAddress},
+    spelled::Spelled,
 };
 use std::{
     fs::{self, DirBuilder, OpenOptions},
@@ -75,20 +76,8 @@ fn replace(path: &Path, text: &str) -> io::Result<()> {
 
 fn render(config: &Config, lists: &Allowlists) -> String {
     let gate = &config.gate;
-    let mode = match gate.mode {
-        GateMode::Enforce => "enforce",
-        GateMode::Observe => "observe",
-        GateMode::Off => "off",
-    };
-    let fragments = match gate.later_fragments {
-        LaterFragments::Pass => "pass",
-        LaterFragments::Strict => "strict",
-    };
-    let destinations = match gate.destinations {
-        Destinations::Auto => "auto",
-        Destinations::Local => "local",
-        Destinations::Any => "any",
-    };
+    let (mode, fragments) = (gate.mode.word(), gate.later_fragments.word());
+    let destinations = gate.destinations.word();
     let failsafe = array(&gate.failsafe);
     let mut text = format!(
         "# Written by sallyport: what the gate and the check at accept agreed on last.\n[gate]\nmode = \"{mode}\"\nlater_fragments = \"{fragments}\"\ndestinations = \"{destinations}\"\nfailsafe = {failsafe}\n"

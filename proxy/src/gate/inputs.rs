@@ -6,9 +6,12 @@
 
 use super::policy::{Allowlists, Digest, digest, prefixes};
 use ipnet::IpNet;
-use sallyport_config::model::{Config, Destinations, EntryPoint, EntryPointGate, GateMode, LaterFragments};
+use sallyport_config::{
+    model::{Config, Destinations, EntryPoint, EntryPointGate, GateMode, LaterFragments},
+    spelled::Spelled,
+};
 use sallyport_ebpf::{Fragments, Mode};
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// A policy as it was meant, without what a kernel map needs.
@@ -17,18 +20,12 @@ pub(super) struct Inputs {
     /// Which policy proxy and gate call it.
     pub(super) digest: Digest,
     /// `gate.mode`.
-    #[serde(
-        serialize_with = "Spelled::serialize",
-        deserialize_with = "Spelled::deserialize"
-    )]
+    #[serde(serialize_with = "spell", deserialize_with = "read")]
     pub(super) mode: GateMode,
     /// Whether later fragments need a known source.
     pub(super) strict_fragments: bool,
     /// `gate.destinations`.
-    #[serde(
-        serialize_with = "Spelled::serialize",
-        deserialize_with = "Spelled::deserialize"
-    )]
+    #[serde(serialize_with = "spell", deserialize_with = "read")]
     pub(super) destinations: Destinations,
     /// Sources that no policy drops, aggregated.
     pub(super) failsafe: Vec<IpNet>,
@@ -50,34 +47,13 @@ pub(super) struct Gated {
     pub(super) list: usize,
 }
 
-/// Enums of the configuration's model by the words of the file.
-trait Spelled: Sized + Copy + PartialEq + 'static {
-    const WORDS: &'static [(&'static str, Self)];
-
-    fn serialize<S: serde::Serializer>(value: &Self, serializer: S) -> Result<S::Ok, S::Error> {
-        let word = Self::WORDS.iter().find(|(_, other)| other == value);
-        serializer.serialize_str(word.map_or("", |(word, _)| word))
-    }
-
-    fn deserialize<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let text = String::deserialize(deserializer)?;
-        let word = Self::WORDS.iter().find(|(word, _)| *word == text);
-        word.map(|(_, value)| *value)
-            .ok_or_else(|| serde::de::Error::custom(format!("`{text}` is unknown")))
-    }
+fn spell<T: Spelled, S: Serializer>(value: &T, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_str(value.word())
 }
 
-impl Spelled for GateMode {
-    const WORDS: &'static [(&'static str, Self)] = &[
-        ("enforce", Self::Enforce),
-        ("observe", Self::Observe),
-        ("off", Self::Off),
-    ];
-}
-
-impl Spelled for Destinations {
-    const WORDS: &'static [(&'static str, Self)] =
-        &[("auto", Self::Auto), ("local", Self::Local), ("any", Self::Any)];
+fn read<'de, T: Spelled, D: Deserializer<'de>>(deserializer: D) -> Result<T, D::Error> {
+    let text = String::deserialize(deserializer)?;
+    T::of_word(&text).ok_or_else(|| D::Error::custom(format!("`{text}` is unknown")))
 }
 
 impl Inputs {
@@ -143,8 +119,8 @@ impl Inputs {
         if self.mode != earlier.mode {
             changes.push(format!(
                 "mode {} instead of {}",
-                word(self.mode),
-                word(earlier.mode)
+                self.mode.word(),
+                earlier.mode.word()
             ));
         }
         let (mut added, mut removed) = (self.ports(), earlier.ports());
@@ -198,16 +174,6 @@ impl Inputs {
 fn missing(these: &[IpNet], those: &[IpNet]) -> usize {
     let those: BTreeSet<&IpNet> = those.iter().collect();
     these.iter().filter(|net| !those.contains(net)).count()
-}
-
-/// The word of a mode in the configuration.
-pub(super) fn word(mode: GateMode) -> &'static str {
-    let words = GateMode::WORDS.iter();
-    words
-        .filter(|(_, other)| *other == mode)
-        .map(|(word, _)| *word)
-        .next()
-        .unwrap_or_default()
 }
 
 type Wanted = BTreeMap<(String, u16), (BTreeSet<String>, Vec<IpNet>)>;

@@ -5,12 +5,11 @@
 use super::{
     daemon::Daemon,
     error::GateError,
-    inputs::word,
     status::{Announcement, InterfaceStatus, ListStatus, PolicyStatus, Status, TrialStatus},
     tally::{Counts, Tally},
     top::{InterfaceCounts, PolicyCounts, SourceCount, Top},
 };
-use sallyport_config::model::{GateAttach, GateMode};
+use sallyport_config::{model::GateMode, spelled::Spelled};
 use sallyport_ebpf::{Destination, Mode};
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -85,7 +84,7 @@ impl Daemon {
             gaps: gaps.count,
             last_gap_ms: u64::try_from(gaps.last.as_millis()).unwrap_or(u64::MAX),
             wanted: if wanted {
-                attach_word(self.configured.config.gate.attach)
+                self.configured.config.gate.attach.word()
             } else {
                 "none"
             }
@@ -285,19 +284,10 @@ fn judged(policy: &PolicyStatus) -> u64 {
 }
 
 fn mode(mode: Mode) -> &'static str {
-    word(match mode {
+    let mode = match mode {
         Mode::Enforce => GateMode::Enforce,
         Mode::Observe => GateMode::Observe,
         Mode::Off => GateMode::Off,
-    })
-}
-
-fn attach_word(attach: GateAttach) -> &'static str {
-    match attach {
-        GateAttach::Auto => "auto",
-        GateAttach::Xdp => "xdp",
-        GateAttach::Tc => "tc",
-        GateAttach::Clsact => "clsact",
-        GateAttach::XdpGeneric => "xdp-generic",
-    }
+    };
+    mode.word()
 }

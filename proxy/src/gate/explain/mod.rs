@@ -15,7 +15,10 @@ use super::{
 };
 use ipnet::IpNet;
 use running::{Running, running};
-use sallyport_config::model::{Config, Destinations, EntryPoint, EntryPointGate, GateMode, SourceRef};
+use sallyport_config::{
+    model::{Config, EntryPoint, EntryPointGate, GateMode, SourceRef},
+    spelled::Spelled,
+};
 use sallyport_ebpf::{Reason, SOURCE_FAILSAFE, SourceValue};
 use serde::{Serialize, Serializer};
 use std::{
@@ -160,8 +163,8 @@ fn explained(
         version: 1,
         source,
         port: question.port,
-        mode: mode(config.gate.mode),
-        destinations: destinations(config.gate.destinations),
+        mode: config.gate.mode.word(),
+        destinations: config.gate.destinations.word(),
         failsafe: holding(&config.gate.failsafe, source),
         interfaces: interfaces.iter().map(at).collect(),
         entry_points: accept.collect(),
@@ -332,22 +335,6 @@ fn holding(prefixes: &[IpNet], source: IpAddr) -> Vec<IpNet> {
         .filter(|prefix| prefix.contains(&source))
         .copied()
         .collect()
-}
-
-fn mode(mode: GateMode) -> &'static str {
-    match mode {
-        GateMode::Enforce => "enforce",
-        GateMode::Observe => "observe",
-        GateMode::Off => "off",
-    }
-}
-
-fn destinations(destinations: Destinations) -> &'static str {
-    match destinations {
-        Destinations::Auto => "auto",
-        Destinations::Local => "local",
-        Destinations::Any => "any",
-    }
 }
 
 #[allow(clippy::trivially_copy_pass_by_ref, reason = "serde hands over a reference")]

@@ -1,0 +1,50 @@
+//! The words of the enums of the model: one table a type, read by the parser and by every page that names the value.
+//! It must not know where a word stands or what it leads to.
+
+use crate::model::{Destinations, GateAttach, GateMode, LaterFragments};
+
+/// The words of an enum in the configuration: what the file says, status and logs say too.
+pub trait Spelled: Copy + PartialEq + 'static {
+    /// Each word with its meaning.
+    const WORDS: &'static [(&'static str, Self)];
+
+    /// The word of a value.
+    fn word(self) -> &'static str {
+        let mut words = Self::WORDS.iter();
+        let found = words.find(|(_, value)| *value == self);
+        found.map_or("", |(word, _)| word)
+    }
+
+    /// The value of a word.
+    fn of_word(text: &str) -> Option<Self> {
+        let mut words = Self::WORDS.iter();
+        words.find(|(word, _)| *word == text).map(|(_, value)| *value)
+    }
+}
+
+impl Spelled for GateMode {
+    const WORDS: &'static [(&'static str, Self)] = &[
+        ("enforce", Self::Enforce),
+        ("observe", Self::Observe),
+        ("off", Self::Off),
+    ];
+}
+
+impl Spelled for GateAttach {
+    const WORDS: &'static [(&'static str, Self)] = &[
+        ("auto", Self::Auto),
+        ("xdp", Self::Xdp),
+        ("tc", Self::Tc),
+        ("clsact", Self::Clsact),
+        ("xdp-generic", Self::XdpGeneric),
+    ];
+}
+
+impl Spelled for LaterFragments {
+    const WORDS: &'static [(&'static str, Self)] = &[("pass", Self::Pass), ("strict", Self::Strict)];
+}
+
+impl Spelled for Destinations {
+    const WORDS: &'static [(&'static str, Self)] =
+        &[("auto", Self::Auto), ("local", Self::Local), ("any", Self::Any)];
+}
