@@ -3,6 +3,9 @@
 //! A value of these types exists only after [`crate::parse`] found nothing wrong: names resolve, numbers
 //! are in range, rules are parsed. It holds no secrets, only paths to them, and knows no sockets or files.
 
+pub mod access_log;
+pub mod middleware;
+
 use crate::{diagnostic::Location, rule::Rule};
 use ipnet::IpNet;
 use std::{collections::BTreeMap, net::SocketAddr, num::NonZeroUsize, path::PathBuf, time::Duration};
@@ -23,6 +26,8 @@ pub struct Config {
     pub proxy: Proxy,
     /// The operator's log.
     pub log: Log,
+    /// A line for each request; `None` is off.
+    pub access_log: Option<access_log::AccessLog>,
     /// Metrics for Prometheus.
     pub metrics: Metrics,
     /// The admin socket.
@@ -35,6 +40,8 @@ pub struct Config {
     pub entry_points: BTreeMap<String, EntryPoint>,
     /// Routers, ordinary ones and those reached by uplinks.
     pub routers: BTreeMap<String, Router>,
+    /// What requests and answers go through.
+    pub middlewares: BTreeMap<String, middleware::Middleware>,
     /// Local services.
     pub services: BTreeMap<String, Service>,
     /// How to talk to servers; `default` is always there.
@@ -222,6 +229,8 @@ pub struct EntryPoint {
     pub timeouts: Timeouts,
     /// Limits.
     pub limits: Limits,
+    /// Names of middlewares before every router's own, chains resolved.
+    pub middlewares: Vec<String>,
     /// The allowlist of this port.
     pub gate: Option<EntryPointGate>,
 }
@@ -320,6 +329,8 @@ pub struct Router {
     pub reach: Reach,
     /// Explicit priority, or the length of the rule's text where it was 0 or absent.
     pub priority: i64,
+    /// Names of middlewares in order, chains resolved; those of the entry point come before.
+    pub middlewares: Vec<String>,
     /// What answers.
     pub service: ServiceRef,
     /// `tls.options`, where the router has a `tls` table (`default` where it names none).

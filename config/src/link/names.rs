@@ -11,7 +11,7 @@ fn built_in(kind: Kind) -> Option<&'static str> {
     match kind {
         Kind::Allowlist => Some(EVERYONE),
         Kind::ServersTransport | Kind::TlsOptions => Some(DEFAULT),
-        Kind::EntryPoint | Kind::UplinkEntryPoint | Kind::Service | Kind::Uplink => None,
+        Kind::EntryPoint | Kind::UplinkEntryPoint | Kind::Middleware | Kind::Service | Kind::Uplink => None,
     }
 }
 
@@ -62,6 +62,7 @@ fn plural(kind: Kind) -> &'static str {
         Kind::Allowlist => "allowlists",
         Kind::EntryPoint => "entry points",
         Kind::UplinkEntryPoint => "uplink entry points",
+        Kind::Middleware => "middlewares",
         Kind::Service => "services",
         Kind::ServersTransport => "servers transports",
         Kind::TlsOptions => "TLS options",

@@ -160,7 +160,6 @@ fn entry_points() {
     check_point("limits", "{ headers = 0 }", &["from 1 to 10000"]);
     check_point("limits", "{ connections_per_ip = 5 }", &["not supported yet"]);
     check_point("redirect", "{ to = \"b\" }", &["not supported yet"]);
-    check_point("middlewares", "[\"a\"]", &["not supported yet"]);
 }
 
 #[test]
