@@ -12,6 +12,7 @@ pub mod gate;
 pub mod accept;
 pub mod balance;
 pub mod http;
+pub mod middleware;
 pub mod preamble;
 pub mod route;
 pub mod tls;

@@ -350,7 +350,8 @@ mod tests {
         let mut trailers = headers(&pairs);
         strip_trailers(&mut trailers);
         assert_eq!(names(&trailers), ["x-sum"]);
-        let listed = "client-cert, client_cert_chain, x-forwarded-tls-client-cert-info, ssl.client.cert, x-sum";
+        let listed =
+            "client-cert, client_cert_chain, x-forwarded-tls-client-cert-info, ssl.client.cert, x-sum";
         let mut request = headers(&[&[("connection", listed)][..], &pairs[..]].concat());
         let found = scan(&request);
         assert!(found.identity() && found.forwarding());

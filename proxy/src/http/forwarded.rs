@@ -118,11 +118,7 @@ mod tests {
         rewritten_beside(pairs, trust, OwnCertificate::None)
     }
 
-    fn rewritten_beside(
-        pairs: &[(&str, &'static str)],
-        trust: PeerTrust,
-        own: OwnCertificate,
-    ) -> HeaderMap {
+    fn rewritten_beside(pairs: &[(&str, &'static str)], trust: PeerTrust, own: OwnCertificate) -> HeaderMap {
         let pair = |(name, value): &(&str, &'static str)| {
             (
                 HeaderName::try_from(*name).expect("a name"),

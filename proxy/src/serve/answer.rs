@@ -3,6 +3,7 @@
 use super::connection::Connection;
 use crate::{
     fault::Fault,
+    http::call::{AnswerBody, BodyError},
     io::{Instant, Sleep, sleep_until},
     telemetry::Count,
     upstream::UpstreamBody,
@@ -27,12 +28,13 @@ pub(super) struct ResponseBody {
     _under_way: UnderWay,
     deadline: Option<Pin<Box<Sleep>>>,
     /// Why the body ends early, kept back for one turn.
-    broken: Option<hyper::Error>,
+    broken: Option<BodyError>,
 }
 
 enum Source {
     Own(Option<Bytes>),
     Upstream(UpstreamBody),
+    Through(AnswerBody),
 }
 
 /// Why a response body ended early; the client's connection is cut, so that it notices.
@@ -40,7 +42,7 @@ enum Source {
 pub(super) enum ResponseFault {
     /// The server broke it off.
     #[error("the server broke off the response body")]
-    Upstream(#[source] hyper::Error),
+    Upstream(#[source] BodyError),
     /// It took longer than `timeouts.write`.
     #[error("the response took longer than `timeouts.write`")]
     Timeout,
@@ -73,9 +75,18 @@ impl Drop for UnderWay {
 impl ResponseBody {
     /// A server's body; `limit` is the deadline of the whole response.
     pub(super) fn upstream(body: UpstreamBody, under_way: UnderWay, limit: Option<Duration>) -> Self {
+        Self::streamed(Source::Upstream(body), under_way, limit)
+    }
+
+    /// A body that came through middlewares; `limit` is the deadline of the whole response.
+    pub(super) fn through(body: AnswerBody, under_way: UnderWay, limit: Option<Duration>) -> Self {
+        Self::streamed(Source::Through(body), under_way, limit)
+    }
+
+    fn streamed(source: Source, under_way: UnderWay, limit: Option<Duration>) -> Self {
         let deadline = limit.map(|limit| Box::pin(sleep_until(Instant::now() + limit)));
         Self {
-            source: Source::Upstream(body),
+            source,
             _under_way: under_way,
             deadline,
             broken: None,
@@ -150,7 +161,10 @@ impl Body for ResponseBody {
         }
         let frame = match &mut this.source {
             Source::Own(body) => return Poll::Ready(body.take().map(|bytes| Ok(Frame::data(bytes)))),
-            Source::Upstream(body) => Pin::new(body).poll_frame(cx),
+            Source::Upstream(body) => Pin::new(body)
+                .poll_frame(cx)
+                .map(|frame| frame.map(|frame| frame.map_err(BodyError::from))),
+            Source::Through(body) => Pin::new(body).poll_frame(cx),
         };
         match (frame, &mut this.deadline) {
             (Poll::Pending, Some(deadline)) => deadline
@@ -172,6 +186,7 @@ impl Body for ResponseBody {
         match &self.source {
             Source::Own(body) => body.is_none(),
             Source::Upstream(body) => body.is_end_stream(),
+            Source::Through(body) => body.is_end_stream(),
         }
     }
 
@@ -179,6 +194,7 @@ impl Body for ResponseBody {
         match &self.source {
             Source::Own(body) => SizeHint::with_exact(body.as_ref().map_or(0, |body| body.len() as u64)),
             Source::Upstream(body) => body.size_hint(),
+            Source::Through(body) => body.size_hint(),
         }
     }
 }

@@ -4,21 +4,25 @@ use super::{
     answer::{self, ResponseBody, UnderWay},
     connection::Connection,
     context::View,
-    forward, uplinks,
+    forward::{self, Way},
+    uplinks,
 };
 use crate::{
     fault::Fault,
     http::{
         authority::{self, Authority},
         body::RequestBody,
+        call::AnswerBody,
         fields::{self, Found},
-        forwarded::{self, PeerTrust},
+        forwarded::{self, OwnCertificate, PeerTrust},
         target::{self, Target},
     },
     io::Instant,
+    middleware::{self, Chain, Next, Turn},
     route::{self, RouteId, Table},
     snapshot::{Entry, Route, Side},
     telemetry::Count,
+    tls::ClientChain,
     upstream::UpstreamBody,
 };
 use bytes::Bytes;
@@ -30,6 +34,8 @@ use std::{convert::Infallible, net::IpAddr, rc::Rc};
 pub(super) enum Outcome {
     /// A server's answer.
     Upstream(Response<UpstreamBody>),
+    /// One that came through middlewares.
+    Through(Response<AnswerBody>),
     /// An answer of ours.
     Own(StatusCode, HeaderMap, Bytes),
 }
@@ -45,6 +51,10 @@ pub(super) async fn answer(
         Ok(Outcome::Upstream(response)) => {
             let limit = connection.entry.timeouts.write;
             response.map(|body| ResponseBody::upstream(body, under_way, limit))
+        }
+        Ok(Outcome::Through(response)) => {
+            let limit = connection.entry.timeouts.write;
+            response.map(|body| ResponseBody::through(body, under_way, limit))
         }
         Ok(Outcome::Own(status, headers, body)) => answer::own(status, headers, body, under_way),
         Err(fault) => answer::fault(fault, under_way),
@@ -76,6 +86,8 @@ async fn walk(
         Reached::Route(table, trust) => (table, trust),
         Reached::Own(outcome) => return Ok(*outcome),
     };
+    // Before rules look at the fields: a stranger's must not choose a route.
+    forwarded::strip(&mut parts.headers, found, trust, own_certificate(connection));
     let (authority, target) = canonical(&parts, connection)?;
     check_policy(entry, connection, &authority)?;
     let client = client_of(connection, &parts.headers, trust);
@@ -88,9 +100,67 @@ async fn walk(
         found,
         trust,
     };
-    forward::forward(connection, &view, route, parts, body, outgoing)
-        .await
-        .map(Outcome::Upstream)
+    forward::clean(connection, &mut parts, outgoing);
+    let way = Way {
+        connection,
+        view: &view,
+        route,
+    };
+    let chain = Chain::new(&entry.middlewares, &route.middlewares);
+    if chain.is_empty() {
+        let sent = way.send(&route.service, Request::from_parts(parts, body)).await;
+        return sent.map(Outcome::Upstream);
+    }
+    through(chain, &way, parts, body).await
+}
+
+/// middleware: what the entry point and the route named, then the service.
+async fn through(
+    mut chain: Chain<'_>,
+    way: &Way<'_>,
+    mut parts: Parts,
+    body: RequestBody,
+) -> Result<Outcome, Fault> {
+    let facts = middleware::Facts {
+        certificates: clients_certificates(way.connection),
+    };
+    let service = &way.route.service;
+    match chain.heads(&mut parts, &facts)? {
+        Turn::End => {
+            let sent = way.send(service, Request::from_parts(parts, body)).await;
+            sent.map(Outcome::Upstream)
+        }
+        Turn::Answer(answer) => {
+            let (head, body) = answer.into_parts();
+            Ok(Outcome::Own(head.status, head.headers, body))
+        }
+        Turn::Around(around) => {
+            let next = Next {
+                chain,
+                facts,
+                service,
+                call: way,
+            };
+            let answer = around.call(Request::from_parts(parts, body), next).await;
+            answer.map(Outcome::Through)
+        }
+    }
+}
+
+/// What the client showed; on the way of parents the certificate is a parent's, who speaks for its clients by
+/// fields.
+fn clients_certificates(connection: &Connection) -> Option<&ClientChain> {
+    match &*connection.entry.side {
+        Side::Parents(_) => None,
+        Side::Clients(_) => connection.tls.as_ref()?.shown.as_deref(),
+    }
+}
+
+fn own_certificate(connection: &Connection) -> OwnCertificate {
+    match clients_certificates(connection) {
+        Some(_) => OwnCertificate::Shown,
+        None => OwnCertificate::None,
+    }
 }
 
 /// What HTTP/1.1's own parser does not see to, or HTTP/2's: a request is the same by either.

@@ -4,6 +4,7 @@
 //! opens no socket.
 
 mod entries;
+mod middlewares;
 mod policies;
 mod published;
 mod sources;
@@ -15,6 +16,7 @@ pub use sources::check_sources;
 use crate::{
     accept::{self, Admissions},
     gate::policy::{Allowlists, SourceSet, resolve},
+    middleware::Middleware,
     preamble,
     route::{RouteId, Table},
     tls::{EntryPolicies, Files, Known},
@@ -22,6 +24,7 @@ use crate::{
     upstream::Server,
 };
 use entries::{compile_entry, route};
+use middlewares::{middlewares, named};
 use policies::tls_policies;
 use sallyport_config::{
     diagnostic::Diagnostic,
@@ -68,6 +71,8 @@ pub struct Entry {
     pub timeouts: Timeouts,
     /// Limits.
     pub limits: Limits,
+    /// Before those of every route.
+    pub middlewares: Vec<Arc<Middleware>>,
     /// Who is served.
     pub side: Arc<Side>,
 }
@@ -117,6 +122,8 @@ pub struct PublishedUplink {
 pub struct Route {
     /// The router's name.
     pub router: String,
+    /// What requests go through, after those of the entry point.
+    pub middlewares: Vec<Arc<Middleware>>,
     /// What answers.
     pub service: ServiceRef,
     /// Whether the connection must have shown a verified client certificate.
@@ -182,11 +189,11 @@ pub fn compile(
         .zip(0..)
         .map(|(name, id)| (name.as_str(), RouteId(id)))
         .collect();
+    let middlewares = middlewares(config);
     let entries = config.entry_points.iter().map(|(name, entry)| {
-        (
-            name.clone(),
-            Arc::new(compile_entry(config, name, entry, lists, &policies, &routes)),
-        )
+        let mut compiled = compile_entry(config, name, entry, lists, &policies, &routes);
+        compiled.middlewares = named(&middlewares, &entry.middlewares);
+        (name.clone(), Arc::new(compiled))
     });
     Ok(Snapshot {
         connections_max: usize::try_from(config.proxy.max_connections).unwrap_or(usize::MAX),
@@ -196,7 +203,10 @@ pub fn compile(
             config
                 .routers
                 .iter()
-                .map(|(name, router)| route(config, name, router, &policies))
+                .map(|(name, router)| Route {
+                    middlewares: named(&middlewares, &router.middlewares),
+                    ..route(config, name, router, &policies)
+                })
                 .collect(),
         ),
         services: services(config, &transports),

@@ -3,7 +3,7 @@
 //! Names count only from the subject alternative name extension (RFC 6125 section 6.4.4 retires the common
 //! name); this module never verifies anything: it reads certificates whose chain was verified.
 
-use super::provider::sha256;
+use super::{distinguished::rfc4514, provider::sha256};
 use rustls::pki_types::CertificateDer;
 use std::{fmt::Write, net::IpAddr};
 use x509_parser::prelude::{FromDer, GeneralName, ParsedExtension, X509Certificate};
@@ -11,9 +11,9 @@ use x509_parser::prelude::{FromDer, GeneralName, ParsedExtension, X509Certificat
 /// Facts of a verified client certificate.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ClientIdentity {
-    /// Distinguished name.
+    /// Distinguished name, as RFC 4514 writes it.
     pub subject: String,
-    /// Distinguished name of the issuer.
+    /// Distinguished name of the issuer, as RFC 4514 writes it.
     pub issuer: String,
     /// Hexadecimal, as in the certificate.
     pub serial: String,
@@ -37,8 +37,8 @@ impl ClientIdentity {
             addresses,
         } = alternative_names(&parsed);
         Some(Self {
-            subject: parsed.subject().to_string(),
-            issuer: parsed.issuer().to_string(),
+            subject: rfc4514(parsed.subject()),
+            issuer: rfc4514(parsed.issuer()),
             serial: parsed.raw_serial_as_string(),
             fingerprint: hexadecimal(&sha256(certificate)),
             dns_names,
