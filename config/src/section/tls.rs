@@ -8,7 +8,7 @@ use crate::{
     section::{
         DEFAULT, Kind, Names,
         service::{cert_files, subject_names},
-        twice,
+        words,
     },
 };
 use std::collections::BTreeMap;
@@ -86,16 +86,33 @@ pub(super) fn tls(table: &Table<'_>, names: &mut Names) -> Tls {
     }
 }
 
-fn tls_options(table: &Table<'_>) -> TlsOptions {
-    let default = TlsOptions::default();
-    let alpn = words(table, "alpn_protocols", &PROTOCOLS, &["acme-tls/1"]);
-    TlsOptions {
+/// What a side of a handshake offers: the same keys with the same words towards clients and servers.
+pub(super) struct Offer {
+    pub(super) min_version: TlsVersion,
+    pub(super) cipher_suites: Vec<CipherSuite>,
+    pub(super) curve_preferences: Vec<Curve>,
+}
+
+/// Reads `min_version`, `cipher_suites` and `curve_preferences`.
+pub(super) fn offer(table: &Table<'_>) -> Offer {
+    Offer {
         min_version: table
             .get("min_version")
             .and_then(|value| value.word(&VERSIONS, &[]))
-            .unwrap_or(default.min_version),
+            .unwrap_or(TlsVersion::Tls12),
         cipher_suites: words(table, "cipher_suites", &SUITES, &[]),
         curve_preferences: words(table, "curve_preferences", &CURVES, &["CurveP521"]),
+    }
+}
+
+fn tls_options(table: &Table<'_>) -> TlsOptions {
+    let default = TlsOptions::default();
+    let alpn = words(table, "alpn_protocols", &PROTOCOLS, &["acme-tls/1"]);
+    let offer = offer(table);
+    TlsOptions {
+        min_version: offer.min_version,
+        cipher_suites: offer.cipher_suites,
+        curve_preferences: offer.curve_preferences,
         alpn_protocols: if alpn.is_empty() {
             default.alpn_protocols
         } else {
@@ -106,20 +123,6 @@ fn tls_options(table: &Table<'_>) -> TlsOptions {
             .table("client_auth")
             .map_or(ClientAuth::None, |table| client_auth(&table)),
     }
-}
-
-fn words<T: Copy + PartialEq>(table: &Table<'_>, key: &str, known: &[(&str, T)], later: &[&str]) -> Vec<T> {
-    let mut found = Vec::new();
-    for value in table.filled(key, "known words") {
-        let Some(word) = value.word(known, later) else {
-            continue;
-        };
-        if found.contains(&word) {
-            value.refuse(&twice(value.text().unwrap_or_default()));
-        }
-        found.push(word);
-    }
-    found
 }
 
 fn client_auth(table: &Table<'_>) -> ClientAuth {
