@@ -198,21 +198,6 @@ impl Names {
     }
 }
 
-/// The words of a list, each one of `known` and once; one of `later` is known and refused.
-fn words<T: Copy + PartialEq>(table: &Table<'_>, key: &str, known: &[(&str, T)], later: &[&str]) -> Vec<T> {
-    let mut found = Vec::new();
-    for value in table.filled(key, "known words") {
-        let Some(word) = value.word(known, later) else {
-            continue;
-        };
-        if found.contains(&word) {
-            value.refuse(&twice(value.text().unwrap_or_default()));
-        }
-        found.push(word);
-    }
-    found
-}
-
 fn twice(word: &str) -> Fault {
     Fault::found(format!("found `{word}` twice"))
         .expected("each once")

@@ -6,7 +6,7 @@ use crate::{
     model::sending::{ProxyTlv, ProxyVersion, SendProxy},
     reader::{Table, Value},
     report::Fault,
-    section::words,
+    section::tls::words,
 };
 
 const VERSIONS: [(&str, ProxyVersion); 2] = [("v1", ProxyVersion::V1), ("v2", ProxyVersion::V2)];

@@ -8,17 +8,17 @@ use crate::{
     section::{
         DEFAULT, Kind, Names,
         service::{cert_files, subject_names},
-        words,
+        twice,
     },
 };
 use std::collections::BTreeMap;
 
-const VERSIONS: [(&str, TlsVersion); 2] = [
+pub(super) const VERSIONS: [(&str, TlsVersion); 2] = [
     ("VersionTLS12", TlsVersion::Tls12),
     ("VersionTLS13", TlsVersion::Tls13),
 ];
 
-const SUITES: [(&str, CipherSuite); 8] = [
+pub(super) const SUITES: [(&str, CipherSuite); 8] = [
     (
         "TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256",
         CipherSuite::EcdsaAes128Gcm,
@@ -45,7 +45,7 @@ const SUITES: [(&str, CipherSuite); 8] = [
     ("TLS_ECDHE_RSA_WITH_CHACHA20_POLY1305", CipherSuite::RsaChaCha20),
 ];
 
-const CURVES: [(&str, Curve); 4] = [
+pub(super) const CURVES: [(&str, Curve); 4] = [
     ("X25519MLKEM768", Curve::X25519MlKem768),
     ("X25519", Curve::X25519),
     ("CurveP256", Curve::P256),
@@ -86,33 +86,16 @@ pub(super) fn tls(table: &Table<'_>, names: &mut Names) -> Tls {
     }
 }
 
-/// What a side of a handshake offers: the same keys with the same words towards clients and servers.
-pub(super) struct Offer {
-    pub(super) min_version: TlsVersion,
-    pub(super) cipher_suites: Vec<CipherSuite>,
-    pub(super) curve_preferences: Vec<Curve>,
-}
-
-/// Reads `min_version`, `cipher_suites` and `curve_preferences`.
-pub(super) fn offer(table: &Table<'_>) -> Offer {
-    Offer {
-        min_version: table
-            .get("min_version")
-            .and_then(|value| value.word(&VERSIONS, &[]))
-            .unwrap_or(TlsVersion::Tls12),
-        cipher_suites: words(table, "cipher_suites", &SUITES, &[]),
-        curve_preferences: words(table, "curve_preferences", &CURVES, &["CurveP521"]),
-    }
-}
-
 fn tls_options(table: &Table<'_>) -> TlsOptions {
     let default = TlsOptions::default();
     let alpn = words(table, "alpn_protocols", &PROTOCOLS, &["acme-tls/1"]);
-    let offer = offer(table);
     TlsOptions {
-        min_version: offer.min_version,
-        cipher_suites: offer.cipher_suites,
-        curve_preferences: offer.curve_preferences,
+        min_version: table
+            .get("min_version")
+            .and_then(|value| value.word(&VERSIONS, &[]))
+            .unwrap_or(default.min_version),
+        cipher_suites: words(table, "cipher_suites", &SUITES, &[]),
+        curve_preferences: words(table, "curve_preferences", &CURVES, &["CurveP521"]),
         alpn_protocols: if alpn.is_empty() {
             default.alpn_protocols
         } else {
@@ -123,6 +106,26 @@ fn tls_options(table: &Table<'_>) -> TlsOptions {
             .table("client_auth")
             .map_or(ClientAuth::None, |table| client_auth(&table)),
     }
+}
+
+/// The words of a list, each one of `known` and once; one of `later` is known and refused.
+pub(super) fn words<T: Copy + PartialEq>(
+    table: &Table<'_>,
+    key: &str,
+    known: &[(&str, T)],
+    later: &[&str],
+) -> Vec<T> {
+    let mut found = Vec::new();
+    for value in table.filled(key, "known words") {
+        let Some(word) = value.word(known, later) else {
+            continue;
+        };
+        if found.contains(&word) {
+            value.refuse(&twice(value.text().unwrap_or_default()));
+        }
+        found.push(word);
+    }
+    found
 }
 
 fn client_auth(table: &Table<'_>) -> ClientAuth {
