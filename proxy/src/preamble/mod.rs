@@ -7,6 +7,7 @@
 mod asserted;
 mod crc32c;
 pub mod parse;
+pub mod write;
 
 pub use asserted::{Asserted, AssertedTls, ClientBits, Told};
 
