@@ -167,6 +167,12 @@ impl Count {
     pub fn code(self) -> &'static str {
         COUNTS.get(self as usize).map_or("", |(_, code)| code)
     }
+
+    /// Whether it is a connection closed for its PROXY header or the lack of one.
+    pub fn refuses_preamble(self) -> bool {
+        let all = Self::PreambleMissing as usize..=Self::PreambleV2BadChecksum as usize;
+        all.contains(&(self as usize))
+    }
 }
 
 /// The counters of one worker, on cache lines of their own.
@@ -274,6 +280,11 @@ mod tests {
         codes.sort_unstable();
         codes.dedup();
         assert_eq!(codes.len(), COUNTS.len());
+        for (count, code) in COUNTS {
+            assert_eq!(count.code(), code);
+            let refuses = code.starts_with("preamble_") && count != Count::PreambleLocal;
+            assert_eq!(count.refuses_preamble(), refuses, "{code}");
+        }
         for (index, (count, _)) in ADMISSION_COUNTS.iter().enumerate() {
             assert_eq!(*count as usize, index);
         }

@@ -3,7 +3,7 @@
 //! Facts for logs and forwarding fields. They prove nothing: no route, TLS policy or client certificate check may
 //! be satisfied by them.
 
-use std::fmt;
+use std::fmt::{self, Write};
 
 /// The facts of one header. A connection has them only where its header had such fields.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -77,38 +77,37 @@ impl ClientBits {
     }
 }
 
-/// Bytes of a sender as printable text: control characters, backslashes and what is not UTF-8 are escaped, so that no
-/// client forges a line of a log through its load balancer. A header holds at most 4 KiB of them.
+/// Bytes of a sender. Shown, they are one printable line: control characters, backslashes and what is not UTF-8 are
+/// escaped, so that no client forges a line of a log through its load balancer. A header holds at most 4 KiB of them.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Told(Box<str>);
+pub struct Told(Box<[u8]>);
 
 impl Told {
-    /// Escapes what needs it.
+    /// Takes them as they are.
     pub fn new(bytes: &[u8]) -> Self {
-        let mut text = String::with_capacity(bytes.len());
-        for chunk in bytes.utf8_chunks() {
-            for letter in chunk.valid().chars() {
-                // Line and paragraph separators end a line for some readers of logs.
-                if letter.is_control() || matches!(letter, '\\' | '\u{2028}' | '\u{2029}') {
-                    text.extend(letter.escape_default());
-                } else {
-                    text.push(letter);
-                }
-            }
-            text.extend(chunk.invalid().escape_ascii().map(char::from));
-        }
-        Self(text.into_boxed_str())
+        Self(bytes.into())
     }
 
-    /// The text.
-    pub fn as_str(&self) -> &str {
+    /// As they came; not for a log, a header field or a label.
+    pub fn as_bytes(&self) -> &[u8] {
         &self.0
     }
 }
 
 impl fmt::Display for Told {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
+        for chunk in self.0.utf8_chunks() {
+            for letter in chunk.valid().chars() {
+                // Line and paragraph separators end a line for some readers of logs.
+                if letter.is_control() || matches!(letter, '\\' | '\u{2028}' | '\u{2029}') {
+                    write!(f, "{}", letter.escape_default())?;
+                } else {
+                    f.write_char(letter)?;
+                }
+            }
+            write!(f, "{}", chunk.invalid().escape_ascii())?;
+        }
+        Ok(())
     }
 }
 
@@ -172,7 +171,8 @@ mod tests {
             ("\u{85}\u{2028}".as_bytes(), "\\u{85}\\u{2028}"),
             (b"", ""),
         ] {
-            assert_eq!(Told::new(bytes).as_str(), text);
+            assert_eq!(Told::new(bytes).to_string(), text);
+            assert_eq!(Told::new(bytes).as_bytes(), bytes);
         }
     }
 

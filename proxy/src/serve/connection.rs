@@ -29,6 +29,7 @@ pub(super) struct Connection {
     /// The client.
     pub client: ClientAddress,
     /// How the client is known, and what a trusted PROXY header says beside it.
+    #[allow(dead_code, reason = "for the access log and for the headers that go out")]
     pub preamble: Preamble,
     /// What the handshake proved; `None` in the clear.
     pub tls: Option<Facts>,
