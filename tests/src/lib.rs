@@ -27,5 +27,6 @@ pub mod slots;
 pub mod stage;
 pub mod storm;
 pub mod terminal;
+pub mod tls_client;
 pub mod wait;
 pub mod wired;
