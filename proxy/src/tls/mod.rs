@@ -7,15 +7,17 @@ mod accept;
 mod certificates;
 mod clients;
 mod connect;
+mod facts;
 mod files;
 mod generated;
 mod names;
 mod policy;
 mod provider;
 
-pub use accept::{Facts, Protocol, Secured, TlsFault, TlsReason, accept};
+pub use accept::{Secured, TlsFault, TlsReason, accept};
 pub use certificates::Certificates;
 pub use connect::{ClientSide, connect};
+pub use facts::{ClientChain, Facts, Protocol, Session, Standing};
 pub use files::Files;
 pub use generated::{GeneratedError, default_key, passing_key};
 pub use names::ClientIdentity;

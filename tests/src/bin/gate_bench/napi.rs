@@ -33,10 +33,33 @@ impl Napi {
         );
         let name = format!("napi/{}-", wire.name);
         let pid = find_task(|task| task.starts_with(&name)).with_context(|| format!("no thread `{name}`"))?;
+        let thread = Napi { pid };
+        thread.move_to(cpu)?;
+        Ok(thread)
+    }
+
+    /// Lets it interrupt every ordinary task of its CPU, as a device's interrupt does.
+    ///
+    /// # Errors
+    /// Where the kernel refuses.
+    pub(crate) fn interrupts(&self) -> Result<()> {
+        let output = Command::new("chrt")
+            .args(["--fifo", "--pid", "1", &self.pid.to_string()])
+            .output()
+            .context("cannot run `chrt`")?;
+        let said = String::from_utf8_lossy(&output.stderr);
+        ensure!(output.status.success(), "the receiving thread's priority: {said}");
+        Ok(())
+    }
+
+    /// Moves it to a CPU.
+    ///
+    /// # Errors
+    /// Where there is no such CPU.
+    pub(crate) fn move_to(&self, cpu: usize) -> Result<()> {
         let mut set = CpuSet::new();
         set.set(cpu)?;
-        sched_setaffinity(Pid::from_raw(pid), &set).context("the receiving thread cannot be moved")?;
-        Ok(Napi { pid })
+        sched_setaffinity(Pid::from_raw(self.pid), &set).context("the receiving thread cannot be moved")
     }
 
     /// CPU time that it has spent, in nanoseconds.

@@ -1,0 +1,265 @@
+//! A configuration, compiled into what the stages use: immutable, published whole, read at the next request.
+//!
+//! Compiling reads the files that the configuration names and reports every one that cannot be used. It
+//! opens no socket.
+
+mod entries;
+mod policies;
+mod published;
+mod sources;
+mod upstreams;
+
+pub use published::Published;
+pub use sources::check_sources;
+
+use crate::{
+    accept::{self, Admissions},
+    gate::policy::{Allowlists, SourceSet, resolve},
+    preamble,
+    route::{RouteId, Table},
+    tls::{EntryPolicies, Files, Known},
+    uplink::directory::DiscoveredService,
+    upstream::Server,
+};
+use entries::{compile_entry, route};
+use policies::tls_policies;
+use sallyport_config::{
+    diagnostic::Diagnostic,
+    model::{Config, Limits, ServiceRef, Timeouts},
+};
+use std::{
+    collections::{BTreeMap, HashMap},
+    path::Path,
+    sync::Arc,
+};
+use upstreams::{children, services, transports};
+
+/// Everything that a request needs to know of the configuration.
+#[derive(Clone, Debug)]
+pub struct Snapshot {
+    /// Downstream connections of the whole process.
+    pub connections_max: usize,
+    /// By name.
+    pub entries: BTreeMap<String, Arc<Entry>>,
+    /// Who may connect to them.
+    pub admissions: Arc<Admissions>,
+    /// By [`RouteId`].
+    pub routes: Arc<Vec<Route>>,
+    /// By name.
+    pub services: HashMap<String, Arc<Service>>,
+    /// The children's uplink entry points, by child.
+    pub children: BTreeMap<String, Arc<Server>>,
+    /// What the children advertise, by service name without `@multicluster`.
+    pub discovered: HashMap<String, Arc<Service>>,
+}
+
+/// One entry point.
+#[derive(Clone, Debug)]
+pub struct Entry {
+    /// Its name.
+    pub name: String,
+    /// PROXY protocol; `None`: a header is never expected.
+    pub preamble: Option<preamble::Policy>,
+    /// TLS; `None` is cleartext.
+    pub tls: Option<Arc<EntryPolicies>>,
+    /// Peers whose forwarding headers are believed.
+    pub forwarded_trusted: SourceSet,
+    /// Deadlines.
+    pub timeouts: Timeouts,
+    /// Limits.
+    pub limits: Limits,
+    /// Who is served.
+    pub side: Arc<Side>,
+}
+
+/// Whom an entry point serves.
+#[derive(Debug)]
+pub enum Side {
+    /// Clients, by these routes.
+    Clients(Table),
+    /// Parents.
+    Parents(Parents),
+}
+
+/// The parents' side of an uplink entry point.
+#[derive(Debug)]
+pub struct Parents {
+    /// What proves a parent here.
+    pub proof: Proof,
+    /// The uplinks that are published here, by name.
+    pub uplinks: BTreeMap<String, PublishedUplink>,
+}
+
+/// What proves a parent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Proof {
+    /// A verified client certificate.
+    Certificate,
+    /// The source address: the allowlist let it in.
+    Source,
+    /// Nothing: `allow_unauthenticated`.
+    Nothing,
+}
+
+/// One uplink of an uplink entry point.
+#[derive(Debug)]
+pub struct PublishedUplink {
+    /// Weight at the parent.
+    pub weight: u32,
+    /// Names of which the parent's certificate must carry one; empty: any that is proven.
+    pub parents: Vec<String>,
+    /// The routers that are reached by it.
+    pub table: Table,
+}
+
+/// What a router does with a request.
+#[derive(Debug)]
+pub struct Route {
+    /// The router's name.
+    pub router: String,
+    /// What answers.
+    pub service: ServiceRef,
+    /// Whether the connection must have shown a verified client certificate.
+    pub demands_client: bool,
+}
+
+/// Servers that share requests.
+#[derive(Debug)]
+pub struct Service {
+    /// Its name.
+    pub name: String,
+    /// Servers and their weights.
+    pub servers: Vec<(Arc<Server>, u32)>,
+    /// Whether the client's `Host` goes upstream.
+    pub pass_host_header: bool,
+    /// For a discovered service, the uplink to name in `Hub-Uplink`.
+    pub uplink: Option<http::HeaderValue>,
+    /// For a discovered service, what it was made of.
+    pub advertised: Option<DiscoveredService>,
+}
+
+/// What outlives a snapshot.
+#[derive(Debug, Default)]
+pub struct Kept {
+    /// TLS policies and their ticket keys.
+    pub policies: Known,
+}
+
+/// What compiling may do to the state directory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum StateDir {
+    /// Make and keep what is missing.
+    Keep,
+    /// Look only: what is missing is made anew and forgotten.
+    LookOnly,
+}
+
+/// Compiles `config`, whose directory is `base`.
+///
+/// # Errors
+/// Every file that cannot be used.
+pub fn compile(
+    config: &Config,
+    base: &Path,
+    lists: &Allowlists,
+    workers: usize,
+    kept: &Kept,
+    state_dir: StateDir,
+) -> Result<Snapshot, Vec<Diagnostic>> {
+    let files = Files::new(base);
+    let mut problems = Vec::new();
+    let policies = tls_policies(config, &files, kept, state_dir, &mut problems);
+    let transports = transports(config, &files, workers, &mut problems);
+    problems.append(&mut check_sources(config, lists));
+    if !problems.is_empty() {
+        problems.sort();
+        problems.dedup();
+        return Err(problems);
+    }
+    let routes: BTreeMap<&str, RouteId> = config
+        .routers
+        .keys()
+        .zip(0..)
+        .map(|(name, id)| (name.as_str(), RouteId(id)))
+        .collect();
+    let entries = config.entry_points.iter().map(|(name, entry)| {
+        (
+            name.clone(),
+            Arc::new(compile_entry(config, name, entry, lists, &policies, &routes)),
+        )
+    });
+    Ok(Snapshot {
+        connections_max: usize::try_from(config.proxy.max_connections).unwrap_or(usize::MAX),
+        entries: entries.collect(),
+        admissions: Arc::new(Admissions::settled(accept::Policies::compile(config, lists))),
+        routes: Arc::new(
+            config
+                .routers
+                .iter()
+                .map(|(name, router)| route(config, name, router, &policies))
+                .collect(),
+        ),
+        services: services(config, &transports),
+        children: children(config, &transports),
+        discovered: HashMap::new(),
+    })
+}
+
+impl Snapshot {
+    /// The same with other policies at accept.
+    pub fn with_admissions(&self, admissions: Admissions) -> Self {
+        Self {
+            admissions: Arc::new(admissions),
+            ..self.clone()
+        }
+    }
+
+    /// The same with other contents of the allowlists wherever `config`, which it was compiled from, names them.
+    /// The policies at accept stay: what they are made of is not for this to say.
+    pub fn with_lists(&self, config: &Config, lists: &Allowlists) -> Self {
+        let entries = self.entries.iter().map(|(name, entry)| {
+            let mut entry = Entry::clone(entry);
+            if let Some(configured) = config.entry_points.get(name) {
+                entry.forwarded_trusted = resolve(&configured.forwarded_trusted, lists);
+                if let (Some(preamble), Some(proxy)) = (&mut entry.preamble, &configured.proxy_protocol) {
+                    preamble.trusted = resolve(&proxy.trusted, lists);
+                }
+            }
+            (name.clone(), Arc::new(entry))
+        });
+        Self {
+            entries: entries.collect(),
+            ..self.clone()
+        }
+    }
+
+    /// The same configuration with what the children advertise now.
+    pub fn with_discovered(&self, found: &[DiscoveredService]) -> Self {
+        let services = found.iter().filter_map(|service| {
+            let members = service
+                .members
+                .iter()
+                .filter_map(|member| Some((Arc::clone(self.children.get(&member.child)?), member.weight)));
+            let compiled = Service {
+                name: format!("{}@multicluster", service.name),
+                servers: members.collect(),
+                pass_host_header: true,
+                uplink: Some(http::HeaderValue::from_str(&service.uplink).ok()?),
+                advertised: Some(service.clone()),
+            };
+            Some((service.name.clone(), Arc::new(compiled)))
+        });
+        Self {
+            discovered: services.collect(),
+            ..self.clone()
+        }
+    }
+
+    /// The service that a route names, where it is known.
+    pub fn service(&self, named: &ServiceRef) -> Option<&Arc<Service>> {
+        match named {
+            ServiceRef::Local(name) => self.services.get(name),
+            ServiceRef::Multicluster(name) => self.discovered.get(name),
+        }
+    }
+}

@@ -1,0 +1,66 @@
+//! The TLS policies of a configuration, with the certificates that they share.
+
+use super::{Kept, StateDir};
+use crate::{
+    fault::with_causes,
+    tls::{Certificates, Files, GeneratedError, Policy, base_provider, default_key, passing_key},
+};
+use rustls::{crypto::CryptoProvider, sign::CertifiedKey};
+use sallyport_config::{diagnostic::Diagnostic, model::Config};
+use std::{collections::HashMap, path::Path, sync::Arc};
+
+/// By the name of the options.
+pub(super) type Policies = HashMap<String, Arc<Policy>>;
+
+/// Compiles every `[tls.options]`; none where no entry point has TLS.
+pub(super) fn tls_policies(
+    config: &Config,
+    files: &Files,
+    kept: &Kept,
+    state_dir: StateDir,
+    problems: &mut Vec<Diagnostic>,
+) -> Policies {
+    let Some(secured) = config.entry_points.values().find(|entry| entry.tls.is_some()) else {
+        return Policies::new();
+    };
+    let provider = base_provider();
+    let default = match &config.tls.default_certificate {
+        Some(pair) => files
+            .certified_key(pair, &provider)
+            .map_err(|problem| problems.push(problem)),
+        None => generated(&config.proxy.state_dir, state_dir, &provider).map_err(|error| {
+            let at = secured.address_at.clone();
+            let message = format!("{}; entry points with tls cannot start", with_causes(&error));
+            problems.push(Diagnostic { at, message });
+        }),
+    };
+    let Ok(default) = default else {
+        return Policies::new();
+    };
+    let certificates = match Certificates::load(&config.tls, files, &provider, Arc::new(default)) {
+        Ok(certificates) => Arc::new(certificates),
+        Err(mut found) => {
+            problems.append(&mut found);
+            return Policies::new();
+        }
+    };
+    let mut policies = Policies::new();
+    for (name, options) in &config.tls.options {
+        match Policy::compile(name, options, &certificates, files, &kept.policies) {
+            Ok(policy) => drop(policies.insert(name.clone(), Arc::new(policy))),
+            Err(mut found) => problems.append(&mut found),
+        }
+    }
+    policies
+}
+
+fn generated(
+    directory: &Path,
+    state_dir: StateDir,
+    provider: &CryptoProvider,
+) -> Result<CertifiedKey, GeneratedError> {
+    match state_dir {
+        StateDir::Keep => default_key(directory, provider),
+        StateDir::LookOnly => passing_key(directory, provider),
+    }
+}

@@ -1,0 +1,42 @@
+//! The current snapshot, handed from the control thread to the workers: a swap and a generation.
+
+use super::Snapshot;
+use std::sync::{
+    Arc, Mutex, PoisonError,
+    atomic::{AtomicU64, Ordering},
+};
+
+/// The current snapshot, for all threads.
+#[derive(Debug)]
+pub struct Published {
+    generation: AtomicU64,
+    current: Mutex<Arc<Snapshot>>,
+}
+
+impl Published {
+    /// Publishes the first one, generation 1.
+    pub fn new(first: Snapshot) -> Self {
+        Self {
+            generation: AtomicU64::new(1),
+            current: Mutex::new(Arc::new(first)),
+        }
+    }
+
+    /// The current generation; a reader that has it already need not lock.
+    pub fn generation(&self) -> u64 {
+        self.generation.load(Ordering::Acquire)
+    }
+
+    /// The current snapshot and its generation.
+    pub fn read(&self) -> (u64, Arc<Snapshot>) {
+        let current = self.current.lock().unwrap_or_else(PoisonError::into_inner);
+        (self.generation(), Arc::clone(&current))
+    }
+
+    /// Publishes the next one.
+    pub fn publish(&self, next: Snapshot) {
+        let mut current = self.current.lock().unwrap_or_else(PoisonError::into_inner);
+        *current = Arc::new(next);
+        self.generation.fetch_add(1, Ordering::Release);
+    }
+}
