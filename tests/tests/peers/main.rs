@@ -2,5 +2,7 @@
 //!
 //! What each of them must be able to do, and what none of them may.
 
+mod browser;
 mod openssl;
+mod scanner;
 mod through;

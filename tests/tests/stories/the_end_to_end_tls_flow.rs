@@ -140,11 +140,7 @@ fn tls_options_in_place_of_a_servers_transport_say_what_is_missing(case: &Case) 
     let plain = body.replace("tls = { options = \"backend-tls-opts\" }\n", "");
     gateway.setup().write(&plain)?;
     ensure!(gateway.setup().command(&["reload"])?.status.success());
-    pod.refused(
-        case,
-        &gateway,
-        &["certificate", "10.0.2.105", "root_cas"],
-    )
+    pod.refused(case, &gateway, &["certificate", "10.0.2.105", "root_cas"])
 }
 
 fn the_name_of_tls_options_is_no_servers_transport(case: &Case) -> Result<()> {
