@@ -8,6 +8,7 @@ mod middleware;
 mod multicluster;
 mod process;
 mod router;
+mod send_proxy;
 mod service;
 mod tls;
 

@@ -13,12 +13,12 @@ use crate::{
 };
 use std::collections::BTreeMap;
 
-const VERSIONS: [(&str, TlsVersion); 2] = [
+pub(super) const VERSIONS: [(&str, TlsVersion); 2] = [
     ("VersionTLS12", TlsVersion::Tls12),
     ("VersionTLS13", TlsVersion::Tls13),
 ];
 
-const SUITES: [(&str, CipherSuite); 8] = [
+pub(super) const SUITES: [(&str, CipherSuite); 8] = [
     (
         "TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256",
         CipherSuite::EcdsaAes128Gcm,
@@ -45,7 +45,7 @@ const SUITES: [(&str, CipherSuite); 8] = [
     ("TLS_ECDHE_RSA_WITH_CHACHA20_POLY1305", CipherSuite::RsaChaCha20),
 ];
 
-const CURVES: [(&str, Curve); 4] = [
+pub(super) const CURVES: [(&str, Curve); 4] = [
     ("X25519MLKEM768", Curve::X25519MlKem768),
     ("X25519", Curve::X25519),
     ("CurveP256", Curve::P256),
@@ -108,7 +108,13 @@ fn tls_options(table: &Table<'_>) -> TlsOptions {
     }
 }
 
-fn words<T: Copy + PartialEq>(table: &Table<'_>, key: &str, known: &[(&str, T)], later: &[&str]) -> Vec<T> {
+/// The words of a list, each one of `known` and once; one of `later` is known and refused.
+pub(super) fn words<T: Copy + PartialEq>(
+    table: &Table<'_>,
+    key: &str,
+    known: &[(&str, T)],
+    later: &[&str],
+) -> Vec<T> {
     let mut found = Vec::new();
     for value in table.filled(key, "known words") {
         let Some(word) = value.word(known, later) else {
