@@ -3,6 +3,8 @@
 //! A value of these types exists only after [`crate::parse`] found nothing wrong: names resolve, numbers
 //! are in range, rules are parsed. It holds no secrets, only paths to them, and knows no sockets or files.
 
+pub mod sending;
+
 use crate::{diagnostic::Location, rule::Rule};
 use ipnet::IpNet;
 use std::{collections::BTreeMap, net::SocketAddr, num::NonZeroUsize, path::PathBuf, time::Duration};
@@ -403,8 +405,16 @@ pub struct ServersTransport {
     pub insecure_skip_verify: bool,
     /// Base64 SHA-256 digests of accepted public keys, decoded; any one must match, in place of CAs.
     pub pinned_spki: Vec<[u8; 32]>,
+    /// Lowest version that is offered; default TLS 1.2.
+    pub min_version: TlsVersion,
+    /// TLS 1.2 suites that are offered; empty: all that are safe.
+    pub cipher_suites: Vec<CipherSuite>,
+    /// Groups that are offered, in order of preference; empty: the default order.
+    pub curve_preferences: Vec<Curve>,
     /// HTTP/1.1 only.
     pub disable_http2: bool,
+    /// A PROXY header in front of each connection; absent: none.
+    pub proxy_protocol: Option<sending::SendProxy>,
     /// Idle connections kept for one server by the whole process; default 64.
     pub max_idle_per_server: u32,
     /// TCP connect; default 30 s.

@@ -542,11 +542,41 @@ pub(super) const HTTP: &[Row] = &[
         "false",
         "HTTP/1.1 only.",
     ),
-    later(
+    now(
+        "servers_transports.NAME.min_version",
+        "`VersionTLS12` or `VersionTLS13`",
+        "VersionTLS12",
+        "Lowest TLS version that servers are offered.",
+    ),
+    now(
+        "servers_transports.NAME.cipher_suites",
+        "list of suites",
+        "all that are safe",
+        "TLS 1.2 suites that are offered, with the words of `tls.options.NAME.cipher_suites`; those of TLS 1.3 always stay.",
+    ),
+    now(
+        "servers_transports.NAME.curve_preferences",
+        "list of groups",
+        "the library's order",
+        "Key exchange groups that are offered, with the words of `tls.options.NAME.curve_preferences`.",
+    ),
+    now(
         "servers_transports.NAME.proxy_protocol",
+        "`v1`, `v2` or a table",
+        "",
+        "Sends a PROXY header in front of each connection, before TLS. Such a connection serves one client connection alone and ends with it.",
+    ),
+    now(
+        "servers_transports.NAME.proxy_protocol.version",
         "`v1` or `v2`",
         "",
-        "Sends a PROXY header; one connection for each client.",
+        "Version of the header. Required in the table.",
+    ),
+    now(
+        "servers_transports.NAME.proxy_protocol.tlvs",
+        "list of `authority`, `alpn`, `ssl`, `unique_id`, `crc32c`",
+        "none",
+        "Facts that a `v2` header carries beside the addresses, each where it is known: the host name asked for, the application protocol, TLS version and client certificate, an identifier of the connection, a checksum.",
     ),
     now(
         "servers_transports.NAME.max_idle_per_server",

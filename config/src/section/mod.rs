@@ -7,6 +7,7 @@ pub(crate) mod entry_point;
 mod multicluster;
 mod process;
 mod router;
+mod send_proxy;
 mod service;
 mod tls;
 

@@ -12,12 +12,12 @@ use crate::{
 };
 use std::collections::BTreeMap;
 
-const VERSIONS: [(&str, TlsVersion); 2] = [
+pub(super) const VERSIONS: [(&str, TlsVersion); 2] = [
     ("VersionTLS12", TlsVersion::Tls12),
     ("VersionTLS13", TlsVersion::Tls13),
 ];
 
-const SUITES: [(&str, CipherSuite); 8] = [
+pub(super) const SUITES: [(&str, CipherSuite); 8] = [
     (
         "TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256",
         CipherSuite::EcdsaAes128Gcm,
@@ -44,7 +44,7 @@ const SUITES: [(&str, CipherSuite); 8] = [
     ("TLS_ECDHE_RSA_WITH_CHACHA20_POLY1305", CipherSuite::RsaChaCha20),
 ];
 
-const CURVES: [(&str, Curve); 5] = [
+pub(super) const CURVES: [(&str, Curve); 5] = [
     ("X25519MLKEM768", Curve::X25519MlKem768),
     ("SecP256r1MLKEM768", Curve::P256MlKem768),
     ("X25519", Curve::X25519),
@@ -146,7 +146,13 @@ fn check_curves(table: &Table<'_>, options: &TlsOptions) {
     }
 }
 
-fn words<T: Copy + PartialEq>(table: &Table<'_>, key: &str, known: &[(&str, T)], later: &[&str]) -> Vec<T> {
+/// The words of a list, each one of `known` and once; one of `later` is known and refused.
+pub(super) fn words<T: Copy + PartialEq>(
+    table: &Table<'_>,
+    key: &str,
+    known: &[(&str, T)],
+    later: &[&str],
+) -> Vec<T> {
     let mut found = Vec::new();
     for value in table.filled(key, "known words") {
         let Some(word) = value.word(known, later) else {

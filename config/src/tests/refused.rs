@@ -301,7 +301,52 @@ fn servers_transports() {
     );
     transport("root_cas = [\"\"]", "2:13", &["found no path"]);
     transport("max_idle_per_server = -1", "2:23", &["from 0 to 65535"]);
-    transport("proxy_protocol = \"v2\"", "2:1", &["not supported yet"]);
+    transport(
+        "root_cas = [\"a\"]\ninsecure_skip_verify = true",
+        "3:24",
+        &["beside `root_cas`", "would check nothing"],
+    );
+    transport(
+        "min_version = \"TLS1.3\"",
+        "2:15",
+        &["`VersionTLS12` or `VersionTLS13`"],
+    );
+    transport(
+        "cipher_suites = [\"TLS_RSA_WITH_RC4_128_SHA\"]",
+        "2:18",
+        &["`TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256`"],
+    );
+    transport("curve_preferences = [\"P-256\"]", "2:22", &["`CurveP256`"]);
+}
+
+#[test]
+fn proxy_headers_to_servers() {
+    let sending = |value: &str, place: &str, fragments: &[&str]| {
+        refused(
+            &format!("[servers_transports.t]\nproxy_protocol = {value}\n"),
+            &[(place, fragments)],
+        );
+    };
+    sending("\"v3\"", "2:18", &["found `v3`", "`v1` or `v2`"]);
+    sending("2", "2:18", &["expected a table"]);
+    sending("{ tlvs = [\"ssl\"] }", "2:18", &["`version` is missing"]);
+    sending(
+        "{ version = \"v1\", tlvs = [\"ssl\"] }",
+        "2:18",
+        &["beside `version", "addresses alone", "`v2`"],
+    );
+    sending(
+        "{ version = \"v2\", tlvs = [\"sni\"] }",
+        "2:44",
+        &["`authority`, `alpn`, `ssl`, `unique_id` or `crc32c`"],
+    );
+    sending(
+        "{ version = \"v2\", tlvs = [\"ssl\", \"ssl\"] }",
+        "2:51",
+        &["twice"],
+    );
+    sending("{ version = \"v2\", tlvs = [] }", "2:43", &["empty list"]);
+    sending("{ version = \"v2\", trusted_ips = [] }", "2:36", &["unknown key"]);
 }
 
 #[test]

@@ -6,6 +6,7 @@
 
 mod crc32c;
 pub mod parse;
+pub mod write;
 
 use crate::{
     accept::PeerAddress,

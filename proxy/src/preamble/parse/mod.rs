@@ -18,7 +18,7 @@ pub const UNIQUE_ID_BYTES_MAX: usize = 128;
 const V1_PREFIX: &[u8] = b"PROXY ";
 /// `PROXY UNKNOWN` and CRLF.
 const V1_BYTES_MIN: usize = 15;
-const V2_SIGNATURE: &[u8; 12] = b"\r\n\r\n\0\r\nQUIT\n";
+pub(super) const V2_SIGNATURE: &[u8; 12] = b"\r\n\r\n\0\r\nQUIT\n";
 const V2_FIXED_BYTES: usize = 16;
 const UNIX_BLOCK_BYTES: usize = 216;
 
