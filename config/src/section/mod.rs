@@ -3,6 +3,7 @@
 //! A section checks its own keys and values. What needs another section is the [`crate::link`] stage's.
 
 mod access_log;
+mod client_auth;
 pub(crate) mod entry_point;
 mod middleware;
 mod multicluster;

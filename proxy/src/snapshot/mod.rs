@@ -25,7 +25,7 @@ use crate::{
 };
 use entries::{compile_entry, route};
 use middlewares::{middlewares, named};
-use policies::tls_policies;
+use policies::{policies_at, tls_policies};
 use sallyport_config::{
     diagnostic::Diagnostic,
     model::{Config, Limits, ServiceRef, Timeouts},
@@ -53,6 +53,8 @@ pub struct Snapshot {
     pub children: BTreeMap<String, Arc<Server>>,
     /// What the children advertise, by service name without `@multicluster`.
     pub discovered: HashMap<String, Arc<Service>>,
+    /// What is odd about the files, though they can be used.
+    pub remarks: Arc<Vec<Diagnostic>>,
 }
 
 /// One entry point.
@@ -173,7 +175,8 @@ pub fn compile(
     state_dir: StateDir,
 ) -> Result<Snapshot, Vec<Diagnostic>> {
     let mut problems = Vec::new();
-    let policies = tls_policies(config, files, kept, state_dir, &mut problems);
+    let mut remarks = Vec::new();
+    let policies = tls_policies(config, files, kept, state_dir, &mut problems, &mut remarks);
     let transports = transports(config, files, workers, &mut problems);
     problems.append(&mut check_sources(config, lists));
     if !problems.is_empty() {
@@ -189,7 +192,8 @@ pub fn compile(
         .collect();
     let middlewares = middlewares(config);
     let entries = config.entry_points.iter().map(|(name, entry)| {
-        let mut compiled = compile_entry(config, name, entry, lists, &policies, &routes);
+        let own = policies_at(&policies, name, kept);
+        let mut compiled = compile_entry(config, name, entry, lists, &own, &routes);
         compiled.middlewares = named(&middlewares, &entry.middlewares);
         (name.clone(), Arc::new(compiled))
     });
@@ -210,6 +214,7 @@ pub fn compile(
         services: services(config, &transports),
         children: children(config, &transports),
         discovered: HashMap::new(),
+        remarks: Arc::new(remarks),
     })
 }
 
