@@ -21,6 +21,7 @@ pub mod uplink;
 pub mod upstream;
 
 // Assembly.
+pub mod access_log;
 pub mod cli;
 pub mod control;
 pub mod serve;

@@ -11,7 +11,7 @@ use crate::{
     gate::{self, lists::Lists},
     io::Choice,
     snapshot::{Kept, Published},
-    telemetry::COUNTS,
+    telemetry::{COUNTS, Count},
     uplink::directory::Directory,
     worker::{Message, Shared, Worker},
 };
@@ -235,7 +235,13 @@ impl State {
 
     /// All counters, summed over the workers.
     pub(super) fn counts(&self) -> BTreeMap<&'static str, u64> {
-        let sum = |count| self.workers.iter().map(|worker| worker.counters.get(count)).sum();
-        COUNTS.iter().map(|(count, code)| (*code, sum(*count))).collect()
+        let sum =
+            |count: Count| -> u64 { self.workers.iter().map(|worker| worker.counters.get(count)).sum() };
+        let mut counts: BTreeMap<&'static str, u64> =
+            COUNTS.iter().map(|(count, code)| (*code, sum(*count))).collect();
+        // Workers give lines up for a full queue, the writer for a disk that takes none.
+        let dropped = counts.entry(Count::AccessLogDropped.code()).or_default();
+        *dropped = dropped.saturating_add(self.kept.access_log.lost());
+        counts
     }
 }

@@ -1,6 +1,7 @@
 //! What a worker's connections share: counters, the pool, and the worker's view of the snapshot.
 
 use crate::{
+    access_log::Lines,
     balance::RoundRobin,
     snapshot::{Entry, Published, Service, Snapshot},
     telemetry::Counters,
@@ -19,6 +20,8 @@ use super::{handshakes::HandshakeLog, live::Live};
 pub struct Context {
     /// Counters of this worker.
     pub counters: Arc<Counters>,
+    /// Lines of the access log on their way to the writer.
+    pub access: Rc<Lines>,
     /// Connections to servers.
     pub pool: Rc<Pool>,
     /// Live connections of this worker.
@@ -51,6 +54,7 @@ impl Context {
         let (pool, live) = (Rc::default(), Rc::default());
         let handshakes = HandshakeLog::default();
         Self {
+            access: Rc::new(Lines::new(Arc::clone(&counters))),
             counters,
             pool,
             live,

@@ -1,6 +1,6 @@
 //! A routed request on its way to a server, and the answer on its way back.
 
-use super::{connection::Connection, context::View};
+use super::{access::Notes, connection::Connection, context::View};
 use crate::{
     fault::{Fault, with_causes},
     http::{
@@ -107,6 +107,8 @@ pub(super) struct Way<'a> {
     pub view: &'a View,
     /// Its route.
     pub route: &'a Route,
+    /// Who wants to know how it goes.
+    pub notes: Notes<'a>,
 }
 
 impl Way<'_> {
@@ -121,9 +123,12 @@ impl Way<'_> {
     ) -> Result<Response<UpstreamBody>, Fault> {
         let service = self.view.snapshot.service(service).ok_or(Fault::NoServer)?;
         let server = self.view.next_server(service).ok_or(Fault::NoServer)?;
+        self.notes.asks(&service.name, &server.url);
         address(&mut request, service, &server);
-        let context = &self.connection.context;
-        match context.pool.send(&server, request, &context.counters).await {
+        let (context, clock) = (&self.connection.context, self.notes.clock());
+        let sent = context.pool.send(&server, request, &context.counters).await;
+        self.notes.answered(clock);
+        match sent {
             Ok(response) => accept(response),
             Err(error) => Err(error),
         }

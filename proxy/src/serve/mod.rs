@@ -1,5 +1,6 @@
 //! The way of a connection, stage by stage.
 
+mod access;
 mod answer;
 mod clock;
 mod connection;
@@ -18,10 +19,10 @@ use crate::{
     accept::{PeerAddress, Verdict},
     http::forwarded,
     io::{self, Instant, Stream, Transport},
-    preamble::{self, ClientAddress, Origin, Preamble, PreambleFault},
+    preamble::{self, Origin, Preamble, PreambleFault},
     snapshot::Entry,
     telemetry::{AdmissionCount, AdmissionCounters, Count},
-    tls::{self, Attempt, Facts, Protocol},
+    tls::{self, Attempt, Facts, Protocol, TlsReason},
 };
 use clock::Clock;
 use connection::Connection;
@@ -53,7 +54,7 @@ pub async fn connection(
     let client = preamble.client;
     registered.handle.client.set(Some(client));
     let local = stream.local();
-    let Some((transport, protocol, tls)) = secure(&context, &entry, stream, client).await else {
+    let Some((transport, protocol, tls)) = secure(&context, &entry, stream, &preamble).await else {
         return;
     };
     let handle = Rc::clone(&registered.handle);
@@ -161,6 +162,7 @@ fn refuse_preamble(context: &Context, entry: &Entry, peer: SocketAddr, fault: &P
     let Some(count) = fault.count() else { return };
     context.counters.add(count);
     let (entry, reason) = (entry.name.as_str(), count.code());
+    access::refused_preamble(context, entry, peer, reason);
     match fault {
         PreambleFault::Missing | PreambleFault::Malformed(_) | PreambleFault::HeaderTimeout => {
             tracing::info!(%peer, entry, reason, detail = %fault, "closed: PROXY protocol");
@@ -176,7 +178,7 @@ async fn secure(
     context: &Context,
     entry: &Entry,
     mut stream: Stream,
-    client: ClientAddress,
+    preamble: &Preamble,
 ) -> Option<(Transport, Protocol, Option<Facts>)> {
     let Some(policies) = &entry.tls else {
         let protocol = protocol::recognise(&mut stream, entry.timeouts.read_header).await?;
@@ -185,9 +187,10 @@ async fn secure(
     let attempt = Attempt::new(stream.local().ip());
     let from = handshakes::From {
         peer: PeerAddress(stream.peer()),
-        client,
+        client: preamble.client,
         entry: &entry.name,
     };
+    let refused = |reason| access::refused_handshake(context, &from, preamble, &attempt, reason);
     let limit = entry.timeouts.tls_handshake;
     match io::timeout(limit, tls::accept(stream, policies, &attempt)).await {
         Ok(Ok(secured)) => {
@@ -199,16 +202,18 @@ async fn secure(
                 Some(secured.facts),
             ))
         }
-        Ok(Err(refused)) => {
+        Ok(Err(failed)) => {
             context.counters.add(Count::TlsFailed);
-            context.handshakes.failed(&from, &attempt, &refused.fault);
-            if let Some(stream) = refused.stream {
+            refused(failed.fault.reason);
+            context.handshakes.failed(&from, &attempt, &failed.fault);
+            if let Some(stream) = failed.stream {
                 protocol::linger(Transport::Plain(stream)).await;
             }
             None
         }
         Err(_) => {
             context.counters.add(Count::TlsTimeout);
+            refused(TlsReason::Timeout);
             context.handshakes.timed_out(&from, &attempt);
             None
         }

@@ -1,6 +1,7 @@
 //! One request, from its header to its answer.
 
 use super::{
+    access::Notes,
     answer::{self, ResponseBody, UnderWay},
     connection::Connection,
     context::View,
@@ -46,9 +47,11 @@ pub(super) async fn answer(
     connection: Rc<Connection>,
     request: Request<Incoming>,
 ) -> Result<Response<ResponseBody>, Infallible> {
-    let (under_way, started) = UnderWay::new(&connection);
+    let (under_way, started) = UnderWay::new(&connection, &request);
     connection.context.counters.add(Count::Requests);
-    let response = match walk(&connection, request, started).await {
+    let outcome = walk(&connection, request, started, under_way.notes()).await;
+    let reason = outcome.as_ref().err().map(|fault| fault.answer().2.code());
+    let response = match outcome {
         Ok(Outcome::Upstream(response)) => {
             let limit = connection.entry.timeouts.write;
             response.map(|body| ResponseBody::upstream(body, under_way, limit))
@@ -61,7 +64,9 @@ pub(super) async fn answer(
         Err(fault) => answer::fault(fault, under_way),
     };
     connection.context.counters.add(answer::count(response.status()));
-    Ok(response)
+    let (head, mut body) = response.into_parts();
+    body.answered(head.status, &head.headers, reason);
+    Ok(Response::from_parts(head, body))
 }
 
 /// The stages of a request, top to bottom.
@@ -69,11 +74,12 @@ async fn walk(
     connection: &Rc<Connection>,
     request: Request<Incoming>,
     started: Instant,
+    notes: Notes<'_>,
 ) -> Result<Outcome, Fault> {
     let view = connection.context.view();
     let entry = view.entry(&connection.entry).ok_or(Fault::NotFound)?;
     let (mut parts, incoming) = request.into_parts();
-    let body = RequestBody::new(incoming, started, entry.timeouts.read);
+    let body = RequestBody::new(incoming, started, entry.timeouts.read, notes.tally());
     let found = fields::scan(&parts.headers);
     check_limits(&parts, found, connection)?;
     let reached = match &*entry.side {
@@ -92,8 +98,10 @@ async fn walk(
     let (authority, target) = canonical(&parts, connection)?;
     check_policy(entry, connection, &authority)?;
     let client = client_of(connection, &parts.headers, trust);
+    notes.client(client);
     let id = find(table, &parts, &authority, &target, client).ok_or(Fault::NotFound)?;
     let route = route_of(&view, id)?;
+    notes.router(&route.router);
     check_proof(route, connection)?;
     let outgoing = forward::Outgoing {
         authority: authority.into(),
@@ -106,6 +114,7 @@ async fn walk(
         connection,
         view: &view,
         route,
+        notes,
     };
     let chain = Chain::new(&entry.middlewares, &route.middlewares);
     if chain.is_empty() {

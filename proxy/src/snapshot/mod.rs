@@ -15,6 +15,7 @@ pub use sources::check_sources;
 
 use crate::{
     accept::{self, Admissions},
+    access_log::{self, AccessLog, Opening},
     gate::policy::{Allowlists, SourceSet, resolve},
     middleware::Middleware,
     preamble,
@@ -39,6 +40,8 @@ use upstreams::{children, services, transports};
 /// Everything that a request needs to know of the configuration.
 #[derive(Clone, Debug)]
 pub struct Snapshot {
+    /// Where a line for each request goes; `None` is off.
+    pub access_log: Option<Arc<AccessLog>>,
     /// Downstream connections of the whole process.
     pub connections_max: usize,
     /// By name.
@@ -149,6 +152,8 @@ pub struct Service {
 /// What outlives a snapshot.
 #[derive(Debug, Default)]
 pub struct Kept {
+    /// Destinations of the access log.
+    pub access_log: access_log::Keeper,
     /// TLS policies and their ticket keys.
     pub policies: Known,
 }
@@ -179,6 +184,10 @@ pub fn compile(
     let policies = tls_policies(config, files, kept, state_dir, &mut problems, &mut remarks);
     let transports = transports(config, files, workers, &mut problems);
     problems.append(&mut check_sources(config, lists));
+    let access_log = access_log(config, files, kept, state_dir).unwrap_or_else(|problem| {
+        problems.push(problem);
+        None
+    });
     if !problems.is_empty() {
         problems.sort();
         problems.dedup();
@@ -198,6 +207,7 @@ pub fn compile(
         (name.clone(), Arc::new(compiled))
     });
     Ok(Snapshot {
+        access_log,
         connections_max: usize::try_from(config.proxy.max_connections).unwrap_or(usize::MAX),
         entries: entries.collect(),
         admissions: Arc::new(Admissions::settled(accept::Policies::compile(config, lists))),
@@ -216,6 +226,20 @@ pub fn compile(
         discovered: HashMap::new(),
         remarks: Arc::new(remarks),
     })
+}
+
+fn access_log(
+    config: &Config,
+    files: &Files,
+    kept: &Kept,
+    state_dir: StateDir,
+) -> Result<Option<Arc<AccessLog>>, Diagnostic> {
+    let opening = match state_dir {
+        StateDir::Keep => Opening::Open,
+        StateDir::LookOnly => Opening::Try,
+    };
+    let configured = config.access_log.as_ref();
+    kept.access_log.compile(configured, files.base(), opening)
 }
 
 impl Snapshot {

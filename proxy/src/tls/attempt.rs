@@ -85,6 +85,11 @@ impl Attempt {
         self.0.borrow_mut().shown.take()
     }
 
+    /// The same, left where it is.
+    pub fn shown(&self) -> Option<ClientChain> {
+        self.0.borrow().shown.clone()
+    }
+
     /// Changes the record between polls.
     pub(super) fn note(&self, change: impl FnOnce(&mut Record)) {
         change(&mut self.0.borrow_mut());

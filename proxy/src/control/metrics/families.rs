@@ -112,6 +112,12 @@ pub(super) const PREAMBLE_LOCAL: Family = counter(
     &[],
     "PROXY headers of senders that spoke for themselves, such as health checks.",
 );
+/// Lines of the access log that are lost.
+pub(super) const ACCESS_LOG_DROPPED: Family = counter(
+    "sallyport_access_log_dropped_total",
+    &[],
+    "Lines of the access log that were given up because its writer was behind, or that could not be written.",
+);
 /// Prefixes of an allowlist's file.
 pub(super) const LIST_PREFIXES: Family = gauge(
     "sallyport_allowlist_prefixes",
@@ -144,6 +150,7 @@ pub(super) const ALL: &[&Family] = &[
     &REMOVED,
     &PREAMBLE_REFUSED,
     &PREAMBLE_LOCAL,
+    &ACCESS_LOG_DROPPED,
     &LIST_PREFIXES,
     &LIST_TAKEN,
     &LIST_STALE,
