@@ -236,13 +236,13 @@ pub(super) const ENTRY_POINT: &[Row] = &[
         "proxy_protocol.trusted_ips",
         "list of prefixes or allowlists",
         "",
-        "Sources that send a header. Required.",
+        "Sources that send a header, such as load balancers. Required. This is no access list: everybody else is served without a header and closed with one.",
     ),
     now(
         "proxy_protocol.mode",
         "`required` or `optional`",
         "required",
-        "Whether a trusted source without a header is closed or an ordinary client.",
+        "Whether a trusted source without a header is closed or an ordinary client. With `optional` whoever can make a trusted source pass on his own first bytes forges any client address; silent clients wait for `timeouts.proxy_header`.",
     ),
     table("forwarded_headers", "Forwarding headers of requests."),
     now(
