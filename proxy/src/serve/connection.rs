@@ -2,10 +2,21 @@
 
 use super::{clock::Clock, context::Context, live::Handle};
 use crate::{
-    accept::PeerAddress, http::forwarded, io::Transport, preamble::ClientAddress, snapshot::Entry, tls::Facts,
+    accept::PeerAddress,
+    http::forwarded,
+    io::Transport,
+    preamble::{
+        ClientAddress,
+        write::{self, CertificateFacts, Ends, Shown, Verification},
+    },
+    snapshot::Entry,
+    tls::{Facts, Protocol},
+    upstream::{Downstream, Own},
 };
+use sallyport_config::model::sending::SendProxy;
 use std::{
     io::{self, IoSlice},
+    net::SocketAddr,
     pin::Pin,
     rc::Rc,
     sync::Arc,
@@ -31,6 +42,42 @@ pub(super) struct Connection {
     pub clock: Clock,
     /// Its place in the table.
     pub handle: Rc<Handle>,
+    /// This end of its socket.
+    pub local: SocketAddr,
+    /// Connections to servers that serve it alone.
+    pub own: Own,
+}
+
+impl Downstream for Connection {
+    fn own(&self) -> &Own {
+        &self.own
+    }
+
+    fn header(&self, sending: &SendProxy) -> Vec<u8> {
+        let ends = Ends::Client {
+            source: self.client.0,
+            destination: self.local,
+        };
+        let tls = self.tls.as_ref();
+        let facts = write::Facts {
+            authority: tls.and_then(|tls| tls.sni.as_deref()),
+            alpn: tls.map(|tls| match tls.protocol {
+                Protocol::Http11 => &b"http/1.1"[..],
+                Protocol::H2 => b"h2",
+            }),
+            tls: tls.map(|tls| write::TlsFacts {
+                version: tls.version,
+                cipher: None,
+                client: tls.client.as_ref().map(|_| CertificateFacts {
+                    verification: Verification::Verified,
+                    shown: Shown::Now,
+                    common_name: None,
+                }),
+            }),
+            unique_id: None,
+        };
+        write::header(sending, ends, &facts)
+    }
 }
 
 /// A transport that tells the connection's clock when bytes come.

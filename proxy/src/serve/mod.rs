@@ -21,6 +21,7 @@ use crate::{
     snapshot::Entry,
     telemetry::{AdmissionCount, AdmissionCounters, Count},
     tls::{self, Facts, Protocol, TlsFault},
+    upstream::Own,
 };
 use clock::Clock;
 use connection::Connection;
@@ -66,6 +67,8 @@ pub async fn connection(
         forwarded,
         clock,
         handle,
+        local,
+        own: Own::default(),
     });
     protocol::serve(transport, protocol, connection).await;
 }

@@ -26,7 +26,7 @@ pub(super) fn transports(
 ) -> Transports {
     let mut compiled = HashMap::new();
     for (name, transport) in &config.servers_transports {
-        match compile_transport(transport, files, workers) {
+        match compile_transport(name, transport, files, workers) {
             Ok(options) => drop(compiled.insert(name.clone(), Arc::new(options))),
             Err(mut found) => problems.append(&mut found),
         }
@@ -35,6 +35,7 @@ pub(super) fn transports(
 }
 
 fn compile_transport(
+    name: &str,
     transport: &ServersTransport,
     files: &Files,
     workers: usize,
@@ -42,6 +43,8 @@ fn compile_transport(
     // The configured number is the whole process's; a share of at least one keeps connections alive at all.
     let whole = usize::try_from(transport.max_idle_per_server).unwrap_or(usize::MAX);
     Ok(TransportOptions {
+        name: name.to_owned(),
+        proxy_protocol: transport.proxy_protocol.clone(),
         tls: ClientSide::compile(transport, files)?,
         dial: transport.dial_timeout,
         tls_handshake: transport.tls_handshake_timeout,

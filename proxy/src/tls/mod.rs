@@ -10,16 +10,22 @@ mod connect;
 mod files;
 mod generated;
 mod names;
+mod notes;
+mod offering;
 mod policy;
+mod presented;
 mod provider;
+mod refused;
+mod servers;
 
 pub use accept::{Facts, Protocol, Secured, TlsFault, TlsReason, accept};
 pub use certificates::Certificates;
-pub use connect::{ClientSide, connect};
+pub use connect::{ClientSide, Connected, WorkerSide, connect};
 pub use files::Files;
 pub use generated::{GeneratedError, default_key, passing_key};
 pub use names::ClientIdentity;
 pub use policy::{EntryPolicies, Known, Policy, PolicyId};
+pub use refused::{Asked, HandshakeFault, Refused, alert_on_certificate};
 
 /// The primitives that certificates are loaded with, whatever a policy allows later.
 pub fn base_provider() -> rustls::crypto::CryptoProvider {
