@@ -7,7 +7,7 @@ use crate::{
 };
 use sallyport_config::{
     diagnostic::Diagnostic,
-    model::{Config, Scheme, ServerUrl, ServersTransport},
+    model::{Config, Scheme, ServerUrl, ServersTransport, ServiceRef},
 };
 use std::{
     collections::{BTreeMap, HashMap},
@@ -28,10 +28,46 @@ pub(super) fn transports(
     for (name, transport) in &config.servers_transports {
         match compile_transport(name, transport, files, workers) {
             Ok(options) => drop(compiled.insert(name.clone(), Arc::new(options))),
-            Err(mut found) => problems.append(&mut found),
+            Err(found) => problems.extend(found.iter().flat_map(|problem| affected(config, name, problem))),
         }
     }
     compiled
+}
+
+/// The problem of a transport, once for each router and each child that it takes down; where there is none, for
+/// each service, else for the transport alone.
+fn affected(config: &Config, transport: &str, problem: &Diagnostic) -> Vec<Diagnostic> {
+    let services = config
+        .services
+        .iter()
+        .filter(|(_, service)| service.servers_transport == transport)
+        .map(|(name, _)| name);
+    let mut ways = Vec::new();
+    for service in services {
+        let before = ways.len();
+        let routers = config
+            .routers
+            .iter()
+            .filter(|(_, router)| matches!(&router.service, ServiceRef::Local(named) if named == service));
+        ways.extend(routers.map(|(router, _)| format!("router `{router}`: service `{service}`: ")));
+        if ways.len() == before {
+            ways.push(format!("service `{service}`: "));
+        }
+    }
+    let children = config
+        .multicluster
+        .children
+        .iter()
+        .filter(|(_, child)| child.servers_transport == transport);
+    ways.extend(children.map(|(child, _)| format!("child `{child}`: ")));
+    if ways.is_empty() {
+        ways.push(String::new());
+    }
+    let told = |way: &String| Diagnostic {
+        at: problem.at.clone(),
+        message: format!("{way}servers transport `{transport}`: {}", problem.message),
+    };
+    ways.iter().map(told).collect()
 }
 
 fn compile_transport(

@@ -126,8 +126,8 @@ fn everything_that_is_configured_must_hold() {
 #[test]
 fn a_self_signed_certificate_counts_where_it_is_named_itself_whether_it_is_a_ca_or_not() {
     let ca = IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
-    for kind in [IsCa::NoCa, IsCa::ExplicitNoCa, ca.clone()] {
-        let (leaf, other) = (own(&["a.example"], kind.clone()), own(&["a.example"], kind));
+    for kind in [IsCa::NoCa, IsCa::ExplicitNoCa, ca] {
+        let (leaf, other) = (own(&["a.example"], kind), own(&["a.example"], kind));
         let knows = verifier(named(&[&leaf]), Vec::new(), &[]);
         assert_eq!(judge(&knows, &leaf, "a.example"), Ok(()));
         told(judge(&knows, &leaf, "b.example"), &["is not for `b.example`"]);
@@ -172,6 +172,10 @@ fn the_operator_is_told_what_was_presented_what_was_wanted_and_which_key_to_set(
             "no names",
         ],
     );
+}
+
+#[test]
+fn issuers_and_pins_that_are_not_known_are_told_with_what_would_mend_it() {
     let stranger = made(&["a.example"], |params| {
         params.distinguished_name.push(DnType::OrganizationName, "x");
     });
@@ -217,15 +221,19 @@ fn the_operator_is_told_what_was_presented_what_was_wanted_and_which_key_to_set(
         &["wanted: one of the names `spiffe://x/y`, `z.example`"],
     );
     told(
-        judge(&verifier(None, vec![[7; 32]], &[]), &good.leaf, "a.example"),
+        judge(&verifier(None, vec![[7; 32]], &[]), &stranger.leaf, "a.example"),
         &[
-            "none of `pinned_spki`",
+            "not one of `pinned_spki`",
             "add `sha256/",
             "a key of `sha256/BwcHBwcH",
         ],
     );
     told(
-        judge(&knows, &CertificateDer::from(vec![1, 2, 3]), "a.example"),
+        judge(
+            &verifier(named(&[]), Vec::new(), &[]),
+            &CertificateDer::from(vec![1, 2, 3]),
+            "a.example",
+        ),
         &["cannot be parsed"],
     );
 }
