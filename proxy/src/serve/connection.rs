@@ -1,20 +1,23 @@
 //! A connection that came through the first stages: what is known of it, and its bytes on the way to HTTP.
 
-use super::{clock::Clock, context::Context, live::Handle};
+use super::{
+    announce::{self, Announced},
+    clock::Clock,
+    context::Context,
+    live::Handle,
+};
 use crate::{
     accept::PeerAddress,
     http::forwarded,
     io::Transport,
-    preamble::{
-        ClientAddress,
-        write::{self, CertificateFacts, Ends, Shown, Verification},
-    },
+    preamble::{ClientAddress, Preamble},
     snapshot::Entry,
-    tls::{Facts, Protocol},
+    tls::Facts,
     upstream::{Downstream, Own},
 };
 use sallyport_config::model::sending::SendProxy;
 use std::{
+    cell::OnceCell,
     io::{self, IoSlice},
     net::SocketAddr,
     pin::Pin,
@@ -34,6 +37,8 @@ pub(super) struct Connection {
     pub peer: PeerAddress,
     /// The client.
     pub client: ClientAddress,
+    /// How the client is known, and what a trusted PROXY header says beside it.
+    pub preamble: Preamble,
     /// What the handshake proved; `None` in the clear.
     pub tls: Option<Facts>,
     /// What servers are told of it.
@@ -46,6 +51,8 @@ pub(super) struct Connection {
     pub local: SocketAddr,
     /// Connections to servers that serve it alone.
     pub own: Own,
+    /// What it is called towards servers that are told, once one was.
+    pub unique_id: OnceCell<String>,
 }
 
 impl Downstream for Connection {
@@ -54,29 +61,13 @@ impl Downstream for Connection {
     }
 
     fn header(&self, sending: &SendProxy) -> Vec<u8> {
-        let ends = Ends::Client {
-            source: self.client.0,
-            destination: self.local,
+        let announced = Announced {
+            preamble: &self.preamble,
+            local: self.local,
+            tls: self.tls.as_ref(),
+            unique_id: self.unique_id.get_or_init(announce::fresh_id),
         };
-        let tls = self.tls.as_ref();
-        let facts = write::Facts {
-            authority: tls.and_then(|tls| tls.sni.as_deref()),
-            alpn: tls.map(|tls| match tls.protocol {
-                Protocol::Http11 => &b"http/1.1"[..],
-                Protocol::H2 => b"h2",
-            }),
-            tls: tls.map(|tls| write::TlsFacts {
-                version: tls.version,
-                cipher: None,
-                client: tls.client.as_ref().map(|_| CertificateFacts {
-                    verification: Verification::Verified,
-                    shown: Shown::Now,
-                    common_name: None,
-                }),
-            }),
-            unique_id: None,
-        };
-        write::header(sending, ends, &facts)
+        announced.header(sending)
     }
 }
 

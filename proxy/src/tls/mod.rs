@@ -7,6 +7,7 @@ mod accept;
 mod certificates;
 mod clients;
 mod connect;
+mod facts;
 mod files;
 mod generated;
 mod names;
@@ -17,17 +18,27 @@ mod presented;
 mod provider;
 mod refused;
 mod servers;
+mod shown;
 
-pub use accept::{Facts, Protocol, Secured, TlsFault, TlsReason, accept};
+pub use accept::{Secured, TlsFault, TlsReason, accept};
 pub use certificates::Certificates;
 pub use connect::{ClientSide, Connected, WorkerSide, connect};
-pub use files::Files;
+pub use facts::{ClientChain, Facts, Protocol, Session, Standing};
+pub use files::{Files, Fresh, Says, Unit, UnitState, Version};
 pub use generated::{GeneratedError, default_key, passing_key};
 pub use names::ClientIdentity;
 pub use policy::{EntryPolicies, Known, Policy, PolicyId};
 pub use refused::{Asked, HandshakeFault, Refused, alert_on_certificate};
+pub use shown::{CertificateFacts, RevocationFacts};
 
 /// The primitives that certificates are loaded with, whatever a policy allows later.
 pub fn base_provider() -> rustls::crypto::CryptoProvider {
     rustls::crypto::aws_lc_rs::default_provider()
+}
+
+/// 32 hexadecimal digits that nobody can guess; `None` without working random numbers.
+pub fn random_name() -> Option<String> {
+    let mut bytes = [0; 16];
+    base_provider().secure_random.fill(&mut bytes).ok()?;
+    Some(names::hexadecimal(&bytes))
 }

@@ -75,6 +75,13 @@ pub(super) fn dns_names(certificate: &CertificateDer<'_>) -> Vec<String> {
         .unwrap_or_default()
 }
 
+/// The common name of a certificate's subject, the last one where it has several.
+pub(super) fn common_name(certificate: &CertificateDer<'_>) -> Option<String> {
+    let (_, parsed) = X509Certificate::from_der(certificate).ok()?;
+    let named = parsed.subject().iter_common_name().last()?;
+    named.as_str().ok().map(str::to_owned)
+}
+
 /// The subject alternative names of a certificate.
 #[derive(Default)]
 struct Names {
@@ -119,7 +126,8 @@ fn dns_matches(pattern: &str, name: &str) -> bool {
     }
 }
 
-fn hexadecimal(bytes: &[u8]) -> String {
+/// Lower case, two digits a byte.
+pub(super) fn hexadecimal(bytes: &[u8]) -> String {
     bytes
         .iter()
         .fold(String::with_capacity(2 * bytes.len()), |mut text, byte| {

@@ -175,7 +175,7 @@ fn trust(transport: &ServersTransport, files: &Files) -> Result<Option<Trust>, V
     let roots = if !transport.root_cas.is_empty() {
         Some(named_roots(transport, files)?)
     } else if pins.is_empty() {
-        Some(system_roots())
+        Some(system_roots(files))
     } else {
         None
     };
@@ -201,9 +201,9 @@ fn named_roots(transport: &ServersTransport, files: &Files) -> Result<Roots, Vec
 }
 
 /// A system without a store trusts nobody, and each handshake says so.
-fn system_roots() -> Roots {
+fn system_roots(files: &Files) -> Roots {
     let mut store = RootCertStore::empty();
-    let (count, _) = store.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
+    let (count, _) = store.add_parsable_certificates(files.system_roots());
     Roots {
         store,
         named: Vec::new(),
