@@ -4,12 +4,15 @@
 //! them. This stage must not know routers, requests or services.
 
 mod accept;
+mod attempt;
 mod certificates;
 mod clients;
 mod connect;
 mod facts;
+mod fault;
 mod files;
 mod generated;
+mod judge;
 mod names;
 mod notes;
 mod offering;
@@ -17,18 +20,23 @@ mod policy;
 mod presented;
 mod provider;
 mod refused;
+mod revocation;
 mod servers;
 mod shown;
+mod tickets;
 
-pub use accept::{Secured, TlsFault, TlsReason, accept};
+pub use accept::{Refused, Secured, accept};
+pub use attempt::Attempt;
 pub use certificates::Certificates;
 pub use connect::{ClientSide, Connected, WorkerSide, connect};
 pub use facts::{ClientChain, Facts, Protocol, Session, Standing};
+pub use fault::{TLS_REASONS, TlsFault, TlsReason};
 pub use files::{Files, Fresh, Says, Unit, UnitState, Version};
 pub use generated::{GeneratedError, default_key, passing_key};
+pub use judge::{Judged, judge_again, stands_for};
 pub use names::ClientIdentity;
 pub use policy::{EntryPolicies, Known, Policy, PolicyId};
-pub use refused::{Asked, HandshakeFault, Refused, alert_on_certificate};
+pub use refused::{Asked, HandshakeFault, RefusedServer, alert_on_certificate};
 pub use shown::{CertificateFacts, RevocationFacts};
 
 /// The primitives that certificates are loaded with, whatever a policy allows later.

@@ -3,7 +3,7 @@
 //! The library gives a callback no connection to tell it to. All of one poll is about one connection, so what is
 //! noted is collected poll by poll. Nothing here decides anything.
 
-use super::refused::{Asked, Refused};
+use super::refused::{Asked, RefusedServer};
 use std::cell::RefCell;
 
 thread_local! {
@@ -14,7 +14,7 @@ thread_local! {
 #[derive(Default)]
 pub(super) struct Notes {
     /// Why the server's certificate was refused.
-    pub(super) refused: Option<Refused>,
+    pub(super) refused: Option<RefusedServer>,
     /// What the server asked for.
     pub(super) asked: Option<Asked>,
 }
@@ -32,7 +32,7 @@ impl Notes {
 }
 
 /// Notes why a certificate is refused.
-pub(super) fn refused(refused: Refused) {
+pub(super) fn refused(refused: RefusedServer) {
     NOTED.with_borrow_mut(|noted| noted.refused = Some(refused));
 }
 

@@ -11,7 +11,7 @@ use std::{
 
 /// A server whose certificate is not accepted.
 #[derive(Clone, Debug)]
-pub struct Refused {
+pub struct RefusedServer {
     /// Which check failed.
     pub failed: Check,
     /// The certificate; `None` where it cannot be parsed.
@@ -74,7 +74,7 @@ impl Display for Wanted {
     }
 }
 
-impl Display for Refused {
+impl Display for RefusedServer {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
         match &self.presented {
             None => f.write_str("certificate cannot be parsed; presented nothing that is a certificate")?,
@@ -88,7 +88,7 @@ impl Display for Refused {
     }
 }
 
-impl Refused {
+impl RefusedServer {
     fn explain(&self, f: &mut Formatter<'_>, presented: &Presented) -> fmt::Result {
         let pin = &presented.pin;
         match &self.failed {
@@ -240,7 +240,7 @@ impl Asked {
 pub enum HandshakeFault {
     /// The server's certificate.
     #[error("{0}")]
-    Refused(Box<Refused>),
+    Refused(Box<RefusedServer>),
     /// Our certificate, or that there is none.
     #[error("{0}")]
     OurCertificate(String),
@@ -256,7 +256,7 @@ pub enum HandshakeFault {
 
 impl HandshakeFault {
     /// Of what the library reports and what was noted on the way.
-    pub(super) fn of(error: io::Error, refused: Option<Refused>, asked: Option<&Asked>) -> Self {
+    pub(super) fn of(error: io::Error, refused: Option<RefusedServer>, asked: Option<&Asked>) -> Self {
         let library = library_error(&error);
         if let (Some(Error::InvalidCertificate(_)), Some(refused)) = (library, refused) {
             return Self::Refused(Box::new(refused));

@@ -9,7 +9,7 @@ use super::{
     names::{ClientIdentity, spki_digest},
     notes,
     presented::{Presented, pin},
-    refused::{Check, Issuers, Refused, Wanted},
+    refused::{Check, Issuers, RefusedServer, Wanted},
 };
 use rustls::{
     CertificateError, DigitallySignedStruct, Error, RootCertStore, SignatureScheme,
@@ -140,14 +140,14 @@ impl Verifier {
         leaf: &CertificateDer<'_>,
         intermediates: usize,
         asked: &ServerName<'_>,
-    ) -> Refused {
+    ) -> RefusedServer {
         let names = match (&trust.roots, self.names.is_empty()) {
             (_, false) => self.names.clone(),
             (Some(_), true) => vec![asked.to_str().into_owned()],
             (None, true) => Vec::new(),
         };
         let issuers = trust.roots.as_ref().map(|roots| roots.issuers.clone());
-        Refused {
+        RefusedServer {
             failed,
             presented: Presented::read(leaf, intermediates),
             wanted: Wanted {
