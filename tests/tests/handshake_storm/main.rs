@@ -109,8 +109,9 @@ fn storms(world: &World, gateway: &Gateway) -> Result<()> {
     let (descriptors, memory) = (settled_descriptors(gateway)?, gateway.proc.resident_kib()?);
     storm(world, gateway)?;
     let after = settled_descriptors(gateway)?;
+    // Each kind of failure comes fifty times; the established may have one connection to the server more or less.
     ensure!(
-        after <= descriptors,
+        after <= descriptors + ESTABLISHED,
         "{after} descriptors after the second storm, {descriptors} after the first"
     );
     let grown = gateway.proc.resident_kib()?.saturating_sub(memory);
