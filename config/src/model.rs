@@ -11,12 +11,19 @@ use ipnet::IpNet;
 use std::{collections::BTreeMap, net::SocketAddr, num::NonZeroUsize, path::PathBuf, time::Duration};
 
 /// A value with the place in the configuration that it came from, for errors found later (a missing file).
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// Two are equal where their values are: what moved to another line is still the same.
+#[derive(Clone, Debug, Eq)]
 pub struct Located<T> {
     /// The value itself.
     pub value: T,
     /// Where it stands.
     pub at: Location,
+}
+
+impl<T: PartialEq> PartialEq for Located<T> {
+    fn eq(&self, other: &Self) -> bool {
+        self.value == other.value
+    }
 }
 
 /// The whole configuration.

@@ -1,6 +1,9 @@
 //! Reading a configuration: the main file, `conf.d` beside it, and the allowlist files that they name.
 
-use crate::gate::{lists::Lists, policy::Allowlists};
+use crate::{
+    gate::{lists::Lists, policy::Allowlists},
+    tls::Files,
+};
 use sallyport_config::{
     Source,
     diagnostic::{Diagnostic, Location},
@@ -20,6 +23,8 @@ pub struct Loaded {
     pub base: PathBuf,
     /// The files of the allowlists.
     pub files: Lists,
+    /// The files of TLS; they are read when the configuration is compiled.
+    pub tls_files: Files,
     /// The allowlists with the contents of their files.
     pub lists: Allowlists,
 }
@@ -42,6 +47,7 @@ pub fn load_after(path: &Path, before: Option<&Lists>) -> Result<Loaded, Vec<Dia
     let files = Lists::load(&config, &base, before)?;
     let lists = files.allowlists();
     Ok(Loaded {
+        tls_files: Files::new(&base),
         config,
         base,
         files,

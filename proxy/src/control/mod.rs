@@ -94,7 +94,7 @@ pub fn check(path: &Path) -> Result<Loaded, Vec<Diagnostic>> {
     let loaded = load(path)?;
     compile(
         &loaded.config,
-        &loaded.base,
+        &loaded.tls_files,
         &loaded.lists,
         1,
         &Kept::default(),
@@ -134,7 +134,7 @@ pub fn run(path: &Path) -> Result<(), RunError> {
     let kept = Kept::default();
     let snapshot = compile(
         &loaded.config,
-        &loaded.base,
+        &loaded.tls_files,
         &loaded.lists,
         workers,
         &kept,

@@ -43,7 +43,7 @@ async fn attempt(state: &Rc<State>) -> Result<(), Vec<Diagnostic>> {
     fixed(state, &loaded.config)?;
     let snapshot = compile(
         &loaded.config,
-        &loaded.base,
+        &loaded.tls_files,
         &loaded.lists,
         state.workers.len(),
         &state.kept,

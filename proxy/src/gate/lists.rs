@@ -4,18 +4,15 @@
 //! [`super::policy`]'s.
 
 use super::policy::Allowlists;
+use crate::io::{Stamp, read_whole};
 use ipnet::IpNet;
-use nix::fcntl::OFlag;
 use sallyport_config::{
     diagnostic::{Diagnostic, Location},
     model::{Config, Located},
 };
 use std::{
     collections::BTreeMap,
-    fs::{File, Metadata, OpenOptions},
-    io::{self, Read},
     net::IpAddr,
-    os::unix::fs::{MetadataExt, OpenOptionsExt},
     path::{Path, PathBuf},
     sync::Arc,
     time::SystemTime,
@@ -71,32 +68,6 @@ pub struct FileState {
     pub taken: SystemTime,
     /// Why the file as it is now is not taken; empty where it is.
     pub problems: Vec<Diagnostic>,
-}
-
-/// What tells one version of a file from another.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Stamp {
-    device: u64,
-    inode: u64,
-    size: u64,
-    modified: (i64, i64),
-    changed: (i64, i64),
-}
-
-impl Stamp {
-    fn of(metadata: &Metadata) -> Self {
-        Self {
-            device: metadata.dev(),
-            inode: metadata.ino(),
-            size: metadata.len(),
-            modified: (metadata.mtime(), metadata.mtime_nsec()),
-            changed: (metadata.ctime(), metadata.ctime_nsec()),
-        }
-    }
-
-    fn look(path: &Path) -> Option<Self> {
-        std::fs::metadata(path).ok().as_ref().map(Self::of)
-    }
 }
 
 impl Lists {
@@ -289,53 +260,16 @@ fn read_file(
             message,
         }]
     };
-    let (seen, bytes) = match contents(path) {
-        Ok(read) => read,
-        Err((seen, why)) => return (seen, Err(refuse(why))),
+    let (seen, bytes) = match read_whole(path, FILE_BYTES_MAX) {
+        (seen, Ok(bytes)) => (seen, bytes),
+        (seen, Err(why)) => return (seen, Err(refuse(why.to_string()))),
     };
     let text = String::from_utf8_lossy(&bytes);
     let found = parse_list(&path.display().to_string(), &text).and_then(|found| match found.len() {
         0 if had > 0 => Err(refuse(format!("has no prefixes, and had {had}"))),
         _ => Ok(found),
     });
-    (Some(seen), found)
-}
-
-/// The bytes of a file that did not change while it was read, or what was seen and why there are none.
-fn contents(path: &Path) -> Result<(Stamp, Vec<u8>), (Option<Stamp>, String)> {
-    let unreadable = |error: io::Error| (Stamp::look(path), format!("cannot be read: {error}"));
-    let (file, metadata) = open(path).map_err(unreadable)?;
-    let seen = Stamp::of(&metadata);
-    if !metadata.is_file() {
-        return Err((Some(seen), "is no regular file".to_owned()));
-    }
-    if metadata.len() > FILE_BYTES_MAX {
-        let size = metadata.len();
-        return Err((
-            Some(seen),
-            format!("has {size} bytes, expected at most {FILE_BYTES_MAX}"),
-        ));
-    }
-    let mut bytes = Vec::new();
-    (&file)
-        .take(FILE_BYTES_MAX + 1)
-        .read_to_end(&mut bytes)
-        .map_err(unreadable)?;
-    let after = file.metadata().map_err(unreadable)?;
-    if Stamp::of(&after) != seen {
-        return Err((None, "changed while it was read".to_owned()));
-    }
-    Ok((seen, bytes))
-}
-
-/// A pipe or a device at the path must not hold the reader up.
-fn open(path: &Path) -> io::Result<(File, Metadata)> {
-    let file = OpenOptions::new()
-        .read(true)
-        .custom_flags(OFlag::O_NONBLOCK.bits())
-        .open(path)?;
-    let metadata = file.metadata()?;
-    Ok((file, metadata))
+    (seen, found)
 }
 
 /// Parses an allowlist file: one prefix a line, `#` starts a comment.

@@ -16,6 +16,7 @@ mod runtime;
 mod stream;
 mod transport;
 mod uring;
+mod whole;
 
 #[cfg(test)]
 mod tests;
@@ -27,5 +28,6 @@ pub use probe::{Choice, DriverKind, choose};
 pub use runtime::{Elapsed, LocalExecutor, LocalTimer, Task, run, sleep, sleep_until, spawn, timeout};
 pub use stream::{PEEK_MAX, Stream};
 pub use transport::Transport;
+pub use whole::{Stamp, WholeError, read_whole};
 
 pub use tokio::time::{Instant, Sleep};

@@ -29,7 +29,6 @@ use sallyport_config::{
 };
 use std::{
     collections::{BTreeMap, HashMap},
-    path::Path,
     sync::Arc,
 };
 use upstreams::{children, services, transports};
@@ -154,22 +153,21 @@ pub enum StateDir {
     LookOnly,
 }
 
-/// Compiles `config`, whose directory is `base`.
+/// Compiles `config` with what `files` hold, and reads those of its files that are not held yet.
 ///
 /// # Errors
 /// Every file that cannot be used.
 pub fn compile(
     config: &Config,
-    base: &Path,
+    files: &Files,
     lists: &Allowlists,
     workers: usize,
     kept: &Kept,
     state_dir: StateDir,
 ) -> Result<Snapshot, Vec<Diagnostic>> {
-    let files = Files::new(base);
     let mut problems = Vec::new();
-    let policies = tls_policies(config, &files, kept, state_dir, &mut problems);
-    let transports = transports(config, &files, workers, &mut problems);
+    let policies = tls_policies(config, files, kept, state_dir, &mut problems);
+    let transports = transports(config, files, workers, &mut problems);
     problems.append(&mut check_sources(config, lists));
     if !problems.is_empty() {
         problems.sort();

@@ -28,11 +28,13 @@ pub(super) fn tls_policies(
         Some(pair) => files
             .certified_key(pair, &provider)
             .map_err(|problem| problems.push(problem)),
-        None => generated(&config.proxy.state_dir, state_dir, &provider).map_err(|error| {
-            let at = secured.address_at.clone();
-            let message = format!("{}; entry points with tls cannot start", with_causes(&error));
-            problems.push(Diagnostic { at, message });
-        }),
+        None => files
+            .generated(|| generated(&config.proxy.state_dir, state_dir, &provider))
+            .map_err(|error| {
+                let at = secured.address_at.clone();
+                let message = format!("{}; entry points with tls cannot start", with_causes(&error));
+                problems.push(Diagnostic { at, message });
+            }),
     };
     let Ok(default) = default else {
         return Policies::new();

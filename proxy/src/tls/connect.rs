@@ -121,7 +121,7 @@ fn trust(transport: &ServersTransport, files: &Files) -> Result<Option<Trust>, V
     } else if pins.is_empty() {
         // A system without a store trusts nobody, and each handshake says so.
         let mut store = RootCertStore::empty();
-        store.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
+        store.add_parsable_certificates(files.system_roots());
         Some(store)
     } else {
         None

@@ -13,15 +13,17 @@ mod generated;
 mod names;
 mod policy;
 mod provider;
+mod shown;
 
 pub use accept::{Secured, TlsFault, TlsReason, accept};
 pub use certificates::Certificates;
 pub use connect::{ClientSide, connect};
 pub use facts::{ClientChain, Facts, Protocol, Session, Standing};
-pub use files::Files;
+pub use files::{Files, Fresh, Says, Unit, UnitState, Version};
 pub use generated::{GeneratedError, default_key, passing_key};
 pub use names::ClientIdentity;
 pub use policy::{EntryPolicies, Known, Policy, PolicyId};
+pub use shown::{CertificateFacts, RevocationFacts};
 
 /// The primitives that certificates are loaded with, whatever a policy allows later.
 pub fn base_provider() -> rustls::crypto::CryptoProvider {

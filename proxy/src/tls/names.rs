@@ -119,7 +119,8 @@ fn dns_matches(pattern: &str, name: &str) -> bool {
     }
 }
 
-fn hexadecimal(bytes: &[u8]) -> String {
+/// Lower case, two digits a byte.
+pub(super) fn hexadecimal(bytes: &[u8]) -> String {
     bytes
         .iter()
         .fold(String::with_capacity(2 * bytes.len()), |mut text, byte| {

@@ -24,6 +24,7 @@ fn loaded_in(base: &Path, text: &str) -> Loaded {
     Loaded {
         lists: files.allowlists(),
         base: base.to_owned(),
+        tls_files: crate::tls::Files::new(base),
         config,
         files,
     }
