@@ -19,7 +19,7 @@ use rustls::{
 };
 use sallyport_config::{
     diagnostic::Diagnostic,
-    model::{ServersTransport, TlsOptions},
+    model::{ServersTransport, TlsOptions, TlsVersion},
 };
 use std::{future::poll_fn, io, pin::pin, sync::Arc};
 use tokio_rustls::{TlsConnector, client::TlsStream};
@@ -54,7 +54,7 @@ impl ClientSide {
             }
         };
         let mut config = ClientConfig::builder_with_provider(provider)
-            .with_protocol_versions(versions(transport.min_version))
+            .with_protocol_versions(versions(transport.min_version, TlsVersion::Tls13))
             .map_err(|_| Vec::new())?
             .dangerous()
             .with_custom_certificate_verifier(Arc::clone(&verifier) as _)
