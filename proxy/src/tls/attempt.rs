@@ -38,7 +38,7 @@ impl Proven {
 /// The record of one handshake.
 #[derive(Debug, Default)]
 pub(super) struct Record {
-    /// The socket's own address.
+    /// The address that the client connected to.
     pub local: Option<IpAddr>,
     /// The server name of the hello, lower case.
     pub sni: Option<String>,
@@ -83,6 +83,11 @@ impl Attempt {
     /// What the client showed, verified, unverified or refused.
     pub fn take_shown(&self) -> Option<ClientChain> {
         self.0.borrow_mut().shown.take()
+    }
+
+    /// The address that the client connected to.
+    pub(super) fn local(&self) -> Option<IpAddr> {
+        self.0.borrow().local
     }
 
     /// Changes the record between polls.
