@@ -60,7 +60,8 @@ pub async fn accept(stream: Stream, policies: &EntryPolicies, attempt: &Attempt)
     if policy.sni_strict && !policy.certificates.covers(sni.as_deref(), local) {
         return Err(refuse_name(start, sni.as_deref(), local).await);
     }
-    let handshake = start.into_stream(Arc::clone(&policy.server)).into_fallible();
+    // The hello is judged here, not at the first poll.
+    let handshake = attempt.lend(|| start.into_stream(Arc::clone(&policy.server)).into_fallible());
     let stream = attempt
         .scope(handshake)
         .await
