@@ -236,13 +236,13 @@ pub(super) const ENTRY_POINT: &[Row] = &[
         "proxy_protocol.trusted_ips",
         "list of prefixes or allowlists",
         "",
-        "Sources that send a header. Required.",
+        "Sources that send a header, such as load balancers. Required. This is no access list: everybody else is served without a header and closed with one.",
     ),
     now(
         "proxy_protocol.mode",
         "`required` or `optional`",
         "required",
-        "Whether a trusted source without a header is closed or an ordinary client.",
+        "Whether a trusted source without a header is closed or an ordinary client. With `optional` whoever can make a trusted source pass on his own first bytes forges any client address; silent clients wait for `timeouts.proxy_header`.",
     ),
     table("forwarded_headers", "Forwarding headers of requests."),
     now(
@@ -609,13 +609,99 @@ pub(super) const HTTP: &[Row] = &[
         "90s",
         "Life of an idle connection.",
     ),
-    later(
-        "tcp_routers",
-        "table",
+    table("tcp_routers", "Which TCP connections go to which TCP service."),
+    each("tcp_routers.NAME", "One TCP router."),
+    now(
+        "tcp_routers.NAME.rule",
+        "rule",
         "",
-        "Which TCP connections go to which TCP service.",
+        "Which connections, as ``HostSNI(`db.example.com`) && ClientIP(`10.0.0.0/8`)``. Required.",
     ),
-    later("tcp_services", "table", "", "What answers TCP connections."),
+    now(
+        "tcp_routers.NAME.entry_points",
+        "list of entry points",
+        "those of the default set that have TLS",
+        "Where the connections come in; never an uplink entry point. Required where there is no `tls`.",
+    ),
+    now(
+        "tcp_routers.NAME.priority",
+        "number",
+        "0",
+        "Higher goes first; 0 is the length of the rule, or -1 where it is ``HostSNI(`*`)`` alone.",
+    ),
+    now(
+        "tcp_routers.NAME.service",
+        "name of a TCP service",
+        "",
+        "What answers. Required.",
+    ),
+    table(
+        "tcp_routers.NAME.tls",
+        "This router is for TLS; absent: for connections in the clear.",
+    ),
+    now(
+        "tcp_routers.NAME.tls.passthrough",
+        "boolean",
+        "false",
+        "The server shakes hands: every byte is relayed as it came. Otherwise this gateway does, and relays what is inside.",
+    ),
+    now(
+        "tcp_routers.NAME.tls.options",
+        "name of TLS options",
+        "those of the entry point",
+        "TLS options of the handshake. Protocols are agreed on by the rule's `ALPN`, not by `alpn_protocols`.",
+    ),
+    table("tcp_services", "What answers TCP connections."),
+    each("tcp_services.NAME", "One TCP service."),
+    now(
+        "tcp_services.NAME.servers",
+        "list of tables",
+        "",
+        "The servers, taken by turns; where one cannot be reached, the next is tried. Required.",
+    ),
+    now(
+        "tcp_services.NAME.servers[].address",
+        "`HOST:PORT`",
+        "",
+        "Where it is. Required.",
+    ),
+    now(
+        "tcp_services.NAME.servers[].weight",
+        "number from 0 to 65535",
+        "1",
+        "Share of the connections; 0 gets none.",
+    ),
+    now(
+        "tcp_services.NAME.proxy_protocol",
+        "`v1`, `v2` or a table",
+        "",
+        "Sends a PROXY header in front of each connection.",
+    ),
+    now(
+        "tcp_services.NAME.proxy_protocol.version",
+        "`v1` or `v2`",
+        "",
+        "Version of the header. Required in the table.",
+    ),
+    now(
+        "tcp_services.NAME.proxy_protocol.tlvs",
+        "list of `authority`, `alpn`, `ssl`, `unique_id`, `crc32c`",
+        "none",
+        "Facts that a `v2` header carries, as in `servers_transports.NAME.proxy_protocol.tlvs`.",
+    ),
+    table("tcp_services.NAME.timeouts", "Deadlines; `0s` is none."),
+    now(
+        "tcp_services.NAME.timeouts.dial",
+        "duration",
+        "30s",
+        "TCP connect, each server.",
+    ),
+    now(
+        "tcp_services.NAME.timeouts.idle",
+        "duration",
+        "`timeouts.idle` of the entry point",
+        "How long a connection may be without a byte either way.",
+    ),
 ];
 
 pub(super) const TLS: &[Row] = &[
@@ -661,6 +747,12 @@ pub(super) const TLS: &[Row] = &[
         "Lowest version.",
     ),
     now(
+        "tls.options.NAME.max_version",
+        "`VersionTLS12` or `VersionTLS13`",
+        "VersionTLS13",
+        "Highest version.",
+    ),
+    now(
         "tls.options.NAME.cipher_suites",
         "list of suite names",
         "all safe ones",
@@ -668,8 +760,8 @@ pub(super) const TLS: &[Row] = &[
     ),
     now(
         "tls.options.NAME.curve_preferences",
-        "list of `X25519MLKEM768`, `X25519`, `CurveP256`, `CurveP384`",
-        "all of them",
+        "list of `X25519MLKEM768`, `SecP256r1MLKEM768`, `X25519`, `CurveP256`, `CurveP384`",
+        "X25519MLKEM768, X25519, CurveP256, CurveP384",
         "Key exchange groups, in order of preference.",
     ),
     now(
@@ -687,7 +779,7 @@ pub(super) const TLS: &[Row] = &[
     table("tls.options.NAME.client_auth", "Client certificates."),
     now(
         "tls.options.NAME.client_auth.type",
-        "`NoClientCert`, `VerifyClientCertIfGiven` or `RequireAndVerifyClientCert`",
+        "`NoClientCert`, `RequestClientCert`, `RequireAnyClientCert`, `VerifyClientCertIfGiven` or `RequireAndVerifyClientCert`",
         "`RequireAndVerifyClientCert` where `ca_files` is there",
         "What is asked of clients.",
     ),
@@ -701,13 +793,19 @@ pub(super) const TLS: &[Row] = &[
         "tls.options.NAME.client_auth.crl_files",
         "list of paths",
         "",
-        "Revocation lists.",
+        "Revocation lists. Expired, or silent about a certificate, they refuse it.",
+    ),
+    now(
+        "tls.options.NAME.client_auth.crl_only_verify_leaf_cert",
+        "boolean",
+        "false",
+        "Asks the revocation lists about the leaf alone, not about its intermediates.",
     ),
     now(
         "tls.options.NAME.client_auth.subject_names",
         "list of names",
         "any",
-        "DNS names, `*.` wildcards and URIs of which the certificate must carry one.",
+        "DNS names, `*.` wildcards, URIs and addresses of which the certificate must carry one.",
     ),
     later("certificate_resolvers", "table", "", "Who obtains certificates."),
 ];
