@@ -274,6 +274,12 @@ impl Session {
         }
     }
 
+    /// Reads until the peer has ended the connection, whatever it still says.
+    pub fn drain(mut self) {
+        let mut buffer = [0_u8; 1024];
+        while matches!(self.stream.read(&mut buffer), Ok(count) if count > 0) {}
+    }
+
     /// Says goodbye.
     pub fn close(mut self) {
         self.stream.conn.send_close_notify();
