@@ -7,6 +7,7 @@ pub mod load;
 
 mod admin;
 mod admitting;
+mod credentials;
 mod discovery;
 mod following;
 mod gatekeeper;

@@ -12,6 +12,7 @@ use crate::{
     io::Choice,
     snapshot::{Kept, Published},
     telemetry::COUNTS,
+    tls::Files,
     uplink::directory::Directory,
     worker::{Message, Shared, Worker},
 };
@@ -152,6 +153,15 @@ impl State {
         *loaded = Rc::new(Loaded {
             files,
             lists,
+            ..Loaded::clone(&loaded)
+        });
+    }
+
+    /// Takes over other contents of the running configuration's TLS files.
+    pub(super) fn rekey(&self, tls_files: Files) {
+        let mut loaded = self.loaded.borrow_mut();
+        *loaded = Rc::new(Loaded {
+            tls_files,
             ..Loaded::clone(&loaded)
         });
     }

@@ -11,6 +11,7 @@ mod upstreams;
 
 pub use published::Published;
 pub use sources::check_sources;
+pub use upstreams::InUse;
 
 use crate::{
     accept::{self, Admissions},
@@ -142,6 +143,8 @@ pub struct Service {
 pub struct Kept {
     /// TLS policies and their ticket keys.
     pub policies: Known,
+    /// Servers and how to talk to them.
+    pub upstreams: InUse,
 }
 
 /// What compiling may do to the state directory.
@@ -167,7 +170,7 @@ pub fn compile(
 ) -> Result<Snapshot, Vec<Diagnostic>> {
     let mut problems = Vec::new();
     let policies = tls_policies(config, files, kept, state_dir, &mut problems);
-    let transports = transports(config, files, workers, &mut problems);
+    let transports = transports(config, files, workers, &kept.upstreams, &mut problems);
     problems.append(&mut check_sources(config, lists));
     if !problems.is_empty() {
         problems.sort();
@@ -197,8 +200,8 @@ pub fn compile(
                 .map(|(name, router)| route(config, name, router, &policies))
                 .collect(),
         ),
-        services: services(config, &transports),
-        children: children(config, &transports),
+        services: services(config, &transports, &kept.upstreams),
+        children: children(config, &transports, &kept.upstreams),
         discovered: HashMap::new(),
     })
 }
