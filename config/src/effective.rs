@@ -18,7 +18,11 @@ impl Default for ServersTransport {
             certificates: Vec::new(),
             insecure_skip_verify: false,
             pinned_spki: Vec::new(),
+            min_version: TlsVersion::Tls12,
+            cipher_suites: Vec::new(),
+            curve_preferences: Vec::new(),
             disable_http2: false,
+            proxy_protocol: None,
             max_idle_per_server: 64,
             dial_timeout: Some(Duration::from_secs(30)),
             tls_handshake_timeout: Some(Duration::from_secs(10)),
@@ -32,6 +36,7 @@ impl Default for TlsOptions {
     fn default() -> Self {
         Self {
             min_version: TlsVersion::Tls12,
+            max_version: TlsVersion::Tls13,
             cipher_suites: Vec::new(),
             curve_preferences: Vec::new(),
             alpn_protocols: vec![Alpn::H2, Alpn::Http11],
@@ -45,7 +50,7 @@ impl ClientAuth {
     /// Whether some certificate chain is verified in this mode, so that it can prove who a client is.
     pub fn verifies(&self) -> bool {
         match self {
-            Self::None => false,
+            Self::None | Self::Request | Self::RequireAny => false,
             Self::VerifyIfGiven(_) | Self::RequireAndVerify(_) => true,
         }
     }

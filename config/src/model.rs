@@ -3,6 +3,8 @@
 //! A value of these types exists only after [`crate::parse`] found nothing wrong: names resolve, numbers
 //! are in range, rules are parsed. It holds no secrets, only paths to them, and knows no sockets or files.
 
+pub mod sending;
+
 use crate::{diagnostic::Location, rule::Rule};
 use ipnet::IpNet;
 use std::{collections::BTreeMap, net::SocketAddr, num::NonZeroUsize, path::PathBuf, time::Duration};
@@ -410,8 +412,16 @@ pub struct ServersTransport {
     pub insecure_skip_verify: bool,
     /// Base64 SHA-256 digests of accepted public keys, decoded; any one must match, in place of CAs.
     pub pinned_spki: Vec<[u8; 32]>,
+    /// Lowest version that is offered; default TLS 1.2.
+    pub min_version: TlsVersion,
+    /// TLS 1.2 suites that are offered; empty: all that are safe.
+    pub cipher_suites: Vec<CipherSuite>,
+    /// Groups that are offered, in order of preference; empty: the default order.
+    pub curve_preferences: Vec<Curve>,
     /// HTTP/1.1 only.
     pub disable_http2: bool,
+    /// A PROXY header in front of each connection; absent: none.
+    pub proxy_protocol: Option<sending::SendProxy>,
     /// Idle connections kept for one server by the whole process; default 64.
     pub max_idle_per_server: u32,
     /// TCP connect; default 30 s.
@@ -449,6 +459,8 @@ pub struct Tls {
 pub struct TlsOptions {
     /// Lowest version; default TLS 1.2.
     pub min_version: TlsVersion,
+    /// Highest version, not below the lowest; default TLS 1.3.
+    pub max_version: TlsVersion,
     /// Go names of TLS 1.2 suites (`TLS_ECDHE_…`, CHACHA20 ones always with `_SHA256`); empty: all that are safe.
     pub cipher_suites: Vec<CipherSuite>,
     /// In order of preference; empty: the default order.
@@ -492,6 +504,8 @@ pub enum CipherSuite {
 pub enum Curve {
     /// `X25519MLKEM768`, post-quantum hybrid.
     X25519MlKem768,
+    /// `SecP256r1MLKEM768`, post-quantum hybrid.
+    P256MlKem768,
     /// `X25519`.
     X25519,
     /// `CurveP256`.
@@ -514,6 +528,10 @@ pub enum Alpn {
 pub enum ClientAuth {
     /// No certificate is asked for.
     None,
+    /// `RequestClientCert`: asked for, may be absent, never verified.
+    Request,
+    /// `RequireAnyClientCert`: must be there, possession of its key is proven, never verified.
+    RequireAny,
     /// `VerifyClientCertIfGiven`.
     VerifyIfGiven(ClientVerification),
     /// `RequireAndVerifyClientCert`; also where CA files are named and no type.
@@ -527,8 +545,19 @@ pub struct ClientVerification {
     pub ca_files: Vec<Located<PathBuf>>,
     /// Revocation lists.
     pub crl_files: Vec<Located<PathBuf>>,
+    /// Which certificates of a chain they must speak of.
+    pub crl_scope: CrlScope,
     /// DNS names, one-label wildcards and URIs of which the certificate must carry one; empty: any.
     pub subject_names: Vec<String>,
+}
+
+/// `crl_only_verify_leaf_cert`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CrlScope {
+    /// All but the root: false, the default.
+    Chain,
+    /// The leaf alone: true.
+    Leaf,
 }
 
 /// `[uplinks.NAME]`.

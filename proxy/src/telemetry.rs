@@ -31,12 +31,44 @@ pub enum Count {
     AcceptPaused,
     /// Closed: a trusted source sent no PROXY header.
     PreambleMissing,
-    /// Closed: the PROXY header is malformed.
-    PreambleMalformed,
     /// Closed: a PROXY header from a source that is not trusted.
     PreambleUntrusted,
     /// Closed: the PROXY header did not come in time.
     PreambleTimeout,
+    /// Closed: a source that is not trusted did not send enough to tell that it sends no PROXY header.
+    PreambleSilent,
+    /// Closed: a version 1 line without an end in reach.
+    PreambleV1LineTooLong,
+    /// Closed: a version 1 line with a CR or LF alone.
+    PreambleV1LoneLineBreak,
+    /// Closed: a version 1 line with another protocol word.
+    PreambleV1UnknownProtocol,
+    /// Closed: a version 1 line with more, fewer or otherwise separated words.
+    PreambleV1FieldCount,
+    /// Closed: a version 1 line with a bad address.
+    PreambleV1BadAddress,
+    /// Closed: a version 1 line with a bad port.
+    PreambleV1BadPort,
+    /// Closed: the version 2 signature with another version.
+    PreambleV2BadVersion,
+    /// Closed: a version 2 header with an unassigned command.
+    PreambleV2BadCommand,
+    /// Closed: a version 2 header with an unassigned family and transport.
+    PreambleV2BadFamily,
+    /// Closed: a version 2 header over the limit.
+    PreambleV2TooLong,
+    /// Closed: a version 2 header whose length does not hold its addresses.
+    PreambleV2AddressesTooShort,
+    /// Closed: a version 2 header with a field that runs past the end.
+    PreambleV2FieldOverrun,
+    /// Closed: a version 2 header with a field against its type's rules.
+    PreambleV2BadField,
+    /// Closed: a version 2 header with a field twice that may stand once.
+    PreambleV2DuplicateField,
+    /// Closed: a version 2 header whose checksum does not agree.
+    PreambleV2BadChecksum,
+    /// PROXY headers of senders that spoke for themselves (`LOCAL`), such as health checks.
+    PreambleLocal,
     /// Handshakes that succeeded.
     TlsAccepted,
     /// Handshakes that failed.
@@ -78,7 +110,7 @@ pub enum Count {
 }
 
 /// All counts with their codes, in the order of [`Count`].
-pub const COUNTS: [(Count, &str); 30] = [
+pub const COUNTS: [(Count, &str); 46] = [
     (Count::Accepted, "accepted"),
     (Count::Closed, "closed"),
     (Count::SourceRefused, "source_refused"),
@@ -87,9 +119,28 @@ pub const COUNTS: [(Count, &str); 30] = [
     (Count::AcceptFailed, "accept_failed"),
     (Count::AcceptPaused, "accept_paused"),
     (Count::PreambleMissing, "preamble_missing"),
-    (Count::PreambleMalformed, "preamble_malformed"),
     (Count::PreambleUntrusted, "preamble_untrusted"),
     (Count::PreambleTimeout, "preamble_timeout"),
+    (Count::PreambleSilent, "preamble_silent"),
+    (Count::PreambleV1LineTooLong, "preamble_v1_line_too_long"),
+    (Count::PreambleV1LoneLineBreak, "preamble_v1_lone_line_break"),
+    (Count::PreambleV1UnknownProtocol, "preamble_v1_unknown_protocol"),
+    (Count::PreambleV1FieldCount, "preamble_v1_field_count"),
+    (Count::PreambleV1BadAddress, "preamble_v1_bad_address"),
+    (Count::PreambleV1BadPort, "preamble_v1_bad_port"),
+    (Count::PreambleV2BadVersion, "preamble_v2_bad_version"),
+    (Count::PreambleV2BadCommand, "preamble_v2_bad_command"),
+    (Count::PreambleV2BadFamily, "preamble_v2_bad_family"),
+    (Count::PreambleV2TooLong, "preamble_v2_too_long"),
+    (
+        Count::PreambleV2AddressesTooShort,
+        "preamble_v2_addresses_too_short",
+    ),
+    (Count::PreambleV2FieldOverrun, "preamble_v2_field_overrun"),
+    (Count::PreambleV2BadField, "preamble_v2_bad_field"),
+    (Count::PreambleV2DuplicateField, "preamble_v2_duplicate_field"),
+    (Count::PreambleV2BadChecksum, "preamble_v2_bad_checksum"),
+    (Count::PreambleLocal, "preamble_local"),
     (Count::TlsAccepted, "tls_accepted"),
     (Count::TlsFailed, "tls_failed"),
     (Count::TlsTimeout, "tls_timeout"),
@@ -110,6 +161,19 @@ pub const COUNTS: [(Count, &str); 30] = [
     (Count::UpstreamOpened, "upstream_opened"),
     (Count::UpstreamReused, "upstream_reused"),
 ];
+
+impl Count {
+    /// Its code in logs, status and metrics.
+    pub fn code(self) -> &'static str {
+        COUNTS.get(self as usize).map_or("", |(_, code)| code)
+    }
+
+    /// Whether it is a connection closed for its PROXY header or the lack of one.
+    pub fn refuses_preamble(self) -> bool {
+        let all = Self::PreambleMissing as usize..=Self::PreambleV2BadChecksum as usize;
+        all.contains(&(self as usize))
+    }
+}
 
 /// The counters of one worker, on cache lines of their own.
 #[derive(Debug)]
@@ -216,6 +280,11 @@ mod tests {
         codes.sort_unstable();
         codes.dedup();
         assert_eq!(codes.len(), COUNTS.len());
+        for (count, code) in COUNTS {
+            assert_eq!(count.code(), code);
+            let refuses = code.starts_with("preamble_") && count != Count::PreambleLocal;
+            assert_eq!(count.refuses_preamble(), refuses, "{code}");
+        }
         for (index, (count, _)) in ADMISSION_COUNTS.iter().enumerate() {
             assert_eq!(*count as usize, index);
         }

@@ -4,15 +4,19 @@
 
 use anyhow::{Context, Result};
 use rcgen::{
-    BasicConstraints, CertificateParams, CertificateRevocationListParams, DnType, ExtendedKeyUsagePurpose,
-    IsCa, Issuer, KeyIdMethod, KeyPair, KeyUsagePurpose, RevokedCertParams, SanType, SerialNumber,
-    date_time_ymd,
+    BasicConstraints, CertificateParams, CertificateRevocationListParams, CrlDistributionPoint, DnType,
+    ExtendedKeyUsagePurpose, IsCa, Issuer, KeyIdMethod, KeyPair, KeyUsagePurpose, RevokedCertParams, SanType,
+    SerialNumber, date_time_ymd,
 };
 use std::io::Write;
 use std::net::IpAddr;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+/// One.
+const DAY: Duration = Duration::from_secs(86_400);
 
 /// A certificate authority that signs with a key in memory.
 #[derive(Debug)]
@@ -40,6 +44,8 @@ pub enum Validity {
     Current,
     /// Until some years ago.
     Expired,
+    /// From yesterday on for 90 days, with a revocation list to be asked for: as public authorities give them.
+    AsPublic,
 }
 
 /// A leaf on disk.
@@ -183,10 +189,19 @@ fn leaf(role: Role, validity: Validity, names: &[&str], serial: u64) -> Result<C
     }];
     params.use_authority_key_identifier_extension = true;
     params.not_before = date_time_ymd(2020, 1, 1);
-    params.not_after = match validity {
-        Validity::Current => date_time_ymd(2090, 1, 1),
-        Validity::Expired => date_time_ymd(2021, 1, 1),
-    };
+    match validity {
+        Validity::Current => params.not_after = date_time_ymd(2090, 1, 1),
+        Validity::Expired => params.not_after = date_time_ymd(2021, 1, 1),
+        Validity::AsPublic => {
+            let now = SystemTime::now().duration_since(UNIX_EPOCH)?;
+            let today = date_time_ymd(1970, 1, 1) + now;
+            params.not_before = today - DAY;
+            params.not_after = today + 89 * DAY;
+            params.crl_distribution_points = vec![CrlDistributionPoint {
+                uris: vec!["http://crl.example/ca.crl".to_owned()],
+            }];
+        }
+    }
     Ok(params)
 }
 

@@ -5,6 +5,7 @@
 
 pub mod case;
 pub mod certs;
+pub mod chromium;
 pub mod curl;
 pub mod flips;
 pub mod flood;
@@ -27,5 +28,7 @@ pub mod slots;
 pub mod stage;
 pub mod storm;
 pub mod terminal;
+pub mod testssl;
+pub mod tls_client;
 pub mod wait;
 pub mod wired;

@@ -17,6 +17,8 @@ pub enum Serves {
     H2c,
     /// HTTP/2 or HTTP/1.1 over TLS, by ALPN.
     Tls(NginxTls),
+    /// The same, but 400 for whoever shows no certificate of `clients`.
+    MutualTls(NginxTls),
 }
 
 /// How nginx serves TLS.
@@ -84,23 +86,28 @@ fn configuration(root: &Path, name: &str, port: u16, serves: &Serves) -> String 
     let flags = match serves {
         Serves::Plain => "",
         Serves::H2c => " http2",
-        Serves::Tls(_) => " ssl http2",
+        Serves::Tls(_) | Serves::MutualTls(_) => " ssl http2",
     };
     out.push_str("client_max_body_size 0;\nkeepalive_requests 1000000;\nkeepalive_timeout 75s;\n");
     let _ = write!(
         out,
         "server {{\nlisten {port}{flags};\nlisten [::]:{port}{flags} ipv6only=on;\n"
     );
-    if let Serves::Tls(tls) = serves {
+    if let Serves::Tls(tls) | Serves::MutualTls(tls) = serves {
         let (cert, key) = (tls.identity.cert.display(), tls.identity.key.display());
         let _ = writeln!(
             out,
             "ssl_protocols TLSv1.2 TLSv1.3;\nssl_certificate {cert};\nssl_certificate_key {key};"
         );
         if let Some(clients) = &tls.clients {
+            let demand = if matches!(serves, Serves::MutualTls(_)) {
+                "on"
+            } else {
+                "optional"
+            };
             let _ = writeln!(
                 out,
-                "ssl_verify_client optional;\nssl_client_certificate {};",
+                "ssl_verify_client {demand};\nssl_client_certificate {};",
                 clients.display()
             );
         }

@@ -79,6 +79,20 @@ impl Outcome {
         self.output.contains("HTTP/1.")
     }
 
+    /// Whether the session was resumed.
+    #[must_use]
+    pub fn is_resumed(&self) -> bool {
+        self.output.contains("\nReused, ")
+    }
+
+    /// Whether the server asked for a certificate.
+    #[must_use]
+    pub fn was_asked(&self) -> bool {
+        self.output.contains("Client Certificate Types:")
+            || self.output.contains("Acceptable client certificate CA names")
+            || self.output.contains("Requested Signature Algorithms")
+    }
+
     /// The subject line of the server's certificate.
     #[must_use]
     pub fn subject(&self) -> Option<&str> {
@@ -137,6 +151,13 @@ impl SClient {
         let [cert, key] = files;
         self.args
             .extend(["-cert".to_owned(), cert, "-key".to_owned(), key]);
+        self
+    }
+
+    /// Adds words of `s_client`'s own.
+    #[must_use]
+    pub fn args(mut self, words: &[&str]) -> SClient {
+        self.args.extend(words.iter().map(|word| (*word).to_owned()));
         self
     }
 

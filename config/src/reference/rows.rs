@@ -542,11 +542,41 @@ pub(super) const HTTP: &[Row] = &[
         "false",
         "HTTP/1.1 only.",
     ),
-    later(
+    now(
+        "servers_transports.NAME.min_version",
+        "`VersionTLS12` or `VersionTLS13`",
+        "VersionTLS12",
+        "Lowest TLS version that servers are offered.",
+    ),
+    now(
+        "servers_transports.NAME.cipher_suites",
+        "list of suites",
+        "all that are safe",
+        "TLS 1.2 suites that are offered, with the words of `tls.options.NAME.cipher_suites`; those of TLS 1.3 always stay.",
+    ),
+    now(
+        "servers_transports.NAME.curve_preferences",
+        "list of groups",
+        "the library's order",
+        "Key exchange groups that are offered, with the words of `tls.options.NAME.curve_preferences`.",
+    ),
+    now(
         "servers_transports.NAME.proxy_protocol",
+        "`v1`, `v2` or a table",
+        "",
+        "Sends a PROXY header in front of each connection, before TLS. Such a connection serves one client connection alone and ends with it.",
+    ),
+    now(
+        "servers_transports.NAME.proxy_protocol.version",
         "`v1` or `v2`",
         "",
-        "Sends a PROXY header; one connection for each client.",
+        "Version of the header. Required in the table.",
+    ),
+    now(
+        "servers_transports.NAME.proxy_protocol.tlvs",
+        "list of `authority`, `alpn`, `ssl`, `unique_id`, `crc32c`",
+        "none",
+        "Facts that a `v2` header carries beside the addresses, each where it is known: the host name asked for, the application protocol, TLS version and client certificate, an identifier of the connection, a checksum.",
     ),
     now(
         "servers_transports.NAME.max_idle_per_server",
@@ -631,6 +661,12 @@ pub(super) const TLS: &[Row] = &[
         "Lowest version.",
     ),
     now(
+        "tls.options.NAME.max_version",
+        "`VersionTLS12` or `VersionTLS13`",
+        "VersionTLS13",
+        "Highest version.",
+    ),
+    now(
         "tls.options.NAME.cipher_suites",
         "list of suite names",
         "all safe ones",
@@ -638,8 +674,8 @@ pub(super) const TLS: &[Row] = &[
     ),
     now(
         "tls.options.NAME.curve_preferences",
-        "list of `X25519MLKEM768`, `X25519`, `CurveP256`, `CurveP384`",
-        "all of them",
+        "list of `X25519MLKEM768`, `SecP256r1MLKEM768`, `X25519`, `CurveP256`, `CurveP384`",
+        "X25519MLKEM768, X25519, CurveP256, CurveP384",
         "Key exchange groups, in order of preference.",
     ),
     now(
@@ -657,7 +693,7 @@ pub(super) const TLS: &[Row] = &[
     table("tls.options.NAME.client_auth", "Client certificates."),
     now(
         "tls.options.NAME.client_auth.type",
-        "`NoClientCert`, `VerifyClientCertIfGiven` or `RequireAndVerifyClientCert`",
+        "`NoClientCert`, `RequestClientCert`, `RequireAnyClientCert`, `VerifyClientCertIfGiven` or `RequireAndVerifyClientCert`",
         "`RequireAndVerifyClientCert` where `ca_files` is there",
         "What is asked of clients.",
     ),
@@ -671,13 +707,19 @@ pub(super) const TLS: &[Row] = &[
         "tls.options.NAME.client_auth.crl_files",
         "list of paths",
         "",
-        "Revocation lists.",
+        "Revocation lists. Expired, or silent about a certificate, they refuse it.",
+    ),
+    now(
+        "tls.options.NAME.client_auth.crl_only_verify_leaf_cert",
+        "boolean",
+        "false",
+        "Asks the revocation lists about the leaf alone, not about its intermediates.",
     ),
     now(
         "tls.options.NAME.client_auth.subject_names",
         "list of names",
         "any",
-        "DNS names, `*.` wildcards and URIs of which the certificate must carry one.",
+        "DNS names, `*.` wildcards, URIs and addresses of which the certificate must carry one.",
     ),
     later("certificate_resolvers", "table", "", "Who obtains certificates."),
 ];

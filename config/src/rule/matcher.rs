@@ -1,31 +1,51 @@
-//! The matchers of the rule language: names, arity and arguments.
+//! The matchers of a rule language: names, arity and arguments; and those of HTTP.
 
-use super::{Matcher, RuleError, parse::Argument};
+use super::{Matcher, Rule, RuleError, parse::Argument};
 use crate::{address, report};
+use ipnet::IpNet;
 use std::net::IpAddr;
 
-/// What this version evaluates, with its number of arguments.
-const KNOWN: [(&str, Kind); 6] = [
-    ("Host", Kind::One(host)),
-    ("PathPrefix", Kind::One(path_prefix)),
-    ("Path", Kind::One(path)),
-    ("Method", Kind::One(method)),
-    ("Header", Kind::Two(header)),
-    ("ClientIP", Kind::One(client_ip)),
-];
+/// The matchers of one language.
+pub(super) struct Language<M: 'static> {
+    /// What this version evaluates, with its number of arguments.
+    pub(super) known: &'static [(&'static str, Kind<M>)],
+    /// Matchers of the language that this version does not evaluate.
+    pub(super) later: &'static [&'static str],
+    /// What to do where the syntax is wrong.
+    pub(super) example: &'static str,
+}
 
-/// Matchers of the language that this version does not evaluate.
-const LATER: [&str; 5] = ["HostRegexp", "PathRegexp", "HeaderRegexp", "Query", "QueryRegexp"];
+const HTTP: Language<Matcher> = Language {
+    known: &[
+        ("Host", Kind::One(host)),
+        ("PathPrefix", Kind::One(path_prefix)),
+        ("Path", Kind::One(path)),
+        ("Method", Kind::One(method)),
+        ("Header", Kind::Two(header)),
+        ("ClientIP", Kind::One(client_ip)),
+    ],
+    later: &["HostRegexp", "PathRegexp", "HeaderRegexp", "Query", "QueryRegexp"],
+    example: "write rules like ``Host(`a.example.com`) && PathPrefix(`/v1`)``",
+};
+
+impl Rule {
+    /// Parses a rule of HTTP.
+    ///
+    /// # Errors
+    /// What is wrong with each matcher, or with the syntax, each with its place in `text`.
+    pub fn parse(text: &str) -> Result<Self, Vec<RuleError>> {
+        Self::parse_in(text, &HTTP)
+    }
+}
 
 /// How a matcher is made of its arguments, and so how many it takes.
-#[derive(Clone, Copy)]
-enum Kind {
-    One(fn(&Argument) -> Result<Matcher, Wrong>),
-    Two(fn(&Argument, &Argument) -> Result<Matcher, Wrong>),
+pub(super) enum Kind<M> {
+    One(fn(&Argument) -> Result<M, Wrong>),
+    Two(fn(&Argument, &Argument) -> Result<M, Wrong>),
 }
 
 /// A fault with its place, before it becomes a [`RuleError`].
-struct Wrong {
+pub(super) struct Wrong {
     offset: usize,
     found: String,
     expected: String,
@@ -33,7 +53,8 @@ struct Wrong {
 }
 
 impl Wrong {
-    fn new(argument: &Argument, expected: &str, remedy: &'static str) -> Self {
+    /// The argument is not what was expected.
+    pub(super) fn new(argument: &Argument, expected: &str, remedy: &'static str) -> Self {
         let found = format!("found `{}`", argument.text);
         Self {
             offset: argument.offset,
@@ -44,26 +65,30 @@ impl Wrong {
     }
 }
 
-/// The matcher that a call is.
-pub(super) fn matcher(
-    text: &str,
-    at: usize,
-    name: &str,
-    arguments: &[Argument],
-) -> Result<Matcher, RuleError> {
-    build(at, name, arguments)
-        .map_err(|wrong| RuleError::new(text, wrong.offset, wrong.found, wrong.expected, wrong.remedy))
-}
-
 /// Whether `name` is `known` as documented, in lower or in upper case.
 fn is_spelling(name: &str, known: &str) -> bool {
     name == known || name == known.to_ascii_lowercase() || name == known.to_ascii_uppercase()
 }
 
-fn build(at: usize, name: &str, arguments: &[Argument]) -> Result<Matcher, Wrong> {
-    let Some((known, kind)) = KNOWN.iter().find(|(known, _)| is_spelling(name, known)) else {
-        let later = LATER.iter().any(|later| is_spelling(name, later));
-        let expected = report::one_of(KNOWN.map(|(known, _)| known));
+impl<M> Language<M> {
+    /// The matcher that a call is.
+    pub(super) fn matcher(
+        &self,
+        text: &str,
+        at: usize,
+        name: &str,
+        arguments: &[Argument],
+    ) -> Result<M, RuleError> {
+        build(self, at, name, arguments)
+            .map_err(|wrong| RuleError::new(text, wrong.offset, wrong.found, wrong.expected, wrong.remedy))
+    }
+}
+
+fn build<M>(language: &Language<M>, at: usize, name: &str, arguments: &[Argument]) -> Result<M, Wrong> {
+    let called = |(known, _): &&(&str, Kind<M>)| is_spelling(name, known);
+    let Some((known, kind)) = language.known.iter().find(called) else {
+        let later = language.later.iter().any(|later| is_spelling(name, later));
+        let expected = report::one_of(language.known.iter().map(|(known, _)| *known));
         let found = match later {
             true => format!("`{name}` is not supported yet"),
             false => format!("found the unknown matcher `{name}`"),
@@ -215,10 +240,13 @@ fn header(name: &Argument, value: &Argument) -> Result<Matcher, Wrong> {
 }
 
 fn client_ip(argument: &Argument) -> Result<Matcher, Wrong> {
-    address::prefix(&argument.text)
-        .map(Matcher::ClientIp)
-        .map_err(|_| {
-            let expected = "an address or a prefix whose bits past its length are zero";
-            Wrong::new(argument, expected, "write it like `10.0.0.0/8` or `192.0.2.10`")
-        })
+    prefix(argument).map(Matcher::ClientIp)
+}
+
+/// The prefix of a `ClientIP`.
+pub(super) fn prefix(argument: &Argument) -> Result<IpNet, Wrong> {
+    address::prefix(&argument.text).map_err(|_| {
+        let expected = "an address or a prefix whose bits past its length are zero";
+        Wrong::new(argument, expected, "write it like `10.0.0.0/8` or `192.0.2.10`")
+    })
 }

@@ -1,14 +1,16 @@
 //! The rule language of routers: parsed once, evaluated without recursion.
 //!
-//! Text becomes postfix in `parse`, calls become matchers in `matcher`. A rule is kept in
-//! postfix form. It knows nothing of requests: the caller answers each [`Matcher`].
+//! Text becomes postfix in `parse`, calls become matchers in `matcher` (of HTTP) and `tcp`. A rule is kept in
+//! postfix form. It knows nothing of requests and connections: the caller answers each matcher.
 
 mod matcher;
 mod parse;
+mod tcp;
 #[cfg(test)]
 mod tests;
 
 pub use parse::RULE_BYTES_MAX;
+pub use tcp::{NamePattern, TcpMatcher, TcpRule};
 
 use ipnet::IpNet;
 use std::collections::BTreeSet;
@@ -87,9 +89,9 @@ impl std::fmt::Display for RuleError {
 
 /// One step of a rule in postfix order.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Op {
+pub enum Op<M = Matcher> {
     /// Push the answer.
-    Match(Matcher),
+    Match(M),
     /// Replace the top by its negation.
     Not,
     /// Replace the two topmost by their conjunction.
@@ -100,24 +102,24 @@ pub enum Op {
 
 /// A parsed rule: well-formed postfix of at most [`RULE_DEPTH_MAX`] pending answers.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Rule {
-    ops: Vec<Op>,
+pub struct Rule<M = Matcher> {
+    ops: Vec<Op<M>>,
     text: String,
 }
 
-impl Rule {
+impl<M> Rule<M> {
     /// The text that it was parsed from.
     pub fn text(&self) -> &str {
         &self.text
     }
 
     /// The steps, in postfix order.
-    pub fn ops(&self) -> &[Op] {
+    pub fn ops(&self) -> &[Op<M>] {
         &self.ops
     }
 
     /// Evaluates the rule, asking `answer` once for each matcher.
-    pub fn eval(&self, mut answer: impl FnMut(&Matcher) -> bool) -> bool {
+    pub fn eval(&self, mut answer: impl FnMut(&M) -> bool) -> bool {
         let mut stack = 0u64;
         for op in &self.ops {
             stack = match op {
@@ -130,14 +132,12 @@ impl Rule {
         stack & 1 == 1
     }
 
-    /// The hosts one of which every matching request must have, or `None` where some alternative of the
-    /// rule demands no `Host`.
-    pub fn required_hosts(&self) -> Option<BTreeSet<&str>> {
+    /// The names one of which every match must have, or `None` where some alternative demands none.
+    fn required<'r>(&'r self, name: impl Fn(&'r M) -> Option<&'r str>) -> Option<BTreeSet<&'r str>> {
         let mut stack: Vec<Option<BTreeSet<&str>>> = Vec::new();
         for op in &self.ops {
             let next = match op {
-                Op::Match(Matcher::Host(host)) => Some(BTreeSet::from([host.as_str()])),
-                Op::Match(_) => None,
+                Op::Match(matcher) => name(matcher).map(|name| BTreeSet::from([name])),
                 Op::Not => {
                     stack.pop();
                     None
@@ -156,25 +156,51 @@ impl Rule {
         stack.pop().flatten()
     }
 
-    /// Every host that some alternative of the rule asks for; hosts under a `!` do not count.
-    pub fn named_hosts(&self) -> BTreeSet<&str> {
+    /// Every name that some alternative asks for; names under a `!` do not count.
+    fn named<'r>(&'r self, name: impl Fn(&'r M) -> Option<&'r str>) -> BTreeSet<&'r str> {
         let mut stack: Vec<BTreeSet<&str>> = Vec::new();
         for op in &self.ops {
             let next = match op {
-                Op::Match(Matcher::Host(host)) => BTreeSet::from([host.as_str()]),
-                Op::Match(_) => BTreeSet::new(),
+                Op::Match(matcher) => name(matcher).into_iter().collect(),
                 Op::Not => {
                     stack.pop();
                     BTreeSet::new()
                 }
                 Op::And | Op::Or => {
-                    let mut hosts = stack.pop().unwrap_or_default();
-                    hosts.append(&mut stack.pop().unwrap_or_default());
-                    hosts
+                    let mut names = stack.pop().unwrap_or_default();
+                    names.append(&mut stack.pop().unwrap_or_default());
+                    names
                 }
             };
             stack.push(next);
         }
         stack.pop().unwrap_or_default()
+    }
+}
+
+impl Rule {
+    /// The hosts one of which every matching request must have, or `None` where some alternative of the
+    /// rule demands no `Host`.
+    pub fn required_hosts(&self) -> Option<BTreeSet<&str>> {
+        self.required(Matcher::host)
+    }
+
+    /// Every host that some alternative of the rule asks for; hosts under a `!` do not count.
+    pub fn named_hosts(&self) -> BTreeSet<&str> {
+        self.named(Matcher::host)
+    }
+}
+
+impl Matcher {
+    /// The host that this asks for.
+    fn host(&self) -> Option<&str> {
+        match self {
+            Self::Host(host) => Some(host),
+            Self::Path(_)
+            | Self::PathPrefix(_)
+            | Self::Method(_)
+            | Self::Header { .. }
+            | Self::ClientIp(_) => None,
+        }
     }
 }

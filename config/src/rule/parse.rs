@@ -2,7 +2,7 @@
 //!
 //! The grammar is Traefik v3's: calls joined by `!`, `&&`, `||` and parentheses, binding in that order.
 
-use super::{Matcher, Op, RULE_DEPTH_MAX, Rule, RuleError, matcher};
+use super::{Op, RULE_DEPTH_MAX, Rule, RuleError, matcher::Language};
 
 /// Longest rule, in bytes.
 pub const RULE_BYTES_MAX: usize = 8 << 10;
@@ -141,9 +141,10 @@ fn quoted_text(text: &str, start: usize) -> Result<(usize, Token), RuleError> {
 }
 
 /// The parser: postfix so far, operators that wait, and what may come next.
-struct Parser<'t> {
+struct Parser<'t, M: 'static> {
     lexer: Lexer<'t>,
-    ops: Vec<Op>,
+    language: &'t Language<M>,
+    ops: Vec<Op<M>>,
     waiting: Vec<(usize, Waiting)>,
     /// Pending answers of the postfix so far.
     pending: usize,
@@ -151,12 +152,9 @@ struct Parser<'t> {
     errors: Vec<RuleError>,
 }
 
-impl Rule {
-    /// Parses a rule.
-    ///
-    /// # Errors
-    /// What is wrong with each matcher, or with the syntax, each with its place in `text`.
-    pub fn parse(text: &str) -> Result<Self, Vec<RuleError>> {
+impl<M> Rule<M> {
+    /// Parses a rule whose matchers are those of `language`.
+    pub(super) fn parse_in(text: &str, language: &Language<M>) -> Result<Self, Vec<RuleError>> {
         if text.len() > RULE_BYTES_MAX {
             let found = format!("found a rule of {} bytes", text.len());
             let expected = format!("at most {RULE_BYTES_MAX}");
@@ -171,6 +169,7 @@ impl Rule {
         let lexer = Lexer { text, offset: 0 };
         let mut parser = Parser {
             lexer,
+            language,
             ops: Vec::new(),
             waiting: Vec::new(),
             pending: 0,
@@ -190,7 +189,7 @@ impl Rule {
     }
 }
 
-impl Parser<'_> {
+impl<M> Parser<'_, M> {
     fn run(&mut self) -> Result<(), RuleError> {
         loop {
             self.operand()?;
@@ -274,13 +273,10 @@ impl Parser<'_> {
         if self.pending > RULE_DEPTH_MAX {
             return Err(self.too_deep(at));
         }
-        match matcher::matcher(self.lexer.text, at, name, &arguments) {
+        match self.language.matcher(self.lexer.text, at, name, &arguments) {
             Ok(matcher) => self.ops.push(Op::Match(matcher)),
-            Err(error) => {
-                // Any matcher keeps the stacks in step; a rule with errors is never returned.
-                self.ops.push(Op::Match(Matcher::Path(String::new())));
-                self.errors.push(error);
-            }
+            // The postfix lacks an operand now; a rule with errors is never returned.
+            Err(error) => self.errors.push(error),
         }
         Ok(())
     }
@@ -365,13 +361,7 @@ impl Parser<'_> {
             Token::And => "found `&&`".to_owned(),
             Token::Or => "found `||`".to_owned(),
         };
-        RuleError::new(
-            self.lexer.text,
-            at,
-            found,
-            expected,
-            "write rules like ``Host(`a.example.com`) && PathPrefix(`/v1`)``",
-        )
+        RuleError::new(self.lexer.text, at, found, expected, self.language.example)
     }
 
     fn ended(&self, expected: &str) -> RuleError {

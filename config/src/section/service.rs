@@ -5,7 +5,11 @@ use crate::{
     model::{CertFiles, Server, ServersTransport, Service},
     reader::{NameRule, Table, Value},
     report::Fault,
-    section::{DEFAULT, Kind, Names},
+    section::{
+        DEFAULT, Kind, Names,
+        send_proxy::send_proxy,
+        tls::{CURVES, SUITES, VERSIONS, words},
+    },
     units,
 };
 use std::{collections::BTreeMap, time::Duration};
@@ -91,6 +95,9 @@ fn servers_transport(table: &Table<'_>) -> ServersTransport {
     };
     let pins = table.filled("pinned_spki", "digests of public keys");
     let subject_names = subject_names(table, "subject_names", Wildcards::Refused);
+    let lowest = table
+        .get("min_version")
+        .and_then(|value| value.word(&VERSIONS, &[]));
     let transport = ServersTransport {
         server_name: table
             .get("server_name")
@@ -104,7 +111,11 @@ fn servers_transport(table: &Table<'_>) -> ServersTransport {
             .collect(),
         insecure_skip_verify: table.flag("insecure_skip_verify").unwrap_or(false),
         pinned_spki: pins.iter().filter_map(|value| value.parsed(units::pin)).collect(),
+        min_version: lowest.unwrap_or(default.min_version),
+        cipher_suites: words(table, "cipher_suites", &SUITES, &[]),
+        curve_preferences: words(table, "curve_preferences", &CURVES, &["CurveP521"]),
         disable_http2: table.flag("disable_http2").unwrap_or(false),
+        proxy_protocol: send_proxy(table),
         max_idle_per_server: idle
             .and_then(|count| u32::try_from(count).ok())
             .unwrap_or(default.max_idle_per_server),
@@ -124,7 +135,7 @@ fn skipped_checks(table: &Table<'_>) {
     let Some(skip) = table.get("insecure_skip_verify") else {
         return;
     };
-    for check in ["pinned_spki", "subject_names"] {
+    for check in ["root_cas", "pinned_spki", "subject_names"] {
         if table.has(check) {
             let fault = Fault::found(format!("found `true` beside `{check}`")).expected("one or the other");
             skip.refuse(

@@ -5,10 +5,23 @@ const MINIMAL: &str = include_str!("../../examples/minimal.toml");
 const GATEWAY: &str = include_str!("../../examples/gateway.toml");
 const CHILD: &str = include_str!("../../examples/child.toml");
 const PARENT: &str = include_str!("../../examples/parent.toml");
+const MUTUAL_TLS: &str = include_str!("../../examples/mutual_tls.toml");
+const END_TO_END_TLS: &str = include_str!("../../examples/end_to_end_tls.toml");
+const UPSTREAM_VALIDATION: &str = include_str!("../../examples/upstream_validation.toml");
+const PROXY_PROTOCOL: &str = include_str!("../../examples/proxy_protocol.toml");
 
 #[test]
 fn every_example_is_valid_without_a_warning() {
-    for text in [MINIMAL, GATEWAY, CHILD, PARENT] {
+    for text in [
+        MINIMAL,
+        GATEWAY,
+        CHILD,
+        PARENT,
+        MUTUAL_TLS,
+        END_TO_END_TLS,
+        UPSTREAM_VALIDATION,
+        PROXY_PROTOCOL,
+    ] {
         let config = accepted(text);
         assert!(config.warnings.is_empty(), "{}\n{text}", lines(&config.warnings));
     }
@@ -57,4 +70,23 @@ fn the_child_and_parent_examples_speak_of_one_uplink() {
         parent.multicluster.children["east"].uplinks.as_deref(),
         Some(&["orders".to_owned()][..])
     );
+}
+
+#[test]
+fn the_mutual_tls_example_leaves_one_site_open() {
+    let config = accepted(MUTUAL_TLS);
+    let point = &config.entry_points["websecure"];
+    assert_eq!(
+        config.effective_tls_options(&config.routers["code"], point),
+        "default"
+    );
+    assert_eq!(
+        config.effective_tls_options(&config.routers["public"], point),
+        "withoutcerts"
+    );
+    assert!(matches!(
+        &config.tls.options["default"].client_auth,
+        ClientAuth::RequireAndVerify(_)
+    ));
+    assert!(config.tls.options["withoutcerts"].sni_strict);
 }

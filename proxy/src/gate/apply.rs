@@ -74,7 +74,7 @@ impl Daemon {
         }
         let inputs = Inputs::of(&next.config, &lists);
         warnings.extend(inputs.warnings.iter().cloned());
-        match self.install(inputs, request.confirm) {
+        match self.try_out(inputs, request.confirm) {
             Err(error) => Taken::Failed(error),
             Ok(mut applied) => {
                 self.configured = next;
@@ -105,7 +105,7 @@ impl Daemon {
         Ok(found.without(&now.cuts))
     }
 
-    fn install(&mut self, inputs: Inputs, confirm: Option<u64>) -> Result<Applied, GateError> {
+    fn try_out(&mut self, inputs: Inputs, confirm: Option<u64>) -> Result<Applied, GateError> {
         let changes = match self.engine.policy() {
             Some(earlier) => inputs.changes_since(earlier),
             None => vec!["the policy before is not known".to_owned()],
@@ -115,9 +115,7 @@ impl Daemon {
         let confirm = confirm.filter(|_| !same);
         let digest = inputs.digest;
         if !same {
-            let destinations = self.destinations(&inputs);
-            self.engine
-                .install(inputs, destinations, confirm.map(Duration::from_secs))?;
+            self.install(inputs, confirm.map(Duration::from_secs))?;
         }
         Ok(Applied {
             generation: u64::from(self.engine.word().generation()),

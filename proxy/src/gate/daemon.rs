@@ -15,7 +15,7 @@ use super::{
     maps::Maps,
     object::Object,
     pins::Pins,
-    preflight, socket,
+    preflight, rights, socket,
     surroundings::Surroundings,
     watch::{Settle, Watch},
 };
@@ -30,7 +30,7 @@ use nix::{
 use sallyport_config::{diagnostic::Diagnostic, model::Config};
 use sallyport_ebpf::Destination;
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::BTreeSet,
     fs,
     os::fd::AsFd,
     path::Path,
@@ -81,7 +81,9 @@ struct Woken {
 /// # Errors
 /// Where it cannot start. An interface that cannot be filtered is no such case: status and log say so.
 pub fn run(configured: Configured, reread: Reread, debug_object: Option<&Path>) -> Result<(), GateError> {
-    check_capabilities()?;
+    if let Some(name) = rights::missing().map_err(GateError::Namespace)? {
+        return Err(GateError::Capability(name));
+    }
     let pins = Pins::locate(&configured.config.gate.pin_dir)?;
     let signals = signals()?;
     // After the signals are blocked, so that the thread of a debug object takes none.
@@ -138,22 +140,6 @@ fn signals() -> Result<SignalFd, GateError> {
     SignalFd::with_flags(&set, SfdFlags::SFD_CLOEXEC).map_err(|errno| GateError::Watch(errno.into()))
 }
 
-/// Bits of `linux/capability.h`.
-const CAPABILITIES: [(u32, &str); 2] = [(12, "CAP_NET_ADMIN"), (39, "CAP_BPF")];
-
-fn check_capabilities() -> Result<(), GateError> {
-    let status = fs::read_to_string("/proc/self/status").map_err(GateError::Namespace)?;
-    let line = status
-        .lines()
-        .find_map(|line| line.strip_prefix("CapEff:"))
-        .unwrap_or_default();
-    let effective = u64::from_str_radix(line.trim(), 16).unwrap_or(0);
-    match CAPABILITIES.iter().find(|(bit, _)| effective & (1 << bit) == 0) {
-        Some((_, name)) => Err(GateError::Capability(name)),
-        None => Ok(()),
-    }
-}
-
 impl Daemon {
     fn start(
         configured: Configured,
@@ -203,14 +189,12 @@ impl Daemon {
             .unconfirmed_before()
             .filter(|(_, rejected)| *rejected == inputs.digest)
         {
-            let destinations = self.destinations(&confirmed);
-            self.engine.install(confirmed, destinations, None)?;
+            self.install(confirmed, None)?;
             self.engine.reject(rejected)?;
             self.set_aside("the configuration's policy was on trial with another version of the gate and not confirmed, so the one before it counts; `sallyport gate apply` tries it again".to_owned());
         } else if self.engine.policy() != Some(&inputs) {
             self.warn_of_cuts();
-            let destinations = self.destinations(&inputs);
-            self.engine.install(inputs, destinations, None)?;
+            self.install(inputs, None)?;
             self.tell_installed();
         }
         Ok(())
@@ -227,13 +211,13 @@ impl Daemon {
         Inputs::of(&self.configured.config, &self.configured.lists.allowlists())
     }
 
-    /// Which destinations are judged on the interfaces of a policy.
-    pub(super) fn destinations(&self, inputs: &Inputs) -> BTreeMap<String, Destination> {
-        let around = Surroundings::look();
-        let names = inputs.interfaces.keys();
-        names
-            .map(|name| (name.clone(), around.destination(name, inputs.destinations)))
-            .collect()
+    /// Installs a policy for the host as it is now: for good, or until `confirm` has passed without a confirmation.
+    ///
+    /// # Errors
+    /// As [`Engine::install`].
+    pub(super) fn install(&mut self, inputs: Inputs, confirm: Option<Duration>) -> Result<(), GateError> {
+        let destinations = destinations(&Surroundings::look(), &inputs).collect();
+        self.engine.install(inputs, destinations, confirm)
     }
 
     fn tell_installed(&self) {
@@ -400,8 +384,7 @@ impl Daemon {
             return;
         }
         self.warn_of_cuts();
-        let destinations = self.destinations(&inputs);
-        match self.engine.install(inputs, destinations, None) {
+        match self.install(inputs, None) {
             Ok(()) => {
                 self.tell_installed();
                 self.publish();
@@ -430,10 +413,11 @@ impl Daemon {
                 "this host's addresses cannot be told to the programs; packets to new ones pass to the check at accept"
             );
         }
-        let destinations = [self.engine.confirmed(), self.engine.policy()];
-        let destinations = destinations.into_iter().flatten();
-        let destinations = destinations
-            .flat_map(|inputs| self.destinations(inputs))
+        let around = Surroundings::look();
+        let policies = [self.engine.confirmed(), self.engine.policy()];
+        let policies = policies.into_iter().flatten();
+        let destinations = policies
+            .flat_map(|inputs| destinations(&around, inputs))
             .collect();
         if let Err(error) = self.engine.set_destinations(destinations) {
             tracing::error!(
@@ -455,6 +439,12 @@ impl Daemon {
             tracing::error!(error = with_causes(&error), "samples of drops cannot be taken");
         }
     }
+}
+
+/// Which destinations are judged on the interfaces of a policy.
+fn destinations(around: &Surroundings, inputs: &Inputs) -> impl Iterator<Item = (String, Destination)> {
+    let names = inputs.interfaces.keys();
+    names.map(|name| (name.clone(), around.destination(name, inputs.destinations)))
 }
 
 impl From<nix::Error> for GateError {

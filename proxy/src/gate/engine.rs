@@ -34,8 +34,7 @@ pub(super) struct Engine {
     pins: Pins,
     memory: Memory,
     word: ConfigWord,
-    /// The end of the trial, and the word that counts from then on.
-    trial: Option<(u64, ConfigWord)>,
+    trial: Option<Trial>,
     wiring: Wiring,
     prefixes: usize,
     warnings: Vec<String>,
@@ -50,6 +49,13 @@ pub(super) struct Trial {
     pub(super) deadline_ns: u64,
     /// What counts from then on.
     pub(super) fallback: ConfigWord,
+}
+
+impl Trial {
+    /// When the programs have let it go for certain.
+    fn end_ns(self) -> u64 {
+        self.deadline_ns.saturating_add(nanoseconds(COARSE))
+    }
 }
 
 impl Engine {
@@ -77,8 +83,10 @@ impl Engine {
             word,
         };
         if word.is_on_trial() {
-            let fallback = ConfigWord(engine.maps.setting(CFG_FALLBACK)?);
-            engine.trial = Some((engine.maps.setting(CFG_DEADLINE)?, fallback));
+            engine.trial = Some(Trial {
+                deadline_ns: engine.maps.setting(CFG_DEADLINE)?,
+                fallback: ConfigWord(engine.maps.setting(CFG_FALLBACK)?),
+            });
             engine.expire()?;
         }
         engine.prefixes = engine.compiled_prefixes();
@@ -93,16 +101,13 @@ impl Engine {
 
     /// The policy that counts once the trial has ended unconfirmed; the one that counts where there is no trial.
     pub(super) fn confirmed(&self) -> Option<&Inputs> {
-        let word = self.trial.map_or(self.word, |(_, fallback)| fallback);
+        let word = self.trial.map_or(self.word, |trial| trial.fallback);
         self.memory.policy(word.generation())
     }
 
     /// The trial.
     pub(super) fn trial(&self) -> Option<Trial> {
-        self.trial.map(|(deadline_ns, fallback)| Trial {
-            deadline_ns,
-            fallback,
-        })
+        self.trial
     }
 
     /// The word that counts, as far as it depends on no clock.
@@ -195,7 +200,10 @@ impl Engine {
                 self.maps.set_setting(CFG_DEADLINE, deadline_ns)?;
                 self.maps.flip(word.on_trial())?;
                 self.word = word.on_trial();
-                self.trial = Some((deadline_ns, before));
+                self.trial = Some(Trial {
+                    deadline_ns,
+                    fallback: before,
+                });
             }
             None => {
                 self.maps.flip(word)?;
@@ -213,7 +221,7 @@ impl Engine {
     /// Where none is on trial, or its end has come.
     pub(super) fn confirm(&mut self) -> Result<(), GateError> {
         self.expire()?;
-        let Some((_, fallback)) = self.trial else {
+        let Some(Trial { fallback, .. }) = self.trial else {
             return Err(GateError::NoTrial);
         };
         let word = self.word.confirmed();
@@ -228,16 +236,15 @@ impl Engine {
     /// # Errors
     /// Where a map refuses. The programs have gone back all the same.
     pub(super) fn expire(&mut self) -> Result<bool, GateError> {
-        let Some((deadline_ns, fallback)) = self.trial else {
+        let Some(trial) = self.trial else {
             return Ok(false);
         };
-        if now_ns() < deadline_ns.saturating_add(nanoseconds(COARSE)) {
+        if now_ns() < trial.end_ns() {
             return Ok(false);
         }
-        // Remembered first: whoever starts next must not install what nobody confirmed.
-        let rejected = self.policy().map(|inputs| inputs.digest);
-        self.memory.rejected = rejected;
-        self.memory.save(&self.pins)?;
+        let fallback = trial.fallback;
+        // Remembered since the trial began: whoever starts next must not install what nobody confirmed.
+        let rejected = self.memory.rejected;
         let slot = self.word.slot();
         self.maps.flip(fallback)?;
         self.word = fallback;
@@ -249,10 +256,7 @@ impl Engine {
 
     /// How long until [`Engine::expire`] has something to do.
     pub(super) fn until_expiry(&self) -> Option<Duration> {
-        let (deadline_ns, _) = self.trial?;
-        let left = deadline_ns
-            .saturating_add(nanoseconds(COARSE))
-            .saturating_sub(now_ns());
+        let left = self.trial?.end_ns().saturating_sub(now_ns());
         Some(Duration::from_nanos(left))
     }
 
@@ -317,7 +321,8 @@ impl Engine {
         needed.extend(inputs.interfaces.keys().cloned());
         // A program that sits somewhere still means its interface by its number.
         needed.extend(self.pins.links()?.into_iter().map(|link| link.interface));
-        let mut fresh = number_interfaces(&mut self.memory.attachments, inputs.interfaces.keys(), &needed)?;
+        let mut attachments = self.memory.attachments.clone();
+        let mut fresh = number_interfaces(&mut attachments, inputs.interfaces.keys(), &needed)?;
         let mut counted: BTreeSet<(String, String)> = BTreeSet::new();
         for policies in [Some(inputs), self.policy(), self.confirmed()]
             .into_iter()
@@ -328,19 +333,16 @@ impl Engine {
         }
         let mut rows = self.memory.rows.clone();
         let numbered = number_rows(&mut rows, &counted);
-        self.memory.rows.retain(|row| !numbered.given_up.contains(row));
-        for row in numbered.given_up {
-            let tally = Tally::of(&self.maps, row.row)?;
-            self.memory.retired.entry(row.interface).or_default().add(&tally);
+        // What is given up is written down before it begins anew, and what begins anew after, by whoever installs: a
+        // process that is killed here leaves nothing that is lost or counted twice.
+        if !numbered.given_up.is_empty() {
+            self.retire(numbered.given_up)?;
         }
-        // What is given up is written down before it begins anew, and what begins anew after: whoever is killed here
-        // leaves nothing that is lost or counted twice.
-        self.memory.save(&self.pins)?;
         fresh.extend(numbered.fresh);
         for row in fresh {
             self.maps.clear_row(row)?;
         }
-        self.memory.rows = rows;
+        (self.memory.attachments, self.memory.rows) = (attachments, rows);
         let left_out = numbered.left_out;
         self.warnings = left_out
             .iter()
@@ -353,6 +355,16 @@ impl Engine {
             rows: self.memory.row_numbers(),
             destinations,
         })
+    }
+
+    /// Keeps for their interfaces what rows counted that others get.
+    fn retire(&mut self, rows: Vec<Row>) -> Result<(), GateError> {
+        self.memory.rows.retain(|row| !rows.contains(row));
+        for row in rows {
+            let tally = Tally::of(&self.maps, row.row)?;
+            self.memory.retired.entry(row.interface).or_default().add(&tally);
+        }
+        self.memory.save(&self.pins)
     }
 
     fn compiled_prefixes(&self) -> usize {
@@ -383,7 +395,7 @@ impl Engine {
 
     /// Whether packets are judged at all.
     pub(super) fn judges(&self) -> bool {
-        let fallback = self.trial.map(|(_, fallback)| fallback.mode());
+        let fallback = self.trial.map(|trial| trial.fallback.mode());
         self.word.mode() != Mode::Off || fallback.is_some_and(|mode| mode != Mode::Off)
     }
 }

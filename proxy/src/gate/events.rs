@@ -49,11 +49,7 @@ fn read(bytes: &[u8]) -> Option<Event> {
 }
 
 fn tell(event: &Event, wiring: &Wiring) {
-    let interface = wiring
-        .attachments
-        .iter()
-        .find(|(_, number)| **number == event.attachment);
-    let interface = interface.map_or("?", |(name, _)| name);
+    let interface = wiring.interface(event.attachment).unwrap_or("?");
     let policy = wiring.rows.iter().find(|(_, row)| **row == event.row);
     let policy = policy.map_or("-", |((_, policy), _)| policy);
     let reason = Reason::of(event.reason).map_or("?", Reason::code);

@@ -3,7 +3,7 @@
 //! Nothing here decides which policy that is ([`super::engine`] does), and nothing edits a trie that programs may
 //! be reading: a trie is made, put in its slot, and given up whole.
 
-use super::{compile::GatePolicy, error::GateError, inputs::Inputs};
+use super::{compile::GatePolicy, error::GateError, inputs::Inputs, mirror::Mirror};
 use aya::{
     Ebpf,
     maps::{
@@ -44,6 +44,13 @@ pub(super) struct Wiring {
 }
 
 impl Wiring {
+    /// The interface that has a number.
+    pub(super) fn interface(&self, attachment: u32) -> Option<&str> {
+        let mut numbers = self.attachments.iter();
+        let found = numbers.find(|(_, number)| **number == attachment);
+        found.map(|(name, _)| name.as_str())
+    }
+
     fn destination(&self, interface: &str) -> Destination {
         self.destinations
             .get(interface)
@@ -55,11 +62,10 @@ impl Wiring {
 /// The maps of a loaded object, of which this process is the only writer but for the programs themselves.
 pub(super) struct Maps {
     object: Ebpf,
-    /// What `PORTS` and `POLICY` hold, so that only what differs is written.
-    ports: Vec<u64>,
-    policies: Vec<u32>,
-    sieve: Vec<u64>,
-    near: Vec<[u64; 2]>,
+    ports: Mirror<u64>,
+    policies: Mirror<u32>,
+    sieve: Mirror<u64>,
+    near: Mirror<[u64; 2]>,
     local: BTreeSet<IpNet>,
     local_trie: Trie<[u8; 16], u32>,
     events: RingBuf<MapData>,
@@ -73,10 +79,10 @@ impl Maps {
     pub(super) fn open(mut object: Ebpf, local: BTreeSet<IpNet>) -> Result<Self, GateError> {
         let events = object.take_map("EVENTS").ok_or(GateError::Object("EVENTS"))?;
         let mut maps = Self {
-            ports: whole(&object, "PORTS", PORTS)?,
-            policies: whole(&object, "POLICY", POLICY_ENTRIES)?,
-            sieve: whole(&object, "SIEVE", SIEVE_ENTRIES)?,
-            near: whole(&object, "NEAR", NEAR_ENTRIES)?,
+            ports: Mirror::of(&object, "PORTS", PORTS)?,
+            policies: Mirror::of(&object, "POLICY", POLICY_ENTRIES)?,
+            sieve: Mirror::of(&object, "SIEVE", SIEVE_ENTRIES)?,
+            near: Mirror::of(&object, "NEAR", NEAR_ENTRIES)?,
             events: RingBuf::try_from(events).map_err(GateError::map("EVENTS"))?,
             local_trie: local_trie(&local)?,
             local,
@@ -189,16 +195,17 @@ impl Maps {
         attachment: u32,
         destination: Destination,
     ) -> Result<(), GateError> {
-        for (slot, port) in [0, 1]
-            .iter()
-            .flat_map(|slot| (0..GATED_PORTS_MAX).map(move |port| (*slot, port)))
-        {
-            let index = policy_entry(slot, attachment, port);
-            let known = PolicyEntry(self.policies.get(index as usize).copied().unwrap_or(0));
-            let entry = PolicyEntry::new(known.policy(), known.row(), destination);
-            self.set_policy(index, entry)?;
-        }
-        Ok(())
+        let places = [0, 1].into_iter();
+        let places = places.flat_map(|slot| (0..GATED_PORTS_MAX).map(move |port| (slot, port)));
+        let entries: Vec<(u32, u32)> = places
+            .map(|(slot, port)| {
+                let index = policy_entry(slot, attachment, port);
+                let known = PolicyEntry(self.policies.get(index));
+                let entry = PolicyEntry::new(known.policy(), known.row(), destination);
+                (index, entry.0)
+            })
+            .collect();
+        self.policies.write(&mut self.object, entries)
     }
 
     /// Packets of a row, by reason, that met `outcome`.
@@ -315,18 +322,10 @@ impl Maps {
         for bucket in v4.chain(v6) {
             *wanted.entry(bucket.entry(slot)).or_default() |= bucket.bit();
         }
-        let mut map: Array<_, u64> = array_mut(&mut self.object, "SIEVE")?;
         let first = 2 * slot * SIEVE_WORDS;
-        for index in first..first + 2 * SIEVE_WORDS {
-            let known = self.sieve.get_mut(index as usize);
-            let known = known.expect("the ABI's own bound");
-            let word = wanted.get(&index).copied().unwrap_or(0);
-            if *known != word {
-                map.set(index, word, 0).map_err(GateError::map("SIEVE"))?;
-                *known = word;
-            }
-        }
-        Ok(())
+        let indices = first..first + 2 * SIEVE_WORDS;
+        let words = indices.map(|index| (index, wanted.get(&index).copied().unwrap_or(0)));
+        self.sieve.write(&mut self.object, words)
     }
 
     /// Puts addresses of this host where they are found without a trie. Two of one place: one of them is there, and
@@ -345,29 +344,19 @@ impl Maps {
             let words = [first_half(address), u128::from(address) as u64];
             wanted.insert(near_entry(words), words);
         }
-        let mut map: Array<_, [u64; 2]> = array_mut(&mut self.object, "NEAR")?;
-        for (index, known) in (0..NEAR_ENTRIES).zip(&mut self.near) {
-            let words = wanted.get(&index).copied().unwrap_or_default();
-            if *known != words {
-                map.set(index, words, 0).map_err(GateError::map("NEAR"))?;
-                *known = words;
-            }
-        }
-        Ok(())
+        let places = (0..NEAR_ENTRIES).map(|index| (index, wanted.get(&index).copied().unwrap_or_default()));
+        self.near.write(&mut self.object, places)
     }
 
     fn fill_ports(&mut self, slot: u32, policy: &GatePolicy) -> Result<(), GateError> {
         let indices: BTreeMap<u16, u32> = policy.ports.iter().copied().zip(1..).collect();
-        let mut map: Array<_, u64> = array_mut(&mut self.object, "PORTS")?;
-        for (port, known) in (0..=u16::MAX).zip(&mut self.ports) {
-            let wanted = with_port_index(*known, slot, indices.get(&port).copied().unwrap_or(0));
-            if *known != wanted {
-                map.set(u32::from(port), wanted, 0)
-                    .map_err(GateError::map("PORTS"))?;
-                *known = wanted;
-            }
-        }
-        Ok(())
+        let entries: Vec<(u32, u64)> = (0..=u16::MAX)
+            .map(|port| {
+                let (at, index) = (u32::from(port), indices.get(&port).copied().unwrap_or(0));
+                (at, with_port_index(self.ports.get(at), slot, index))
+            })
+            .collect();
+        self.ports.write(&mut self.object, entries)
     }
 
     fn fill_policies(
@@ -394,24 +383,11 @@ impl Maps {
             }
         }
         let nothing = PolicyEntry::new(0, 0, Destination::Local);
-        for attachment in 0..ATTACHMENTS_MAX {
-            for port in 0..GATED_PORTS_MAX {
-                let index = policy_entry(slot, attachment, port);
-                self.set_policy(index, wanted.get(&index).copied().unwrap_or(nothing))?;
-            }
-        }
-        Ok(())
-    }
-
-    fn set_policy(&mut self, index: u32, entry: PolicyEntry) -> Result<(), GateError> {
-        let known = self.policies.get_mut(index as usize);
-        let known = known.expect("the ABI's own bound");
-        if *known != entry.0 {
-            let mut map: Array<_, u32> = array_mut(&mut self.object, "POLICY")?;
-            map.set(index, entry.0, 0).map_err(GateError::map("POLICY"))?;
-            *known = entry.0;
-        }
-        Ok(())
+        let places = (0..ATTACHMENTS_MAX).flat_map(|attachment| {
+            (0..GATED_PORTS_MAX).map(move |port| policy_entry(slot, attachment, port))
+        });
+        let entries = places.map(|index| (index, wanted.get(&index).unwrap_or(&nothing).0));
+        self.policies.write(&mut self.object, entries)
     }
 
     fn fill_allowed(&mut self, slot: u32, policy: &GatePolicy) -> Result<(), GateError> {
@@ -442,13 +418,6 @@ fn array_mut<'o, T: aya::Pod>(
 ) -> Result<Array<&'o mut MapData, T>, GateError> {
     let map = object.map_mut(name).ok_or(GateError::Object(name))?;
     Array::try_from(map).map_err(GateError::map(name))
-}
-
-fn whole<T: aya::Pod>(object: &Ebpf, name: &'static str, entries: u32) -> Result<Vec<T>, GateError> {
-    let map: Array<_, T> = array(object, name)?;
-    (0..entries)
-        .map(|index| map.get(&index, 0).map_err(GateError::map(name)))
-        .collect()
 }
 
 fn each_cpu<T: aya::Pod>(value: T) -> Result<PerCpuValues<T>, GateError> {

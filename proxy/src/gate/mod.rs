@@ -23,6 +23,7 @@ mod link;
 pub mod lists;
 mod maps;
 mod memory;
+mod mirror;
 mod netlink;
 mod object;
 mod off;

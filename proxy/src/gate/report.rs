@@ -5,6 +5,7 @@
 use super::{
     daemon::Daemon,
     error::GateError,
+    pins::LinkName,
     status::{Announcement, InterfaceStatus, ListStatus, PolicyStatus, Status, TrialStatus},
     tally::{Counts, Tally},
     top::{InterfaceCounts, PolicyCounts, SourceCount, Top},
@@ -25,9 +26,10 @@ impl Daemon {
         let mut interfaces = Vec::new();
         let wanted = self.wanted();
         let mut names = wanted.clone();
-        names.extend(self.keeper.sitting().into_iter().map(|link| link.interface));
+        let sitting = self.keeper.sitting();
+        names.extend(sitting.iter().map(|link| link.interface.clone()));
         for name in &names {
-            interfaces.push(self.interface(name, wanted.contains(name))?);
+            interfaces.push(self.interface(name, &wanted, &sitting)?);
         }
         let mut counters = Counts::new();
         let all = interfaces.iter().flat_map(|interface: &InterfaceStatus| {
@@ -53,7 +55,12 @@ impl Daemon {
         })
     }
 
-    fn interface(&self, name: &str, wanted: bool) -> Result<InterfaceStatus, GateError> {
+    fn interface(
+        &self,
+        name: &str,
+        wanted: &BTreeSet<String>,
+        sitting: &[LinkName],
+    ) -> Result<InterfaceStatus, GateError> {
         let wiring = self.engine.wiring();
         let mut whole = match wiring.attachments.get(name) {
             Some(number) => Tally::of(&self.engine.maps, *number)?,
@@ -76,14 +83,14 @@ impl Daemon {
                 observed: tally.observed,
             });
         }
-        let (actual, reason) = self.actual(name, wanted);
+        let (actual, reason) = self.actual(name, wanted, sitting);
         let ports: BTreeSet<u16> = policies.iter().flat_map(|policy| policy.ports.clone()).collect();
         let gaps = self.keeper.gaps(name);
         Ok(InterfaceStatus {
             name: name.to_owned(),
             gaps: gaps.count,
             last_gap_ms: u64::try_from(gaps.last.as_millis()).unwrap_or(u64::MAX),
-            wanted: if wanted {
+            wanted: if wanted.contains(name) {
                 self.configured.config.gate.attach.word()
             } else {
                 "none"
@@ -104,12 +111,11 @@ impl Daemon {
         })
     }
 
-    fn actual(&self, name: &str, wanted: bool) -> (&'static str, String) {
+    fn actual(&self, name: &str, wanted: &BTreeSet<String>, sitting: &[LinkName]) -> (&'static str, String) {
         if let Some(place) = self.keeper.place(name) {
             return place.shown();
         }
-        let links = self.keeper.sitting();
-        let Some(link) = links.iter().find(|link| link.interface == name) else {
+        let Some(link) = sitting.iter().find(|link| link.interface == name) else {
             return ("none", "`gate.mode` is `off`".to_owned());
         };
         // A number means one interface's policy, whatever the interface that carries the program is called now.
@@ -117,7 +123,7 @@ impl Daemon {
         let meant = numbers.filter(|(other, number)| **number == link.attachment && *other != name);
         let meant = meant
             .map(|(other, _)| other)
-            .find(|other| self.wanted().contains(*other));
+            .find(|other| wanted.contains(*other));
         match meant {
             Some(other) if self.engine.judges() => (
                 link.hook.word(),
@@ -125,7 +131,7 @@ impl Daemon {
                     "its program came here from `{other}` and judges by that policy; `sallyport gate off --interface {name}` takes it away"
                 ),
             ),
-            _ if wanted || !self.engine.judges() => (
+            _ if wanted.contains(name) || !self.engine.judges() => (
                 "idle",
                 "`gate.mode` is `off`, so its program judges nothing".to_owned(),
             ),
@@ -227,11 +233,7 @@ impl Daemon {
     }
 
     fn sources(&self) -> Result<Vec<SourceCount>, GateError> {
-        let numbers = &self.engine.wiring().attachments;
-        let name = |attachment: u32| {
-            let found = numbers.iter().find(|(_, number)| **number == attachment);
-            found.map_or_else(|| "?".to_owned(), |(name, _)| name.clone())
-        };
+        let wiring = self.engine.wiring();
         let mut found = self.engine.maps.top()?;
         found.sort_unstable_by_key(|(attachment, source, drops)| (u64::MAX - drops, *source, *attachment));
         found.truncate(SOURCES_MAX);
@@ -239,7 +241,7 @@ impl Daemon {
             .into_iter()
             .map(|(attachment, source, packets)| SourceCount {
                 source,
-                interface: name(attachment),
+                interface: wiring.interface(attachment).unwrap_or("?").to_owned(),
                 packets,
             });
         Ok(each.collect())

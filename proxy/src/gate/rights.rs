@@ -1,11 +1,23 @@
-//! The capabilities of this process that change how the gate works.
+//! The capabilities of this process that the gate needs, or that change how it works.
 //!
 //! It asks the kernel and decides nothing.
 
-use std::fs;
+use std::{fs, io};
 
 /// `CAP_PERFMON` of `linux/capability.h`.
 const PERFMON: u32 = 38;
+/// What the gate cannot do without, by the bits of `linux/capability.h`.
+const NEEDED: [(u32, &str); 2] = [(12, "CAP_NET_ADMIN"), (39, "CAP_BPF")];
+
+/// A capability that the gate cannot do without and this process has not.
+///
+/// # Errors
+/// Where the kernel does not tell.
+pub(super) fn missing() -> io::Result<Option<&'static str>> {
+    let held = effective(&fs::read_to_string("/proc/self/status")?);
+    let missing = NEEDED.into_iter().find(|(bit, _)| held & (1 << bit) == 0);
+    Ok(missing.map(|(_, name)| name))
+}
 
 /// Whether this process has CAP_PERFMON, without which no verifier lets programs read packets in place.
 pub(super) fn has_perfmon() -> bool {

@@ -11,8 +11,9 @@ use std::{
 };
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-/// The most that [`Stream::peek`] reads ahead: a PROXY header of the largest size and a first record.
-pub const PEEK_MAX: usize = 16 * 1024;
+/// The most that [`Stream::peek`] reads ahead: a PROXY header and a ClientHello, both of the largest size. Who
+/// peeks has a bound of its own below it.
+pub const PEEK_MAX: usize = 80 * 1024;
 
 /// A connected TCP stream of this thread's driver.
 pub struct Stream {

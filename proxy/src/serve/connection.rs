@@ -2,7 +2,12 @@
 
 use super::{clock::Clock, context::Context, live::Handle};
 use crate::{
-    accept::PeerAddress, http::forwarded, io::Transport, preamble::ClientAddress, snapshot::Entry, tls::Facts,
+    accept::PeerAddress,
+    http::forwarded,
+    io::Transport,
+    preamble::{ClientAddress, Preamble},
+    snapshot::Entry,
+    tls::Facts,
 };
 use std::{
     io::{self, IoSlice},
@@ -23,6 +28,9 @@ pub(super) struct Connection {
     pub peer: PeerAddress,
     /// The client.
     pub client: ClientAddress,
+    /// How the client is known, and what a trusted PROXY header says beside it.
+    #[allow(dead_code, reason = "for the access log and for the headers that go out")]
+    pub preamble: Preamble,
     /// What the handshake proved; `None` in the clear.
     pub tls: Option<Facts>,
     /// What servers are told of it.

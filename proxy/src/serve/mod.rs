@@ -17,7 +17,7 @@ use crate::{
     accept::{PeerAddress, Verdict},
     http::forwarded,
     io::{self, Instant, Stream, Transport},
-    preamble::{self, ClientAddress, PreambleFault},
+    preamble::{self, ClientAddress, Origin, Preamble, PreambleFault},
     snapshot::Entry,
     telemetry::{AdmissionCount, AdmissionCounters, Count},
     tls::{self, Facts, Protocol, TlsFault},
@@ -46,9 +46,10 @@ pub async fn connection(
     let Ok(mut stream) = Stream::new(socket) else {
         return;
     };
-    let Some(client) = client_of(&context, &entry, &mut stream).await else {
+    let Some(preamble) = preamble_of(&context, &entry, &mut stream).await else {
         return;
     };
+    let client = preamble.client;
     registered.handle.client.set(Some(client));
     let local = stream.local();
     let Some((transport, protocol, tls)) = secure(&context, &entry, stream, client).await else {
@@ -56,12 +57,13 @@ pub async fn connection(
     };
     let handle = Rc::clone(&registered.handle);
     let clock = Clock::new(Instant::now(), protocol);
-    let forwarded = told(client, local, protocol_name(tls.as_ref()));
+    let forwarded = told(&preamble, local, tls.as_ref());
     let connection = Rc::new(Connection {
         context,
         entry,
         peer,
         client,
+        preamble,
         tls,
         forwarded,
         clock,
@@ -70,18 +72,23 @@ pub async fn connection(
     protocol::serve(transport, protocol, connection).await;
 }
 
-fn protocol_name(tls: Option<&Facts>) -> &'static str {
-    if tls.is_some() { "https" } else { "http" }
-}
-
-/// What servers are told of a connection, written once for all of its requests.
-fn told(client: ClientAddress, local: SocketAddr, proto: &'static str) -> forwarded::Facts {
+/// What servers are told of a connection, written once for all of its requests. What a trusted sender of a PROXY header
+/// asserts counts where this gateway cannot know it: that the client spoke TLS with the sender, and the port it
+/// connected to there.
+fn told(preamble: &Preamble, local: SocketAddr, tls: Option<&Facts>) -> forwarded::Facts {
     let text =
         |text: String| HeaderValue::try_from(text).unwrap_or_else(|_| HeaderValue::from_static("unknown"));
+    let secure = tls.is_some()
+        || preamble
+            .asserted
+            .as_ref()
+            .is_some_and(|asserted| asserted.over_tls());
+    let asserted_port = preamble.destination.map(|destination| destination.0.port());
+    let port = asserted_port.filter(|port| *port != 0).unwrap_or(local.port());
     forwarded::Facts {
-        client: text(client.0.ip().to_canonical().to_string()),
-        proto: HeaderValue::from_static(proto),
-        port: text(local.port().to_string()),
+        client: text(preamble.client.0.ip().to_canonical().to_string()),
+        proto: HeaderValue::from_static(if secure { "https" } else { "http" }),
+        port: text(port.to_string()),
     }
 }
 
@@ -112,26 +119,55 @@ fn admitted(context: &Context, entry: &Entry, counters: &AdmissionCounters, peer
 }
 
 /// preamble: the PROXY header, where one may come.
-async fn client_of(context: &Context, entry: &Entry, stream: &mut Stream) -> Option<ClientAddress> {
+async fn preamble_of(context: &Context, entry: &Entry, stream: &mut Stream) -> Option<Preamble> {
     let Some(policy) = &entry.preamble else {
-        return Some(ClientAddress(stream.peer()));
+        return Some(Preamble::direct(stream.peer()));
     };
-    let fault = match preamble::read(stream, policy).await {
-        Ok(client) => return Some(client),
-        Err(fault) => fault,
-    };
-    let count = match &fault {
-        PreambleFault::Missing => Some(Count::PreambleMissing),
-        PreambleFault::Malformed(_) => Some(Count::PreambleMalformed),
-        PreambleFault::Untrusted => Some(Count::PreambleUntrusted),
-        PreambleFault::Timeout => Some(Count::PreambleTimeout),
-        PreambleFault::Closed => None,
-    };
-    if let Some(count) = count {
-        context.counters.add(count);
+    match preamble::read(stream, policy).await {
+        Ok(preamble) => {
+            if preamble.origin == Origin::Local {
+                context.counters.add(Count::PreambleLocal);
+            }
+            log_preamble(stream.peer(), entry, &preamble);
+            Some(preamble)
+        }
+        Err(fault) => {
+            refuse_preamble(context, entry, stream.peer(), &fault);
+            None
+        }
     }
-    tracing::debug!(peer = %stream.peer(), entry = entry.name, reason = %fault, "closed: PROXY protocol");
-    None
+}
+
+fn log_preamble(peer: SocketAddr, entry: &Entry, preamble: &Preamble) {
+    if preamble.origin == Origin::Direct || !tracing::enabled!(tracing::Level::DEBUG) {
+        return;
+    }
+    let destination = preamble.destination.map(|destination| destination.0.to_string());
+    let asserted = preamble.asserted.as_ref().map(ToString::to_string);
+    tracing::debug!(
+        %peer,
+        entry = entry.name,
+        origin = preamble.origin.word(),
+        client = %preamble.client.0,
+        destination,
+        asserted,
+        "proxy header"
+    );
+}
+
+/// One line a refusal. What a trusted sender does wrong is the operator's to mend; what strangers do is not.
+fn refuse_preamble(context: &Context, entry: &Entry, peer: SocketAddr, fault: &PreambleFault) {
+    let Some(count) = fault.count() else { return };
+    context.counters.add(count);
+    let (entry, reason) = (entry.name.as_str(), count.code());
+    match fault {
+        PreambleFault::Missing | PreambleFault::Malformed(_) | PreambleFault::HeaderTimeout => {
+            tracing::info!(%peer, entry, reason, detail = %fault, "closed: PROXY protocol");
+        }
+        PreambleFault::Untrusted | PreambleFault::SilentClient | PreambleFault::Closed => {
+            tracing::debug!(%peer, entry, reason, detail = %fault, "closed: PROXY protocol");
+        }
+    }
 }
 
 /// hello and tls: the handshake, or which HTTP it is in the clear.

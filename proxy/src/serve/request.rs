@@ -143,14 +143,14 @@ fn check_policy(entry: &Entry, connection: &Connection, authority: &Authority<'_
     match (&entry.tls, &connection.tls, &*entry.side) {
         (Some(policies), Some(facts), Side::Clients(_)) => {
             let demanded = policies.of(Some(&authority.host)).id;
-            if demanded == facts.policy {
+            if demanded == facts.policy.get() {
                 Ok(())
             } else {
                 Err(Fault::Misdirected)
             }
         }
         // A reload may have changed the entry point's policy under a live parent.
-        (Some(policies), Some(facts), Side::Parents(_)) if policies.default.id != facts.policy => {
+        (Some(policies), Some(facts), Side::Parents(_)) if policies.default.id != facts.policy.get() => {
             Err(Fault::Misdirected)
         }
         (Some(_), None, _) => Err(Fault::Misdirected),

@@ -1,42 +1,19 @@
 //! The handshake with a client: hello, policy, certificates, facts.
 
 use super::{
+    facts::{ClientChain, Facts, Standing},
     names::ClientIdentity,
-    policy::{EntryPolicies, Policy, PolicyId},
+    policy::{EntryPolicies, Policy},
 };
 use crate::io::Stream;
 use rustls::{
-    AlertDescription, CertificateError, Error, HandshakeKind, ProtocolVersion,
+    AlertDescription, CertificateError, Error, HandshakeKind,
     pki_types::UnixTime,
     server::{Acceptor, ServerConnection},
 };
 use std::{io, sync::Arc};
 use tokio::io::AsyncWriteExt;
 use tokio_rustls::{LazyConfigAcceptor, StartHandshake, server::TlsStream};
-
-/// The application protocol of a connection.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Protocol {
-    /// HTTP/1.1, also where no protocol was agreed.
-    Http11,
-    /// HTTP/2.
-    H2,
-}
-
-/// What a handshake proved.
-#[derive(Clone, Debug)]
-pub struct Facts {
-    /// The policy that it went by.
-    pub policy: PolicyId,
-    /// The server name of the hello, lower case.
-    pub sni: Option<String>,
-    /// The application protocol.
-    pub protocol: Protocol,
-    /// `TLSv1.2` or `TLSv1.3`.
-    pub version: &'static str,
-    /// The client's verified certificate.
-    pub client: Option<Arc<ClientIdentity>>,
-}
 
 /// A secured stream and what its handshake proved.
 pub struct Secured {
@@ -157,23 +134,12 @@ fn facts(session: &ServerConnection, policy: &Policy, sni: Option<String>) -> Re
     if session.handshake_kind() == Some(HandshakeKind::Resumed) {
         verify_again(policy, chain)?;
     }
-    Ok(Facts {
-        policy: policy.id,
-        sni,
-        protocol: if session.alpn_protocol() == Some(b"h2") {
-            Protocol::H2
-        } else {
-            Protocol::Http11
-        },
-        version: match session.protocol_version() {
-            Some(ProtocolVersion::TLSv1_3) => "TLSv1.3",
-            _ => "TLSv1.2",
-        },
-        client: chain
-            .first()
-            .and_then(|leaf| ClientIdentity::read(leaf))
-            .map(Arc::new),
-    })
+    let shown = chain.first().map(|leaf| ClientChain {
+        standing: Standing::Verified,
+        identity: ClientIdentity::read(leaf).map(Arc::new),
+        certificates: chain.iter().map(|one| one.clone().into_owned()).collect(),
+    });
+    Ok(Facts::new(session, policy.id, sni, shown))
 }
 
 /// Verifies the chain that a resumed session brought along: what was true at the first handshake may not be

@@ -18,6 +18,8 @@ use std::{
 /// Packets of one world, and of one position of the switches.
 const WORLD: u64 = 20_000;
 const SWITCH: usize = 250;
+/// Worlds between two looks at all counters: there are many more of them than a packet can raise.
+const AUDIT: u64 = 16;
 /// Packets that are kept to be joined with others.
 const KEPT: usize = 32;
 
@@ -167,7 +169,7 @@ pub(crate) fn run(run: &Run<'_>) -> Result<Vec<Tally>, Box<Vector>> {
     let mut lanes: Vec<Lane> = Reading::all().into_iter().map(Lane::open).collect();
     let mut random = Random::of(run.seed);
     let mut kept: Vec<Vec<u8>> = Vec::new();
-    let mut left = run.packets;
+    let (mut left, mut worlds) = (run.packets, 0);
     while left > 0 {
         let number = random.next() | 1;
         let world = World::of(number);
@@ -187,8 +189,11 @@ pub(crate) fn run(run: &Run<'_>) -> Result<Vec<Tally>, Box<Vector>> {
                 run.done.fetch_add(1, Ordering::Relaxed);
             }
         }
-        lane.conserves();
         left -= packets;
+        worlds += 1;
+        if left == 0 || worlds % AUDIT == 0 {
+            lanes.iter().for_each(Lane::conserves);
+        }
     }
     Ok(lanes.into_iter().map(|lane| lane.tally).collect())
 }

@@ -135,6 +135,27 @@ const NEEDS: &[Need] = &[
         "ethtool",
         "ethtool",
     ),
+    tool(
+        Group::Test,
+        "testssl",
+        "scans a TLS port in tests",
+        "testssl.sh",
+        "testssl",
+    ),
+    tool(
+        Group::Test,
+        "chromium",
+        "a browser with a client certificate in tests",
+        "chromium",
+        "chromium",
+    ),
+    tool(
+        Group::Test,
+        "certutil",
+        "fills that browser's store of certificates",
+        "libnss3-tools",
+        "nss-tools",
+    ),
     tool(Group::Package, "dpkg-deb", "builds the deb", "dpkg", "dpkg"),
     tool(
         Group::Package,

@@ -100,6 +100,18 @@ pub(super) const REMOVED: Family = counter(
     &["entry_point"],
     "Sessions that ended because their source left the allowlist.",
 );
+/// Connections closed for their PROXY header.
+pub(super) const PREAMBLE_REFUSED: Family = counter(
+    "sallyport_preamble_refused_total",
+    &["reason"],
+    "Connections closed for their PROXY header or the lack of one.",
+);
+/// Headers of senders that spoke for themselves.
+pub(super) const PREAMBLE_LOCAL: Family = counter(
+    "sallyport_preamble_local_total",
+    &[],
+    "PROXY headers of senders that spoke for themselves, such as health checks.",
+);
 /// Prefixes of an allowlist's file.
 pub(super) const LIST_PREFIXES: Family = gauge(
     "sallyport_allowlist_prefixes",
@@ -130,6 +142,8 @@ pub(super) const ALL: &[&Family] = &[
     &GATE_DIFFERS,
     &ACCEPT,
     &REMOVED,
+    &PREAMBLE_REFUSED,
+    &PREAMBLE_LOCAL,
     &LIST_PREFIXES,
     &LIST_TAKEN,
     &LIST_STALE,
@@ -138,6 +152,7 @@ pub(super) const ALL: &[&Family] = &[
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::telemetry::COUNTS;
 
     const PAGE: &str = include_str!("../../../../docs/metrics.md");
 
@@ -149,8 +164,23 @@ mod tests {
             format!("| `{name}` | {kind} | {} | {help} |", labels.join(", "))
         };
         let table: Vec<String> = ALL.iter().map(row).collect();
-        let page: Vec<&str> = PAGE.lines().filter(|line| line.starts_with("| `")).collect();
+        let page: Vec<&str> = PAGE
+            .lines()
+            .filter(|line| line.starts_with("| `sallyport_"))
+            .collect();
         assert_eq!(page, table);
+    }
+
+    #[test]
+    fn the_page_has_every_reason_of_a_refused_preamble() {
+        let counted = COUNTS.iter().filter(|(count, _)| count.refuses_preamble());
+        let codes: Vec<&str> = counted.map(|(_, code)| *code).collect();
+        let rows = PAGE.lines().filter_map(|line| line.strip_prefix("| `preamble_"));
+        let page: Vec<String> = rows
+            .filter_map(|row| row.split_once('`'))
+            .map(|(rest, _)| format!("preamble_{rest}"))
+            .collect();
+        assert_eq!(page, codes);
     }
 
     #[test]

@@ -4,7 +4,7 @@ use super::{
     exposition::Samples,
     families::{
         ACCEPT, ALL, GATE_ATTACH, GATE_CONFIRM, GATE_DIFFERS, GATE_GENERATION, GATE_PACKETS, GATE_PREFIXES,
-        GATE_UP, LIST_PREFIXES, LIST_STALE, LIST_TAKEN, REMOVED,
+        GATE_UP, LIST_PREFIXES, LIST_STALE, LIST_TAKEN, PREAMBLE_LOCAL, PREAMBLE_REFUSED, REMOVED,
     },
 };
 use crate::{
@@ -15,7 +15,7 @@ use crate::{
         state::State,
     },
     gate::{InterfaceStatus, PolicyStatus, Status},
-    telemetry::{ADMISSION_COUNTS, AdmissionCount},
+    telemetry::{ADMISSION_COUNTS, AdmissionCount, COUNTS, Count},
 };
 use std::{
     collections::BTreeMap,
@@ -32,6 +32,7 @@ pub(super) async fn text(state: &State) -> String {
     let mut samples = Samples::default();
     gate(state, &mut samples).await;
     accept(state, &mut samples);
+    preamble(state, &mut samples);
     allowlists(state, &mut samples);
     samples.text(ALL)
 }
@@ -132,6 +133,16 @@ fn accept(state: &State, samples: &mut Samples) {
             }
         }
     }
+}
+
+/// PROXY headers, each reason from the start, so that its first increase is seen.
+fn preamble(state: &State, samples: &mut Samples) {
+    let counts = state.counts();
+    let of = |count: Count| counts.get(count.code()).copied().unwrap_or_default();
+    for (count, code) in COUNTS.iter().filter(|(count, _)| count.refuses_preamble()) {
+        samples.add(&PREAMBLE_REFUSED, &[code], of(*count));
+    }
+    samples.add(&PREAMBLE_LOCAL, &[], of(Count::PreambleLocal));
 }
 
 fn allowlists(state: &State, samples: &mut Samples) {

@@ -1,5 +1,7 @@
-use super::{Header, PreambleError, Progress, Tlvs, Verdict, looks_like_header, parse};
-use crate::preamble::crc32c::Crc32c;
+use super::{Endpoints, Header, PreambleError, Progress, Verdict, looks_like_header, parse};
+use crate::preamble::{
+    Asserted, AssertedTls, ClientAddress, ClientBits, DestinationAddress, Told, crc32c::Crc32c,
+};
 use proptest::prelude::*;
 use std::net::SocketAddr;
 
@@ -64,22 +66,31 @@ fn with_crc(command: u8, family: u8, payload: &[u8], after: &[u8]) -> Vec<u8> {
     bytes
 }
 
+/// A connection between two addresses, nothing else said.
 fn proxied(source: &str, destination: &str) -> Header {
-    proxied_with(source, destination, Tlvs::default())
+    proxied_with(source, destination, None)
 }
 
-fn proxied_with(source: &str, destination: &str, tlvs: Tlvs) -> Header {
+fn proxied_with(source: &str, destination: &str, asserted: Option<Asserted>) -> Header {
     let address = |text: &str| text.parse().expect("test addresses parse");
     Header::Proxied {
-        source: address(source),
-        destination: address(destination),
-        tlvs,
+        endpoints: Endpoints {
+            source: ClientAddress(address(source)),
+            destination: DestinationAddress(address(destination)),
+        },
+        asserted: asserted.map(Box::new),
     }
 }
 
-fn v4_header(tlvs: Tlvs) -> Header {
-    proxied_with("192.0.2.1:8080", "198.51.100.2:443", tlvs)
+fn v4_header(asserted: Option<Asserted>) -> Header {
+    proxied_with("192.0.2.1:8080", "198.51.100.2:443", asserted)
 }
+
+fn told(text: impl AsRef<[u8]>) -> Option<Told> {
+    Some(Told::new(text.as_ref()))
+}
+
+const UNKNOWN: Header = Header::Unknown { asserted: None };
 
 /// The header parses to `expected` whatever follows it, and each shorter piece of it asks for more.
 #[track_caller]
@@ -124,7 +135,7 @@ fn refuses(bytes: &[u8], expected: PreambleError) {
 fn canonical_v1_lines_are_taken() {
     accepts(
         b"PROXY TCP4 192.0.2.1 198.51.100.2 8080 443\r\n",
-        &v4_header(Tlvs::default()),
+        &v4_header(None),
     );
     accepts(
         b"PROXY TCP4 0.0.0.0 255.255.255.255 0 65535\r\n",
@@ -139,15 +150,15 @@ fn canonical_v1_lines_are_taken() {
         format!("PROXY TCP6 {widest} {widest} 65535 65535\r\n").as_bytes(),
         &proxied(&format!("[{widest}]:65535"), &format!("[{widest}]:65535")),
     );
-    accepts(b"PROXY UNKNOWN\r\n", &Header::Unknown);
-    accepts(b"PROXY UNKNOWN anything  \xFF\0 at all\r\n", &Header::Unknown);
+    accepts(b"PROXY UNKNOWN\r\n", &UNKNOWN);
+    accepts(b"PROXY UNKNOWN anything  \xFF\0 at all\r\n", &UNKNOWN);
 }
 
 #[test]
 fn mapped_ipv6_becomes_ipv4() {
     accepts(
         b"PROXY TCP6 ::ffff:192.0.2.1 ::ffff:c633:6402 8080 443\r\n",
-        &v4_header(Tlvs::default()),
+        &v4_header(None),
     );
 }
 
@@ -155,7 +166,7 @@ fn mapped_ipv6_becomes_ipv4() {
 fn v1_line_of_107_bytes_is_taken_and_one_of_108_is_not() {
     let mut line = b"PROXY UNKNOWN ".to_vec();
     line.resize(105, b'x');
-    accepts(&[&line[..], b"\r\n"].concat(), &Header::Unknown);
+    accepts(&[&line[..], b"\r\n"].concat(), &UNKNOWN);
     line.push(b'x');
     refuses(
         &[&line[..], b"\r\n"].concat(),
@@ -291,7 +302,7 @@ fn a_forged_header_shows_itself_only_when_its_mark_is_whole() {
 fn every_assigned_family_is_taken() {
     for family in [0x11, 0x12] {
         let block = [192, 0, 2, 1, 198, 51, 100, 2, 0x1F, 0x90, 0x01, 0xBB];
-        accepts(&v2(0x21, family, &block), &v4_header(Tlvs::default()));
+        accepts(&v2(0x21, family, &block), &v4_header(None));
     }
     for family in [0x21, 0x22] {
         let (_, block) = addresses(
@@ -307,11 +318,11 @@ fn every_assigned_family_is_taken() {
         "[::ffff:192.0.2.1]:8080".parse().unwrap(),
         "[::ffff:198.51.100.2]:443".parse().unwrap(),
     );
-    accepts(&v2(0x21, 0x21, &mapped), &v4_header(Tlvs::default()));
-    accepts(&v2(0x21, 0x00, &[]), &Header::Unknown);
-    accepts(&v2(0x21, 0x00, &tlv(0x04, b"padding")), &Header::Unknown);
+    accepts(&v2(0x21, 0x21, &mapped), &v4_header(None));
+    accepts(&v2(0x21, 0x00, &[]), &UNKNOWN);
+    accepts(&v2(0x21, 0x00, &tlv(0x04, b"padding")), &UNKNOWN);
     for family in [0x31, 0x32] {
-        accepts(&v2(0x21, family, &[b'/'; 216]), &Header::Unknown);
+        accepts(&v2(0x21, family, &[b'/'; 216]), &UNKNOWN);
     }
 }
 
@@ -373,10 +384,7 @@ fn the_length_must_hold_the_addresses() {
 #[test]
 fn a_v2_header_of_4096_bytes_is_taken_and_one_of_4097_is_not() {
     let room = 4096 - 16 - 12 - 3;
-    accepts(
-        &v4_with(&[tlv(0x04, &vec![0; room])]),
-        &v4_header(Tlvs::default()),
-    );
+    accepts(&v4_with(&[tlv(0x04, &vec![0; room])]), &v4_header(None));
     let long = v4_with(&[tlv(0x04, &vec![0; room + 1])]);
     refuses(
         &long,
@@ -415,12 +423,106 @@ fn known_fields_are_kept_and_others_skipped() {
         tlv(0x30, b"blue"),
         tlv(0xFF, b""),
     ];
-    let expected = Tlvs {
-        alpn: Some(b"h2"[..].into()),
-        authority: Some("example.com".into()),
-        unique_id: Some([7; 128][..].into()),
+    let expected = Asserted {
+        alpn: told("h2"),
+        authority: told("example.com"),
+        unique_id: told([7; 128]),
+        netns: told("blue"),
+        tls: Some(AssertedTls {
+            client: ClientBits(1),
+            version: told("TLSv1.3"),
+            ..AssertedTls::default()
+        }),
     };
-    accepts(&v4_with(&fields), &v4_header(expected));
+    accepts(&v4_with(&fields), &v4_header(Some(expected.clone())));
+    for (family, block) in [(0x00, 0), (0x31, 216)] {
+        let payload = [vec![0; block], fields.concat()].concat();
+        let asserted = Some(Box::new(expected.clone()));
+        accepts(&v2(0x21, family, &payload), &Header::Unknown { asserted });
+        accepts(&v2(0x20, family, &payload), &Header::Local);
+    }
+}
+
+#[test]
+fn tls_facts_are_kept_each_in_its_place() {
+    let inner = [
+        tlv(0x21, b"TLSv1.2"),
+        tlv(0x22, "b\u{fc}cher \u{e9}\n".as_bytes()),
+        tlv(0x23, b"ECDHE-RSA-AES128-GCM-SHA256"),
+        tlv(0x24, b"RSA-SHA256"),
+        tlv(0x25, b"RSA2048"),
+        tlv(0x26, b"X25519"),
+        tlv(0x27, b"rsa_pss_rsae_sha256"),
+        tlv(0x28, &[0x30, 0x82, 0xFF]),
+        tlv(0x29, b"of tomorrow"),
+        tlv(0x29, b"of tomorrow again"),
+    ];
+    let field = tlv(0x20, &[&[7, 0, 0, 1, 2][..], &inner.concat()].concat());
+    let tls = AssertedTls {
+        client: ClientBits(7),
+        verify: 258,
+        version: told("TLSv1.2"),
+        common_name: told("b\u{fc}cher \u{e9}\n"),
+        cipher: told("ECDHE-RSA-AES128-GCM-SHA256"),
+        signature_algorithm: told("RSA-SHA256"),
+        key_algorithm: told("RSA2048"),
+        group: told("X25519"),
+        signature_scheme: told("rsa_pss_rsae_sha256"),
+    };
+    let asserted = Asserted {
+        tls: Some(tls),
+        ..Asserted::default()
+    };
+    accepts(&v4_with(&[field]), &v4_header(Some(asserted)));
+}
+
+#[test]
+fn a_field_of_the_tls_facts_that_is_wrong_is_refused() {
+    for kind in 0x21..=0x28 {
+        let twice = [tlv(kind, b"a"), tlv(kind, b"b")].concat();
+        refuses(
+            &v4_with(&[tlv(0x20, &[&[1, 0, 0, 0, 0][..], &twice].concat())]),
+            PreambleError::DuplicateField { kind },
+        );
+    }
+    for kind in [0x21, 0x23, 0x24, 0x25, 0x26, 0x27] {
+        let odd = tlv(kind, "\u{e9}".as_bytes());
+        refuses(
+            &v4_with(&[tlv(0x20, &[&[1, 0, 0, 0, 0][..], &odd].concat())]),
+            PreambleError::BadField { kind },
+        );
+    }
+}
+
+#[test]
+fn a_common_name_in_an_older_encoding_is_kept_escaped() {
+    let inner = tlv(0x22, b"M\xfcller");
+    let tls = AssertedTls {
+        client: ClientBits(3),
+        common_name: told(b"M\xfcller"),
+        ..AssertedTls::default()
+    };
+    let shown = tls.common_name.as_ref().map(ToString::to_string);
+    assert_eq!(shown.as_deref(), Some("M\\xfcller"));
+    let asserted = Asserted {
+        tls: Some(tls),
+        ..Asserted::default()
+    };
+    let field = tlv(0x20, &[&[3, 0, 0, 0, 0][..], &inner].concat());
+    accepts(&v4_with(&[field]), &v4_header(Some(asserted)));
+}
+
+#[test]
+fn a_header_without_kept_fields_asserts_nothing() {
+    for fields in [
+        vec![],
+        vec![tlv(0x04, b"")],
+        vec![tlv(0xE0, b"x"), tlv(0xFF, b"")],
+    ] {
+        accepts(&v4_with(&fields), &v4_header(None));
+    }
+    let block = [192, 0, 2, 1, 198, 51, 100, 2, 0x1F, 0x90, 0x01, 0xBB];
+    accepts(&with_crc(0x21, 0x11, &block, &[]), &v4_header(None));
 }
 
 #[test]
@@ -432,20 +534,21 @@ fn a_field_that_breaks_its_types_rules_is_refused() {
         (tlv(0x03, &[0; 3]), 0x03),
         (tlv(0x03, &[0; 5]), 0x03),
         (tlv(0x20, &[0; 4]), 0x20),
+        (tlv(0x30, "\u{e9}".as_bytes()), 0x30),
     ] {
-        refuses(&v4_with(&[field]), PreambleError::BadTlv { kind });
+        refuses(&v4_with(&[field]), PreambleError::BadField { kind });
     }
     for kind in [0x01, 0x02, 0x05, 0x20, 0x30] {
         let field = tlv(kind, &[b'0'; 5][..]);
         let field = if kind == 0x20 { tlv(kind, &[0; 5]) } else { field };
         refuses(
             &v4_with(&[field.clone(), tlv(0x04, b""), field]),
-            PreambleError::DuplicateTlv { kind },
+            PreambleError::DuplicateField { kind },
         );
     }
     refuses(
         &with_crc(0x21, 0x00, &[], &tlv(0x03, &[0; 4])),
-        PreambleError::DuplicateTlv { kind: 0x03 },
+        PreambleError::DuplicateField { kind: 0x03 },
     );
 }
 
@@ -453,9 +556,9 @@ fn a_field_that_breaks_its_types_rules_is_refused() {
 fn a_field_that_runs_past_the_end_is_refused() {
     let field = tlv(0xE1, b"value");
     for cut in 1..field.len() {
-        refuses(&v4_with(&[field[..cut].to_vec()]), PreambleError::TlvOverrun);
+        refuses(&v4_with(&[field[..cut].to_vec()]), PreambleError::FieldOverrun);
         let inner = [&[0; 5][..], &field[..cut]].concat();
-        refuses(&v4_with(&[tlv(0x20, &inner)]), PreambleError::TlvOverrun);
+        refuses(&v4_with(&[tlv(0x20, &inner)]), PreambleError::FieldOverrun);
     }
 }
 
@@ -466,11 +569,11 @@ fn a_checksum_is_verified_over_every_byte() {
         "198.51.100.2:443".parse().unwrap(),
     );
     let good = with_crc(0x21, family, &block, &tlv(0x02, b"a.example"));
-    let tlvs = Tlvs {
-        authority: Some("a.example".into()),
-        ..Tlvs::default()
+    let asserted = Asserted {
+        authority: told("a.example"),
+        ..Asserted::default()
     };
-    accepts(&good, &v4_header(tlvs));
+    accepts(&good, &v4_header(Some(asserted)));
     for at in 16..good.len() {
         let mut damaged = good.clone();
         damaged[at] ^= 0x40;
@@ -500,12 +603,12 @@ fn reasons_are_distinct_codes() {
         PreambleError::BadFamily { got: 0 },
         PreambleError::HeaderTooLong { limit, got: 0 },
         PreambleError::AddressBlockTooShort { needed: 0, got: 0 },
-        PreambleError::TlvOverrun,
-        PreambleError::BadTlv { kind: 0 },
-        PreambleError::DuplicateTlv { kind: 0 },
+        PreambleError::FieldOverrun,
+        PreambleError::BadField { kind: 0 },
+        PreambleError::DuplicateField { kind: 0 },
         PreambleError::BadChecksum,
     ];
-    let mut codes: Vec<_> = all.iter().map(PreambleError::reason).collect();
+    let mut codes: Vec<_> = all.iter().map(|error| error.count().code()).collect();
     assert!(codes.iter().all(|code| {
         code.bytes()
             .all(|byte| matches!(byte, b'a'..=b'z' | b'0'..=b'9' | b'_'))
@@ -566,14 +669,18 @@ proptest! {
             let length = bytes.len();
             bytes.extend(&after);
             let canonical = |address: SocketAddr| SocketAddr::new(address.ip().to_canonical(), address.port());
+            let asserted = Asserted {
+                alpn: alpn.as_deref().map(Told::new),
+                authority: authority.as_deref().map(|text| Told::new(text.as_bytes())),
+                unique_id: unique_id.as_deref().map(Told::new),
+                ..Asserted::default()
+            };
             let header = Header::Proxied {
-                source: canonical(source),
-                destination: canonical(destination),
-                tlvs: Tlvs {
-                    alpn: alpn.clone().map(Vec::into_boxed_slice),
-                    authority: authority.clone().map(String::into_boxed_str),
-                    unique_id: unique_id.clone().map(Vec::into_boxed_slice),
+                endpoints: Endpoints {
+                    source: ClientAddress(canonical(source)),
+                    destination: DestinationAddress(canonical(destination)),
                 },
+                asserted: (asserted != Asserted::default()).then(|| Box::new(asserted)),
             };
             prop_assert_eq!(parse(&bytes), Ok(Progress::Done(header, length)));
         }

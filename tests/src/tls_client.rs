@@ -1,0 +1,282 @@
+//! A TLS client on rustls, for thousands of handshakes and for hellos whose bytes are in the caller's hand.
+//!
+//! openssl and curl are the second opinion; this one is for numbers and for splitting. It knows of HTTP/1.1 only
+//! where an answer ends.
+
+use crate::certs::Identity;
+use crate::openssl::Version;
+use anyhow::{Context, Result, bail};
+use rustls::client::{ClientConnection, Resumption};
+use rustls::crypto::{CryptoProvider, aws_lc_rs};
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
+use rustls::{ClientConfig, HandshakeKind, RootCertStore, StreamOwned};
+use std::io::{Read, Write};
+use std::net::TcpStream;
+use std::path::Path;
+use std::sync::Arc;
+
+/// Largest answer that is read.
+const ANSWER_BYTES_MAX: usize = 1024 * 1024;
+
+/// Which groups and suites are offered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Offer {
+    /// What rustls offers by itself, the post-quantum hybrid among it.
+    Usual,
+    /// X25519 and AES-128-GCM alone: what every peer has, so that all do the same work.
+    Common,
+}
+
+/// A client: whom it trusts, what it shows, what it remembers of sessions.
+#[derive(Clone, Debug)]
+pub struct TlsClient {
+    config: Arc<ClientConfig>,
+}
+
+impl TlsClient {
+    /// Trusts `ca` alone, shows `identity` where one is asked for, speaks `version` or either, offers HTTP/1.1.
+    ///
+    /// # Errors
+    /// Where a file cannot be used.
+    pub fn new(
+        ca: &Path,
+        identity: Option<&Identity>,
+        version: Option<Version>,
+        offer: Offer,
+    ) -> Result<TlsClient> {
+        let mut roots = RootCertStore::empty();
+        for certificate in CertificateDer::pem_file_iter(ca)? {
+            roots.add(certificate?)?;
+        }
+        let versions: &[&rustls::SupportedProtocolVersion] = match version {
+            None => rustls::ALL_VERSIONS,
+            Some(Version::Tls12) => &[&rustls::version::TLS12],
+            Some(Version::Tls13) => &[&rustls::version::TLS13],
+        };
+        let builder = ClientConfig::builder_with_provider(Arc::new(provider(offer)))
+            .with_protocol_versions(versions)?
+            .with_root_certificates(roots);
+        let mut config = match identity {
+            None => builder.with_no_client_auth(),
+            Some(identity) => {
+                let chain: Result<Vec<_>, _> = CertificateDer::pem_file_iter(&identity.cert)?.collect();
+                let key = PrivateKeyDer::from_pem_file(&identity.key)?;
+                builder.with_client_auth_cert(chain?, key)?
+            }
+        };
+        config.alpn_protocols = vec![b"http/1.1".to_vec()];
+        config.resumption = Resumption::disabled();
+        Ok(TlsClient {
+            config: Arc::new(config),
+        })
+    }
+
+    /// The same client, with a memory for sessions of its own.
+    #[must_use]
+    pub fn that_resumes(&self) -> TlsClient {
+        let mut config = ClientConfig::clone(&self.config);
+        config.resumption = Resumption::in_memory_sessions(8);
+        TlsClient {
+            config: Arc::new(config),
+        }
+    }
+
+    /// A handshake that has not begun.
+    ///
+    /// # Errors
+    /// Where `name` is no server name.
+    pub fn begin(&self, name: &str) -> Result<ClientConnection> {
+        let name = ServerName::try_from(name.to_owned())?;
+        Ok(ClientConnection::new(Arc::clone(&self.config), name)?)
+    }
+
+    /// Shakes hands over a connection.
+    ///
+    /// # Errors
+    /// Where the server refuses, is refused, or is gone. In TLS 1.3 a client learns that its certificate is
+    /// refused at its first reading.
+    pub fn shake(&self, tcp: TcpStream, name: &str) -> Result<Session> {
+        let mut stream = StreamOwned::new(self.begin(name)?, tcp);
+        while stream.conn.is_handshaking() {
+            stream.conn.complete_io(&mut stream.sock)?;
+        }
+        Ok(Session { stream })
+    }
+}
+
+/// The bytes that a connection wants to send now.
+///
+/// # Errors
+/// Where there are none to be had.
+pub fn outgoing(connection: &mut ClientConnection) -> Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    while connection.wants_write() {
+        connection.write_tls(&mut bytes)?;
+    }
+    Ok(bytes)
+}
+
+fn provider(offer: Offer) -> CryptoProvider {
+    let usual = aws_lc_rs::default_provider();
+    match offer {
+        Offer::Usual => usual,
+        Offer::Common => CryptoProvider {
+            kx_groups: vec![aws_lc_rs::kx_group::X25519],
+            cipher_suites: vec![
+                aws_lc_rs::cipher_suite::TLS13_AES_128_GCM_SHA256,
+                aws_lc_rs::cipher_suite::TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256,
+            ],
+            ..usual
+        },
+    }
+}
+
+/// An established connection.
+#[derive(Debug)]
+pub struct Session {
+    stream: StreamOwned<ClientConnection, TcpStream>,
+}
+
+impl Session {
+    /// Goes on with a handshake whose first bytes the caller has sent.
+    ///
+    /// # Errors
+    /// As [`TlsClient::shake`].
+    pub fn finish(connection: ClientConnection, tcp: TcpStream) -> Result<Session> {
+        let mut stream = StreamOwned::new(connection, tcp);
+        while stream.conn.is_handshaking() {
+            stream.conn.complete_io(&mut stream.sock)?;
+        }
+        Ok(Session { stream })
+    }
+
+    /// Whether the session was resumed.
+    #[must_use]
+    pub fn is_resumed(&self) -> bool {
+        self.stream.conn.handshake_kind() == Some(HandshakeKind::Resumed)
+    }
+
+    /// Asks for `/` of `host` and reads the whole answer; the connection stays.
+    ///
+    /// # Errors
+    /// Where the connection ends before the answer does.
+    pub fn get(&mut self, host: &str) -> Result<Reply> {
+        self.ask(&format!("GET / HTTP/1.1\r\nHost: {host}\r\n\r\n"))
+    }
+
+    /// Sends a request and reads the whole answer, whose length must be stated.
+    ///
+    /// # Errors
+    /// As [`Session::get`].
+    pub fn ask(&mut self, request: &str) -> Result<Reply> {
+        self.stream.write_all(request.as_bytes())?;
+        self.stream.flush()?;
+        let mut bytes = Vec::new();
+        let mut buffer = [0_u8; 4096];
+        loop {
+            if let Some(reply) = Reply::read(&bytes) {
+                return Ok(reply);
+            }
+            let count = self.stream.read(&mut buffer)?;
+            if count == 0 || bytes.len() > ANSWER_BYTES_MAX {
+                bail!(
+                    "no whole answer came: {:?}",
+                    String::from_utf8_lossy(bytes.get(..200).unwrap_or(&bytes))
+                );
+            }
+            bytes.extend_from_slice(buffer.get(..count).unwrap_or_default());
+        }
+    }
+
+    /// Says goodbye.
+    pub fn close(mut self) {
+        self.stream.conn.send_close_notify();
+        // The peer may have left first.
+        let _left = self.stream.conn.write_tls(&mut self.stream.sock);
+    }
+}
+
+/// An HTTP/1.1 answer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Reply {
+    /// Its status.
+    pub status: u16,
+    /// Its header section, without the blank line.
+    pub head: String,
+    /// Its body.
+    pub body: Vec<u8>,
+}
+
+impl Reply {
+    /// The body as text.
+    #[must_use]
+    pub fn text(&self) -> String {
+        String::from_utf8_lossy(&self.body).into_owned()
+    }
+
+    /// The answer that `bytes` are, once they are whole.
+    fn read(bytes: &[u8]) -> Option<Reply> {
+        let end = bytes.windows(4).position(|four| four == b"\r\n\r\n")?;
+        let head = String::from_utf8_lossy(bytes.get(..end)?).into_owned();
+        let lower = head.to_ascii_lowercase();
+        let length: usize = lower
+            .lines()
+            .find_map(|line| line.strip_prefix("content-length:"))
+            .map_or(Some(0), |length| length.trim().parse().ok())?;
+        let from = end.checked_add(4)?;
+        let body = bytes.get(from..from.checked_add(length)?)?.to_vec();
+        let status = head.get(9..12)?.parse().ok()?;
+        Some(Reply { status, head, body })
+    }
+}
+
+/// The fatal alert that ended a handshake or a reading, as rustls names it.
+#[must_use]
+pub fn alert_of(error: &anyhow::Error) -> Option<u8> {
+    let io = error.downcast_ref::<std::io::Error>()?;
+    match io.get_ref()?.downcast_ref::<rustls::Error>()? {
+        rustls::Error::AlertReceived(alert) => Some(u8::from(*alert)),
+        _ => None,
+    }
+}
+
+/// A hello cut into records of at most `size` bytes of handshake each (RFC 8446 section 5.1 allows it).
+///
+/// # Errors
+/// Where `hello` is not one handshake record.
+pub fn in_records(hello: &[u8], size: usize) -> Result<Vec<u8>> {
+    let (header, message) = hello.split_at_checked(5).context("no whole record")?;
+    let [22, major, minor, _, _] = *header else {
+        bail!("no handshake record: {header:?}");
+    };
+    let mut out = Vec::new();
+    for part in message.chunks(size.max(1)) {
+        out.extend([22, major, minor]);
+        out.extend(u16::try_from(part.len())?.to_be_bytes());
+        out.extend_from_slice(part);
+    }
+    Ok(out)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Reply, in_records};
+
+    #[test]
+    fn an_answer_is_whole_with_its_body() {
+        assert_eq!(
+            Reply::read(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\na"),
+            None
+        );
+        let reply = Reply::read(b"HTTP/1.1 421 M\r\ncontent-length: 2\r\n\r\nab").expect("it is whole");
+        assert_eq!((reply.status, reply.text().as_str()), (421, "ab"));
+    }
+
+    #[test]
+    fn records_are_cut() {
+        let cut = in_records(&[22, 3, 1, 0, 3, 7, 8, 9], 2).expect("it is a record");
+        assert_eq!(cut, [22, 3, 1, 0, 2, 7, 8, 22, 3, 1, 0, 1, 9]);
+        assert!(in_records(&[21, 3, 1, 0, 1, 7], 2).is_err());
+    }
+}
