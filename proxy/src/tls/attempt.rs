@@ -145,7 +145,6 @@ mod tests {
             assert!(current(|_| ()).is_none());
             assert!(Pin::new(&mut second).poll(&mut cx).is_pending());
         }
-        drop((first, second));
         assert_eq!(
             (one.sni().as_deref(), two.sni().as_deref()),
             (Some("aa"), Some("bb"))

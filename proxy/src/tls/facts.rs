@@ -130,7 +130,7 @@ fn alpn_name(protocol: &[u8]) -> &'static str {
 }
 
 /// IANA's name; the library calls those of TLS 1.3 by another.
-fn suite_name(suite: CipherSuite) -> &'static str {
+pub(super) fn suite_name(suite: CipherSuite) -> &'static str {
     match suite {
         CipherSuite::TLS13_AES_128_GCM_SHA256 => "TLS_AES_128_GCM_SHA256",
         CipherSuite::TLS13_AES_256_GCM_SHA384 => "TLS_AES_256_GCM_SHA384",

@@ -4,23 +4,31 @@
 //! them. This stage must not know routers, requests or services.
 
 mod accept;
+mod attempt;
 mod certificates;
 mod clients;
 mod connect;
 mod facts;
+mod fault;
 mod files;
 mod generated;
+mod judge;
 mod names;
 mod policy;
 mod provider;
+mod revocation;
 mod shown;
+mod tickets;
 
-pub use accept::{Secured, TlsFault, TlsReason, accept};
+pub use accept::{Refused, Secured, accept};
+pub use attempt::Attempt;
 pub use certificates::Certificates;
 pub use connect::{ClientSide, connect};
 pub use facts::{ClientChain, Facts, Protocol, Session, Standing};
+pub use fault::{TLS_REASONS, TlsFault, TlsReason};
 pub use files::{Files, Fresh, Says, Unit, UnitState, Version};
 pub use generated::{GeneratedError, default_key, passing_key};
+pub use judge::{Judged, judge_again, stands_for};
 pub use names::ClientIdentity;
 pub use policy::{EntryPolicies, Known, Policy, PolicyId};
 pub use shown::{CertificateFacts, RevocationFacts};
