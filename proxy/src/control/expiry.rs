@@ -62,17 +62,33 @@ impl Said {
 
 fn say_certificate(file: &str, days: i64) {
     if days == 0 {
-        tracing::error!(file, "the certificate has expired and is refused by who verifies it; put a newer pair there");
+        tracing::error!(
+            file,
+            "the certificate has expired and is refused by who verifies it; put a newer pair there"
+        );
     } else {
-        tracing::warn!(file, days, "the certificate expires within so many days; put a newer pair there");
+        tracing::warn!(
+            file,
+            days,
+            "the certificate expires within so many days; put a newer pair there"
+        );
     }
 }
 
 fn say_list(file: &str, issuer: &str, days: i64) {
     if days == 0 {
-        tracing::error!(file, issuer, "the revocation list has expired and clients of its issuer are refused; put a newer list there");
+        tracing::error!(
+            file,
+            issuer,
+            "the revocation list has expired and clients of its issuer are refused; put a newer list there"
+        );
     } else {
-        tracing::warn!(file, issuer, days, "the revocation list expires within so many days and will refuse its issuer's clients; put a newer list there");
+        tracing::warn!(
+            file,
+            issuer,
+            days,
+            "the revocation list expires within so many days and will refuse its issuer's clients; put a newer list there"
+        );
     }
 }
 

@@ -3,7 +3,9 @@
 //! One task, one wait. It says when to look; [`super::following`], [`super::listing`] and [`super::credentials`] say
 //! what to do.
 
-use super::{credentials, following, gatekeeper::is_used, listing, state::State, subscription::Subscription};
+use super::{
+    credentials, expiry, following, gatekeeper::is_used, listing, state::State, subscription::Subscription,
+};
 use crate::gate::watch::{AsyncWatch, Settle};
 use std::{
     collections::BTreeSet,
@@ -23,6 +25,7 @@ pub(super) fn start(state: &Rc<State>) {
         watched: BTreeSet::new(),
         burst: Settle::default(),
         gate: None,
+        expiry: expiry::Said::default(),
     };
     drop(tokio::task::spawn_local(keeper.run()));
 }
@@ -33,6 +36,7 @@ struct Keeper {
     watched: BTreeSet<PathBuf>,
     burst: Settle,
     gate: Option<Subscription>,
+    expiry: expiry::Said,
 }
 
 impl Keeper {
@@ -62,7 +66,10 @@ impl Keeper {
                     self.look_at_files();
                 }
                 () = at(second_look) => following::follow(&self.state).await,
-                _ = look.tick() => self.look_at_files(),
+                _ = look.tick() => {
+                    self.look_at_files();
+                    self.expiry.look(&self.state);
+                }
                 // The sender is the state's, which this task holds.
                 _ = reloaded.changed() => following::follow(&self.state).await,
             }

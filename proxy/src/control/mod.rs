@@ -9,6 +9,7 @@ mod admin;
 mod admitting;
 mod credentials;
 mod discovery;
+mod expiry;
 mod following;
 mod gatekeeper;
 mod keeping;
@@ -22,6 +23,7 @@ mod state;
 mod status;
 mod subscription;
 mod text;
+mod trust;
 
 pub use admin::{AskError, ask, reload as ask_reload};
 pub use logging::{LogError, start as start_log};

@@ -12,7 +12,7 @@ use crate::{
     io::Choice,
     snapshot::{Kept, Published},
     telemetry::COUNTS,
-    tls::Files,
+    tls::{Files, TLS_REASONS},
     uplink::directory::Directory,
     worker::{Message, Shared, Worker},
 };
@@ -243,9 +243,29 @@ impl State {
         (loaded.config.proxy.accept_grace, loaded.config.proxy.drain)
     }
 
+    /// Sessions that ended because they would not get in any more, by reason, where there were any.
+    pub(super) fn sessions_ended(&self) -> BTreeMap<&'static str, u64> {
+        let mut sums = BTreeMap::new();
+        for worker in &self.workers {
+            for (count, reason) in worker.tally.all_ended().into_iter().zip(TLS_REASONS) {
+                if count > 0 {
+                    *sums.entry(reason.code()).or_default() += count;
+                }
+            }
+        }
+        sums
+    }
+
     /// All counters, summed over the workers.
     pub(super) fn counts(&self) -> BTreeMap<&'static str, u64> {
         let sum = |count| self.workers.iter().map(|worker| worker.counters.get(count)).sum();
-        COUNTS.iter().map(|(count, code)| (*code, sum(*count))).collect()
+        let mut sums: BTreeMap<&'static str, u64> =
+            COUNTS.iter().map(|(count, code)| (*code, sum(*count))).collect();
+        for (place, reason) in TLS_REASONS.iter().enumerate() {
+            let failed = self.workers.iter().map(|worker| worker.tally.all_failed());
+            let sum = failed.filter_map(|all| all.get(place).copied()).sum();
+            sums.insert(reason.code(), sum);
+        }
+        sums
     }
 }

@@ -152,7 +152,10 @@ fn file_status(unit: &UnitState, used: &BTreeMap<Unit, BTreeSet<String>>) -> Fil
     FileStatus {
         file: display(&unit.unit),
         used_by: by,
-        taken: unit.taken.duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs()),
+        taken: unit
+            .taken
+            .duration_since(UNIX_EPOCH)
+            .map_or(0, |since| since.as_secs()),
         problems: unit.problems.iter().map(Diagnostic::to_string).collect(),
     }
 }
@@ -171,7 +174,9 @@ fn used_by(config: &Config, base: &Path) -> BTreeMap<Unit, BTreeSet<String>> {
         note(pair(one), "tls.certificates".to_owned());
     }
     for (name, options) in &config.tls.options {
-        let Some(how) = verification(&options.client_auth) else { continue };
+        let Some(how) = verification(&options.client_auth) else {
+            continue;
+        };
         for one in how.ca_files.iter().chain(&how.crl_files) {
             note(file(one), format!("tls.options.{name}"));
         }

@@ -32,7 +32,7 @@ pub(super) struct Connection {
     #[allow(dead_code, reason = "for the access log and for the headers that go out")]
     pub preamble: Preamble,
     /// What the handshake proved; `None` in the clear.
-    pub tls: Option<Facts>,
+    pub tls: Option<Rc<Facts>>,
     /// What servers are told of it.
     pub forwarded: forwarded::Facts,
     /// Its deadlines.

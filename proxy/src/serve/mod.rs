@@ -8,11 +8,13 @@ mod forward;
 mod handshakes;
 mod live;
 mod protocol;
+mod recheck;
 mod request;
 mod uplinks;
 
 pub use context::Context;
 pub use live::{Live, Order};
+pub use recheck::Recheck;
 
 use crate::{
     accept::{PeerAddress, Verdict},
@@ -21,7 +23,7 @@ use crate::{
     preamble::{self, ClientAddress, Origin, Preamble, PreambleFault},
     snapshot::Entry,
     telemetry::{AdmissionCount, AdmissionCounters, Count},
-    tls::{self, Attempt, Facts, Protocol},
+    tls::{self, Attempt, Facts, Protocol, TlsReason},
 };
 use clock::Clock;
 use connection::Connection;
@@ -57,8 +59,15 @@ pub async fn connection(
         return;
     };
     let handle = Rc::clone(&registered.handle);
+    let tls = tls.map(Rc::new);
+    if let Some(facts) = &tls {
+        handle.secured(Rc::clone(facts));
+        if !recheck::still_stands(&context, &handle, facts) {
+            return;
+        }
+    }
     let clock = Clock::new(Instant::now(), protocol);
-    let forwarded = told(&preamble, local, tls.as_ref());
+    let forwarded = told(&preamble, local, tls.as_deref());
     let connection = Rc::new(Connection {
         context,
         entry,
@@ -192,6 +201,7 @@ async fn secure(
     match io::timeout(limit, tls::accept(stream, policies, &attempt)).await {
         Ok(Ok(secured)) => {
             context.counters.add(Count::TlsAccepted);
+            context.tally.accepted(&secured.facts);
             let protocol = secured.facts.protocol;
             Some((
                 Transport::Server(Box::new(secured.stream)),
@@ -201,6 +211,7 @@ async fn secure(
         }
         Ok(Err(refused)) => {
             context.counters.add(Count::TlsFailed);
+            context.tally.failed(refused.fault.reason);
             context.handshakes.failed(&from, &attempt, &refused.fault);
             if let Some(stream) = refused.stream {
                 protocol::linger(Transport::Plain(stream)).await;
@@ -209,6 +220,7 @@ async fn secure(
         }
         Err(_) => {
             context.counters.add(Count::TlsTimeout);
+            context.tally.failed(TlsReason::Timeout);
             context.handshakes.timed_out(&from, &attempt);
             None
         }

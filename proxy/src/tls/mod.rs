@@ -18,6 +18,7 @@ mod policy;
 mod provider;
 mod revocation;
 mod shown;
+mod tally;
 mod tickets;
 
 pub use accept::{Refused, Secured, accept};
@@ -32,6 +33,7 @@ pub use judge::{Judged, judge_again, stands_for};
 pub use names::ClientIdentity;
 pub use policy::{EntryPolicies, Known, Policy, PolicyId};
 pub use shown::{CertificateFacts, RevocationFacts};
+pub use tally::{HANDSHAKES, Tally};
 
 /// The primitives that certificates are loaded with, whatever a policy allows later.
 pub fn base_provider() -> rustls::crypto::CryptoProvider {
