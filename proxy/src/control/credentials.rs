@@ -25,7 +25,7 @@ pub(super) async fn take(state: &Rc<State>) {
         let offered = state.directory.borrow().services(Instant::now());
         let admissions = state.admitting.borrow().admissions(&running);
         let snapshot = snapshot.with_discovered(&offered).with_admissions(admissions);
-        state.published().publish(snapshot);
+        state.publish(snapshot);
         state.tell_all(|| Message::Recheck).await;
     }
 }

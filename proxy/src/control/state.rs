@@ -10,7 +10,7 @@ use super::{
 use crate::{
     gate::{self, lists::Lists},
     io::Choice,
-    snapshot::{Kept, Published},
+    snapshot::{Kept, Published, Snapshot},
     telemetry::COUNTS,
     tls::{Files, TLS_REASONS},
     uplink::directory::Directory,
@@ -126,6 +126,19 @@ impl State {
     /// The snapshot for the workers.
     pub(super) fn published(&self) -> &Arc<Published> {
         &self.shared.published
+    }
+
+    /// Publishes a snapshot, and says what is odd about its files and was not about those of the one before.
+    pub(super) fn publish(&self, snapshot: Snapshot) {
+        let (_, before) = self.published().read();
+        for remark in snapshot
+            .remarks
+            .iter()
+            .filter(|remark| !before.remarks.contains(remark))
+        {
+            tracing::warn!("{remark}");
+        }
+        self.published().publish(snapshot);
     }
 
     /// Counts the configurations that ran: 1 is the first.

@@ -175,7 +175,7 @@ pub(super) async fn status(state: &State) -> Status {
             report: worker.report().await.ok(),
         });
     }
-    let lines = |list: &[Diagnostic]| list.iter().map(Diagnostic::to_string).collect();
+    let lines = |list: &[Diagnostic]| list.iter().map(Diagnostic::to_string).collect::<Vec<_>>();
     Status {
         version: 1,
         sallyport: env!("CARGO_PKG_VERSION"),
@@ -196,7 +196,10 @@ pub(super) async fn status(state: &State) -> Status {
             generation: state.generation(),
             read: seconds(attempt.at),
             diagnostics: lines(&attempt.problems),
-            warnings: lines(&config.warnings),
+            warnings: lines(&config.warnings)
+                .into_iter()
+                .chain(lines(&snapshot.remarks))
+                .collect(),
         },
         entry_points: entry_points(state, config, &snapshot),
         gate: gate_status(config).await,

@@ -163,11 +163,13 @@ fn file_status(unit: &UnitState, used: &BTreeMap<Unit, BTreeSet<String>>) -> Fil
 /// The keys that name each unit.
 fn used_by(config: &Config, base: &Path) -> BTreeMap<Unit, BTreeSet<String>> {
     let mut used: BTreeMap<Unit, BTreeSet<String>> = BTreeMap::new();
-    let mut note = |unit: Unit, key: String| drop(used.entry(unit).or_default().insert(key));
+    let mut note = |unit: Unit, key: String| {
+        used.entry(unit).or_default().insert(key);
+    };
     let file = |file: &Located<PathBuf>| Unit::File(base.join(&file.value));
     let pair =
         |pair: &CertFiles| Unit::Pair(base.join(&pair.cert_file.value), base.join(&pair.key_file.value));
-    for one in &config.tls.default_certificate {
+    if let Some(one) = &config.tls.default_certificate {
         note(pair(one), "tls.default_certificate".to_owned());
     }
     for one in &config.tls.certificates {

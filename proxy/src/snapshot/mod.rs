@@ -4,6 +4,7 @@
 //! opens no socket.
 
 mod entries;
+mod named;
 mod policies;
 mod published;
 mod sources;
@@ -176,6 +177,7 @@ pub fn compile(
     let transports = transports(config, files, workers, &kept.upstreams, &mut problems);
     problems.append(&mut check_sources(config, lists));
     if !problems.is_empty() {
+        problems.append(&mut named::problems(config, files));
         problems.sort();
         problems.dedup();
         return Err(problems);
