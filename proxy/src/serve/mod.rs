@@ -1,5 +1,6 @@
 //! The way of a connection, stage by stage.
 
+mod announce;
 mod answer;
 mod clock;
 mod connection;
@@ -24,11 +25,13 @@ use crate::{
     snapshot::Entry,
     telemetry::{AdmissionCount, AdmissionCounters, Count},
     tls::{self, Attempt, Facts, Protocol, TlsReason},
+    upstream::Own,
 };
 use clock::Clock;
 use connection::Connection;
 use http::HeaderValue;
 use std::{
+    cell::OnceCell,
     net::{SocketAddr, TcpStream},
     rc::Rc,
     sync::Arc,
@@ -78,6 +81,9 @@ pub async fn connection(
         forwarded,
         clock,
         handle,
+        local,
+        own: Own::default(),
+        unique_id: OnceCell::new(),
     });
     protocol::serve(transport, protocol, connection).await;
 }

@@ -177,7 +177,10 @@ pub fn compile(
     let transports = transports(config, files, workers, &kept.upstreams, &mut problems);
     problems.append(&mut check_sources(config, lists));
     if !problems.is_empty() {
-        problems.append(&mut named::problems(config, files));
+        let others = named::problems(config, files);
+        let told = |other: &Diagnostic| problems.iter().any(|problem| problem.at == other.at);
+        let untold: Vec<Diagnostic> = others.into_iter().filter(|other| !told(other)).collect();
+        problems.extend(untold);
         problems.sort();
         problems.dedup();
         return Err(problems);
