@@ -9,11 +9,13 @@ mod forward;
 mod handshakes;
 mod live;
 mod protocol;
+mod recheck;
 mod request;
 mod uplinks;
 
 pub use context::Context;
 pub use live::{Live, Order};
+pub use recheck::Recheck;
 
 use crate::{
     accept::{PeerAddress, Verdict},
@@ -22,7 +24,7 @@ use crate::{
     preamble::{self, Origin, Preamble, PreambleFault},
     snapshot::Entry,
     telemetry::{AdmissionCount, AdmissionCounters, Count},
-    tls::{self, Attempt, Facts, Protocol},
+    tls::{self, Attempt, Facts, Protocol, TlsReason},
     upstream::Own,
 };
 use clock::Clock;
@@ -60,8 +62,15 @@ pub async fn connection(
         return;
     };
     let handle = Rc::clone(&registered.handle);
+    let tls = tls.map(Rc::new);
+    if let Some(facts) = &tls {
+        handle.secured(Rc::clone(facts));
+        if !recheck::still_stands(&context, &handle, facts) {
+            return;
+        }
+    }
     let clock = Clock::new(Instant::now(), protocol);
-    let forwarded = told(&preamble, local, tls.as_ref());
+    let forwarded = told(&preamble, local, tls.as_deref());
     let connection = Rc::new(Connection {
         context,
         entry,
@@ -200,6 +209,7 @@ async fn secure(
     match io::timeout(limit, tls::accept(stream, policies, &attempt)).await {
         Ok(Ok(secured)) => {
             context.counters.add(Count::TlsAccepted);
+            context.tally.accepted(&secured.facts);
             let protocol = secured.facts.protocol;
             Some((
                 Transport::Server(Box::new(secured.stream)),
@@ -209,6 +219,7 @@ async fn secure(
         }
         Ok(Err(refused)) => {
             context.counters.add(Count::TlsFailed);
+            context.tally.failed(refused.fault.reason);
             context.handshakes.failed(&from, &attempt, &refused.fault);
             if let Some(stream) = refused.stream {
                 protocol::linger(Transport::Plain(stream)).await;
@@ -217,6 +228,7 @@ async fn secure(
         }
         Err(_) => {
             context.counters.add(Count::TlsTimeout);
+            context.tally.failed(TlsReason::Timeout);
             context.handshakes.timed_out(&from, &attempt);
             None
         }
