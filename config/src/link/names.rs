@@ -11,7 +11,12 @@ fn built_in(kind: Kind) -> Option<&'static str> {
     match kind {
         Kind::Allowlist => Some(EVERYONE),
         Kind::ServersTransport | Kind::TlsOptions => Some(DEFAULT),
-        Kind::EntryPoint | Kind::UplinkEntryPoint | Kind::Middleware | Kind::Service | Kind::Uplink => None,
+        Kind::EntryPoint
+        | Kind::UplinkEntryPoint
+        | Kind::Middleware
+        | Kind::Service
+        | Kind::TcpService
+        | Kind::Uplink => None,
     }
 }
 
@@ -65,6 +70,7 @@ fn plural(kind: Kind) -> &'static str {
         Kind::Middleware => "middlewares",
         Kind::Service => "services",
         Kind::ServersTransport => "servers transports",
+        Kind::TcpService => "TCP services",
         Kind::TlsOptions => "TLS options",
         Kind::Uplink => "uplinks",
     }

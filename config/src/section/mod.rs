@@ -11,17 +11,19 @@ mod process;
 mod router;
 mod send_proxy;
 mod service;
+mod tcp;
 mod tls;
 
 pub(crate) use middleware::MiddlewareDraft;
 pub(crate) use multicluster::UplinkDraft;
 pub(crate) use router::RouterDraft;
+pub(crate) use tcp::{TcpRouterDraft, TcpTlsDraft};
 
 use crate::{
     address,
     model::{
         Admin, Allowlist, EntryPoint, Gate, Log, Metrics, Multicluster, Proxy, ServersTransport, Service,
-        SourceRef, Tls, access_log::AccessLog,
+        SourceRef, Tls, access_log::AccessLog, tcp::TcpService,
     },
     reader::{Named, Table, Value},
     report::{Fault, Place},
@@ -47,6 +49,7 @@ pub(crate) enum Kind {
     Middleware,
     Service,
     ServersTransport,
+    TcpService,
     TlsOptions,
     Uplink,
 }
@@ -61,6 +64,7 @@ impl Kind {
             Self::Middleware => "middleware",
             Self::Service => "service",
             Self::ServersTransport => "servers transport",
+            Self::TcpService => "TCP service",
             Self::TlsOptions => "TLS options",
             Self::Uplink => "uplink",
         }
@@ -75,6 +79,7 @@ impl Kind {
             Self::Middleware => "middlewares",
             Self::Service => "services",
             Self::ServersTransport => "servers_transports",
+            Self::TcpService => "tcp_services",
             Self::TlsOptions => "tls.options",
             Self::Uplink => "uplinks",
         }
@@ -133,6 +138,8 @@ pub(crate) struct Draft {
     pub(crate) middlewares: BTreeMap<String, MiddlewareDraft>,
     pub(crate) services: BTreeMap<String, Service>,
     pub(crate) servers_transports: BTreeMap<String, ServersTransport>,
+    pub(crate) tcp_routers: Vec<TcpRouterDraft>,
+    pub(crate) tcp_services: BTreeMap<String, TcpService>,
     pub(crate) tls: Tls,
     pub(crate) uplinks: BTreeMap<String, UplinkDraft>,
     pub(crate) multicluster: Multicluster,
@@ -167,6 +174,13 @@ impl Names {
     /// The name under `key`, noted; `None` where absent or no string.
     fn one(&mut self, kind: Kind, table: &Table<'_>, key: &str) -> Option<String> {
         let value = table.get(key)?;
+        let name = value.text()?;
+        Some(self.mention(kind, &value, name).name)
+    }
+
+    /// As [`Names::one`], but absence is an error.
+    fn need(&mut self, kind: Kind, table: &Table<'_>, key: &str) -> Option<String> {
+        let value = table.need(key, &format!("the name of a {}", kind.label()))?;
         let name = value.text()?;
         Some(self.mention(kind, &value, name).name)
     }
@@ -231,6 +245,8 @@ pub(crate) fn read(root: &Table<'_>) -> Draft {
         middlewares: middleware::middlewares(root, &mut names),
         services: service::services(root, &mut names),
         servers_transports: service::transports(root, &mut names),
+        tcp_routers: tcp::tcp_routers(root, &mut names),
+        tcp_services: tcp::tcp_services(root, &mut names),
         tls: tls::tls(&root.merged("tls"), &mut names),
         uplinks: multicluster::uplinks(root, &mut names),
         multicluster: multicluster::multicluster(&root.merged("multicluster"), &mut names),

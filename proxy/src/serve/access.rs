@@ -126,7 +126,7 @@ impl Pending {
                 client: found.client.unwrap_or(connection.client.0.ip()),
                 ..came(connection)
             },
-            shown: connection.tls.as_ref().map(Shown::from),
+            shown: connection.tls.as_deref().map(Shown::from),
             asked: Some(Asked {
                 method: &self.method,
                 uri: &self.uri,
@@ -274,7 +274,7 @@ pub(super) fn refused_handshake(
 
 /// Bytes that are no request; `status` is what the client was answered, where it was.
 pub(super) fn refused_request(connection: &Connection, status: Option<StatusCode>, reason: &str) {
-    let shown = connection.tls.as_ref().map(Shown::from);
+    let shown = connection.tls.as_deref().map(Shown::from);
     let status = status.map(|status| status.as_u16());
     tell(&connection.context, came(connection), shown, status, reason);
 }

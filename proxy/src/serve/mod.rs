@@ -1,6 +1,7 @@
 //! The way of a connection, stage by stage.
 
 mod access;
+mod announce;
 mod answer;
 mod clock;
 mod connection;
@@ -9,11 +10,13 @@ mod forward;
 mod handshakes;
 mod live;
 mod protocol;
+mod recheck;
 mod request;
 mod uplinks;
 
 pub use context::Context;
 pub use live::{Live, Order};
+pub use recheck::Recheck;
 
 use crate::{
     accept::{PeerAddress, Verdict},
@@ -23,11 +26,13 @@ use crate::{
     snapshot::Entry,
     telemetry::{AdmissionCount, AdmissionCounters, Count},
     tls::{self, Attempt, Facts, Protocol, TlsReason},
+    upstream::Own,
 };
 use clock::Clock;
 use connection::Connection;
 use http::HeaderValue;
 use std::{
+    cell::OnceCell,
     net::{SocketAddr, TcpStream},
     rc::Rc,
     sync::Arc,
@@ -58,8 +63,15 @@ pub async fn connection(
         return;
     };
     let handle = Rc::clone(&registered.handle);
+    let tls = tls.map(Rc::new);
+    if let Some(facts) = &tls {
+        handle.secured(Rc::clone(facts));
+        if !recheck::still_stands(&context, &handle, facts) {
+            return;
+        }
+    }
     let clock = Clock::new(Instant::now(), protocol);
-    let forwarded = told(&preamble, local, tls.as_ref());
+    let forwarded = told(&preamble, local, tls.as_deref());
     let connection = Rc::new(Connection {
         context,
         entry,
@@ -70,6 +82,9 @@ pub async fn connection(
         forwarded,
         clock,
         handle,
+        local,
+        own: Own::default(),
+        unique_id: OnceCell::new(),
     });
     protocol::serve(transport, protocol, connection).await;
 }
@@ -184,7 +199,9 @@ async fn secure(
         let protocol = protocol::recognise(&mut stream, entry.timeouts.read_header).await?;
         return Some((Transport::Plain(stream), protocol, None));
     };
-    let attempt = Attempt::new(stream.local().ip());
+    // The address that the client connected to, as far as somebody who is trusted says it.
+    let connected = preamble.destination.map_or(stream.local(), |at| at.0);
+    let attempt = Attempt::new(connected.ip());
     let from = handshakes::From {
         peer: PeerAddress(stream.peer()),
         client: preamble.client,
@@ -195,6 +212,7 @@ async fn secure(
     match io::timeout(limit, tls::accept(stream, policies, &attempt)).await {
         Ok(Ok(secured)) => {
             context.counters.add(Count::TlsAccepted);
+            context.tally.accepted(&secured.facts);
             let protocol = secured.facts.protocol;
             Some((
                 Transport::Server(Box::new(secured.stream)),
@@ -205,6 +223,7 @@ async fn secure(
         Ok(Err(failed)) => {
             context.counters.add(Count::TlsFailed);
             refused(failed.fault.reason);
+            context.tally.failed(failed.fault.reason);
             context.handshakes.failed(&from, &attempt, &failed.fault);
             if let Some(stream) = failed.stream {
                 protocol::linger(Transport::Plain(stream)).await;
@@ -214,6 +233,7 @@ async fn secure(
         Err(_) => {
             context.counters.add(Count::TlsTimeout);
             refused(TlsReason::Timeout);
+            context.tally.failed(TlsReason::Timeout);
             context.handshakes.timed_out(&from, &attempt);
             None
         }

@@ -17,7 +17,7 @@ pub(super) fn middlewares(config: &Config) -> Middlewares<'_> {
 }
 
 /// Those that a list names, in its order; the configuration was refused where it names another.
-pub(super) fn named(all: &Middlewares<'_>, names: &[String]) -> Vec<Arc<Middleware>> {
+pub(super) fn in_order(all: &Middlewares<'_>, names: &[String]) -> Vec<Arc<Middleware>> {
     names
         .iter()
         .filter_map(|name| all.get(name.as_str()).cloned())

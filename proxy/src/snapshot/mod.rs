@@ -5,6 +5,7 @@
 
 mod entries;
 mod middlewares;
+mod named;
 mod policies;
 mod published;
 mod sources;
@@ -12,6 +13,7 @@ mod upstreams;
 
 pub use published::Published;
 pub use sources::check_sources;
+pub use upstreams::InUse;
 
 use crate::{
     accept::{self, Admissions},
@@ -25,7 +27,7 @@ use crate::{
     upstream::Server,
 };
 use entries::{compile_entry, route};
-use middlewares::{middlewares, named};
+use middlewares::{in_order, middlewares};
 use policies::{policies_at, tls_policies};
 use sallyport_config::{
     diagnostic::Diagnostic,
@@ -156,6 +158,8 @@ pub struct Kept {
     pub access_log: access_log::Keeper,
     /// TLS policies and their ticket keys.
     pub policies: Known,
+    /// Servers and how to talk to them.
+    pub upstreams: InUse,
 }
 
 /// What compiling may do to the state directory.
@@ -182,13 +186,17 @@ pub fn compile(
     let mut problems = Vec::new();
     let mut remarks = Vec::new();
     let policies = tls_policies(config, files, kept, state_dir, &mut problems, &mut remarks);
-    let transports = transports(config, files, workers, &mut problems);
+    let transports = transports(config, files, workers, &kept.upstreams, &mut problems);
     problems.append(&mut check_sources(config, lists));
     let access_log = access_log(config, files, kept, state_dir).unwrap_or_else(|problem| {
         problems.push(problem);
         None
     });
     if !problems.is_empty() {
+        let others = named::problems(config, files);
+        let told = |other: &Diagnostic| problems.iter().any(|problem| problem.at == other.at);
+        let untold: Vec<Diagnostic> = others.into_iter().filter(|other| !told(other)).collect();
+        problems.extend(untold);
         problems.sort();
         problems.dedup();
         return Err(problems);
@@ -203,7 +211,7 @@ pub fn compile(
     let entries = config.entry_points.iter().map(|(name, entry)| {
         let own = policies_at(&policies, name, kept);
         let mut compiled = compile_entry(config, name, entry, lists, &own, &routes);
-        compiled.middlewares = named(&middlewares, &entry.middlewares);
+        compiled.middlewares = in_order(&middlewares, &entry.middlewares);
         (name.clone(), Arc::new(compiled))
     });
     Ok(Snapshot {
@@ -216,13 +224,13 @@ pub fn compile(
                 .routers
                 .iter()
                 .map(|(name, router)| Route {
-                    middlewares: named(&middlewares, &router.middlewares),
+                    middlewares: in_order(&middlewares, &router.middlewares),
                     ..route(config, name, router, &policies)
                 })
                 .collect(),
         ),
-        services: services(config, &transports),
-        children: children(config, &transports),
+        services: services(config, &transports, &kept.upstreams),
+        children: children(config, &transports, &kept.upstreams),
         discovered: HashMap::new(),
         remarks: Arc::new(remarks),
     })

@@ -94,6 +94,13 @@ pub(super) fn names_host(names: &[String], host: &str) -> bool {
     names.iter().any(|name| dns_matches(name, host))
 }
 
+/// The common name of a certificate's subject, the last one where it has several.
+pub(super) fn common_name(certificate: &CertificateDer<'_>) -> Option<String> {
+    let (_, parsed) = X509Certificate::from_der(certificate).ok()?;
+    let named = parsed.subject().iter_common_name().last()?;
+    named.as_str().ok().map(str::to_owned)
+}
+
 /// The subject alternative names of a certificate.
 #[derive(Default)]
 struct Names {

@@ -7,6 +7,7 @@ use super::{
         GATE_PACKETS, GATE_PREFIXES, GATE_UP, LIST_PREFIXES, LIST_STALE, LIST_TAKEN, PREAMBLE_LOCAL,
         PREAMBLE_REFUSED, REMOVED,
     },
+    secured,
 };
 use crate::{
     control::{
@@ -34,6 +35,7 @@ pub(super) async fn text(state: &State) -> String {
     gate(state, &mut samples).await;
     accept(state, &mut samples);
     preamble(state, &mut samples);
+    secured::gather(state, &mut samples);
     access_log(state, &mut samples);
     allowlists(state, &mut samples);
     samples.text(ALL)
