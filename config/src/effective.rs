@@ -5,6 +5,7 @@
 use crate::model::{
     Alpn, ClientAuth, Config, EntryPoint, EntryPointKind, GateMode, ListenAddress, Reach, Router, Scheme,
     ServerUrl, ServersTransport, SourceRef, TlsOptions, TlsVersion,
+    tcp::{TcpRouter, TcpTls},
 };
 use ipnet::IpNet;
 use std::{fmt, time::Duration};
@@ -138,6 +139,19 @@ impl Config {
             .as_ref()
             .map_or(crate::section::DEFAULT, |tls| tls.options.as_str());
         own.unwrap_or(inherited)
+    }
+
+    /// Name of the TLS options that a TCP router shakes hands by on an entry point; `None` where it does not.
+    pub fn tcp_tls_options<'c>(
+        &'c self,
+        router: &'c TcpRouter,
+        entry_point: &'c EntryPoint,
+    ) -> Option<&'c str> {
+        match (&router.tls, &entry_point.tls) {
+            (TcpTls::Terminate { options: Some(own) }, _) => Some(own),
+            (TcpTls::Terminate { options: None }, Some(tls)) => Some(&tls.options),
+            (TcpTls::Terminate { options: None }, None) | (TcpTls::Clear | TcpTls::PassThrough, _) => None,
+        }
     }
 
     /// The prefixes that `sources` name, without those that files add.

@@ -4,6 +4,7 @@
 //! are in range, rules are parsed. It holds no secrets, only paths to them, and knows no sockets or files.
 
 pub mod sending;
+pub mod tcp;
 
 use crate::{diagnostic::Location, rule::Rule};
 use ipnet::IpNet;
@@ -48,6 +49,10 @@ pub struct Config {
     pub services: BTreeMap<String, Service>,
     /// How to talk to servers; `default` is always there.
     pub servers_transports: BTreeMap<String, ServersTransport>,
+    /// Routers of connections.
+    pub tcp_routers: BTreeMap<String, tcp::TcpRouter>,
+    /// What answers connections.
+    pub tcp_services: BTreeMap<String, tcp::TcpService>,
     /// Certificates and TLS options.
     pub tls: Tls,
     /// What this gateway advertises to its parents.

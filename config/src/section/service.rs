@@ -61,11 +61,21 @@ fn servers(table: &Table<'_>) -> Vec<Server> {
                 .map(|url| Server { url, weight }),
         );
     }
-    if !found.is_empty() && found.iter().all(|server| server.weight == 0) {
-        let fault = Fault::found("found no server with a weight over 0").expected("at least one");
-        list.refuse(&fault.so("no server would get a request").fix("raise a weight"));
-    }
+    refuse_weightless(&list, found.iter().map(|server| server.weight), "request");
     found
+}
+
+/// A list of servers of which none has weight; `what` is what no server would get.
+pub(super) fn refuse_weightless(list: &Value<'_>, weights: impl Iterator<Item = u32>, what: &str) {
+    let mut weights = weights.peekable();
+    if weights.peek().is_some() && weights.all(|weight| weight == 0) {
+        let fault = Fault::found("found no server with a weight over 0").expected("at least one");
+        list.refuse(
+            &fault
+                .so(format!("no server would get a {what}"))
+                .fix("raise a weight"),
+        );
+    }
 }
 
 pub(super) fn transports(root: &Table<'_>, names: &mut Names) -> BTreeMap<String, ServersTransport> {
