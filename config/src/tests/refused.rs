@@ -319,6 +319,31 @@ fn servers_transports() {
 }
 
 #[test]
+fn tls_options_and_servers_transports_are_told_apart() {
+    let service = "[services.s]\nservers = [{ url = \"https://a\" }]\nservers_transport = \"x\"\n";
+    refused(
+        &format!("{service}[tls.options.x]\n"),
+        &[(
+            "3:21",
+            &[
+                "`[tls.options.x]` is another thing (TLS towards clients)",
+                "define `[servers_transports.x]`",
+            ],
+        )],
+    );
+    refused(
+        "[entry_points.e]\naddress = \":443\"\ntls = { options = \"x\" }\n[servers_transports.x]\n",
+        &[(
+            "3:19",
+            &[
+                "`[servers_transports.x]` is another thing",
+                "define `[tls.options.x]`",
+            ],
+        )],
+    );
+}
+
+#[test]
 fn proxy_headers_to_servers() {
     let sending = |value: &str, place: &str, fragments: &[&str]| {
         refused(
