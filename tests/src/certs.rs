@@ -46,6 +46,8 @@ pub enum Validity {
     Expired,
     /// From yesterday on for 90 days, with a revocation list to be asked for: as public authorities give them.
     AsPublic,
+    /// From the past until so long from now.
+    For(Duration),
 }
 
 /// A leaf on disk.
@@ -192,6 +194,10 @@ fn leaf(role: Role, validity: Validity, names: &[&str], serial: u64) -> Result<C
     match validity {
         Validity::Current => params.not_after = date_time_ymd(2090, 1, 1),
         Validity::Expired => params.not_after = date_time_ymd(2021, 1, 1),
+        Validity::For(life) => {
+            let now = SystemTime::now().duration_since(UNIX_EPOCH)?;
+            params.not_after = date_time_ymd(1970, 1, 1) + now + life;
+        }
         Validity::AsPublic => {
             let now = SystemTime::now().duration_since(UNIX_EPOCH)?;
             let today = date_time_ymd(1970, 1, 1) + now;

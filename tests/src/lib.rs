@@ -15,6 +15,7 @@ pub mod gate;
 pub mod gateway;
 pub mod h2load;
 pub mod haproxy;
+pub mod held;
 pub mod lab;
 pub mod lan;
 pub mod nginx;
