@@ -672,19 +672,14 @@ fn status_and_metrics_show_what_stands_behind_tls(case: &Case) -> Result<()> {
     );
     let demand = &gateway.status()?["entry_points"][0]["clients"][0];
     ensure!(demand["client_auth"] == "RequireAndVerifyClientCert", "{demand}");
-    let end = metric(
-        case,
-        &format!(
-            "sallyport_tls_certificate_not_after_seconds{{file=\"{}\"}}",
-            short.cert.display()
-        ),
-    )?;
+    let label = format!("sallyport_tls_certificate_not_after_seconds{{file=\"{}\"}}", short.cert.display());
+    let end = metric(case, &label)?;
     ensure!(end == shown["not_after"].as_u64(), "{end:?} {shown}");
-    ensure!(
-        log_lines(&gateway, "expires within so many days") == 1,
-        "{}",
-        gateway.proc.log()
-    );
+    ensure!(log_lines(&gateway, "expires within so many days") == 1, "{}", gateway.proc.log());
+    text_shows_it_too(&gateway)
+}
+
+fn text_shows_it_too(gateway: &Gateway) -> Result<()> {
     let text = gateway.setup().command(&["status"])?;
     let text = String::from_utf8_lossy(&text.stdout).into_owned();
     for part in [

@@ -21,7 +21,7 @@ use crate::{
     accept::{PeerAddress, Verdict},
     http::forwarded,
     io::{self, Instant, Stream, Transport},
-    preamble::{self, ClientAddress, Origin, Preamble, PreambleFault},
+    preamble::{self, Origin, Preamble, PreambleFault},
     snapshot::Entry,
     telemetry::{AdmissionCount, AdmissionCounters, Count},
     tls::{self, Attempt, Facts, Protocol, TlsReason},
@@ -58,7 +58,7 @@ pub async fn connection(
     let client = preamble.client;
     registered.handle.client.set(Some(client));
     let local = stream.local();
-    let Some((transport, protocol, tls)) = secure(&context, &entry, stream, client).await else {
+    let Some((transport, protocol, tls)) = secure(&context, &entry, stream, &preamble).await else {
         return;
     };
     let handle = Rc::clone(&registered.handle);
@@ -191,16 +191,18 @@ async fn secure(
     context: &Context,
     entry: &Entry,
     mut stream: Stream,
-    client: ClientAddress,
+    preamble: &Preamble,
 ) -> Option<(Transport, Protocol, Option<Facts>)> {
     let Some(policies) = &entry.tls else {
         let protocol = protocol::recognise(&mut stream, entry.timeouts.read_header).await?;
         return Some((Transport::Plain(stream), protocol, None));
     };
-    let attempt = Attempt::new(stream.local().ip());
+    // The address that the client connected to, as far as somebody who is trusted says it.
+    let connected = preamble.destination.map_or(stream.local(), |at| at.0);
+    let attempt = Attempt::new(connected.ip());
     let from = handshakes::From {
         peer: PeerAddress(stream.peer()),
-        client,
+        client: preamble.client,
         entry: &entry.name,
     };
     let limit = entry.timeouts.tls_handshake;
