@@ -16,7 +16,7 @@ use sallyport_tests::nginx::{Nginx, NginxTls, Serves};
 use sallyport_tests::on_both_drivers;
 use sallyport_tests::openssl::{SClient, Version};
 use sallyport_tests::raw_client;
-use sallyport_tests::tls_client::{Offer, TlsClient};
+use sallyport_tests::tls_client::{Offer, Session, TlsClient, outgoing};
 use sallyport_tests::wait;
 use serde_json::Value;
 use std::fs;
@@ -31,6 +31,8 @@ on_both_drivers!(
     a_mismatched_pair_is_refused_and_said_and_taken_once_it_is_mended,
     a_link_that_is_switched_and_a_directory_made_anew_are_taken,
     a_removed_authority_ends_the_sessions_of_its_clients_alone,
+    a_handshake_that_was_begun_before_its_authority_was_removed_comes_to_nothing,
+    a_session_ends_with_its_clients_certificate,
     a_revoked_client_loses_its_session_and_a_broken_list_changes_nothing,
     a_reload_that_changes_names_ends_sessions_and_one_that_does_not_leaves_them,
     a_key_that_cannot_be_read_leaves_the_old_pair,
@@ -129,14 +131,14 @@ fn must_come(case: &Case, identity: &Identity) -> Result<()> {
 }
 
 fn tls(gateway: &Gateway) -> Result<Value> {
-    Ok(gateway.status()?["tls"].clone())
+    Ok(at(&gateway.status()?, "/tls").clone())
 }
 
 fn becomes_state(gateway: &Gateway, state: &str) -> Result<Value> {
     let mut last = Value::Null;
     wait::until(SOON, &format!("tls files {state}"), || {
         last = tls(gateway)?;
-        Ok((last["state"] == state).then(|| last.clone()))
+        Ok((at(&last, "/state") == state).then(|| last.clone()))
     })
     .with_context(|| format!("the last was {last}"))
 }
@@ -157,6 +159,11 @@ fn hold_http2(case: &Case, client: &TlsClient) -> Result<Held> {
     let mut held = Held::http2(client.over_http2().shake(tcp, HOST)?)?;
     ensure!(held.get(HOST)? == 200, "over HTTP/2");
     Ok(held)
+}
+
+/// A value of a document, null where there is none.
+fn at<'v>(document: &'v Value, pointer: &str) -> &'v Value {
+    document.pointer(pointer).unwrap_or(&Value::Null)
 }
 
 fn log_lines(gateway: &Gateway, text: &str) -> usize {
@@ -225,9 +232,9 @@ fn a_renewed_pair_is_taken_and_no_request_is_lost(case: &Case) -> Result<()> {
     );
     let status = gateway.status()?;
     ensure!(
-        status["configuration"]["generation"] == 1,
+        at(&status, "/configuration/generation") == 1,
         "{}",
-        status["configuration"]
+        at(&status, "/configuration")
     );
     becomes(case, "sallyport_tls_files_valid", 1)
 }
@@ -263,7 +270,7 @@ fn a_mismatched_pair_is_refused_and_said_and_taken_once_it_is_mended(case: &Case
     becomes(case, "sallyport_tls_files_valid", 1)?;
     replace(&place.key, &fs::read(&second.key)?)?;
     let state = becomes_state(&gateway, "invalid")?;
-    let problem = state["problems"][0].as_str().unwrap_or_default().to_owned();
+    let problem = at(&state, "/problems/0").as_str().unwrap_or_default().to_owned();
     for part in ["site.key", "does not fit", "stay in force", "sallyport.toml:"] {
         ensure!(problem.contains(part), "`{part}` is not in `{problem}`");
     }
@@ -286,7 +293,7 @@ fn a_mismatched_pair_is_refused_and_said_and_taken_once_it_is_mended(case: &Case
         reload.status.code() == Some(78) && said.contains("does not fit"),
         "{said}"
     );
-    ensure!(gateway.status()?["configuration"]["state"] == "invalid");
+    ensure!(at(&gateway.status()?, "/configuration/state") == "invalid");
     ensure!(is_served(case, &first)?, "after a refused reload too");
     // Mended by its other half.
     replace(&place.cert, &fs::read(&second.cert)?)?;
@@ -295,7 +302,7 @@ fn a_mismatched_pair_is_refused_and_said_and_taken_once_it_is_mended(case: &Case
     becomes(case, "sallyport_tls_files_valid", 1)?;
     becomes(case, &label, 0)?;
     ensure!(gateway.setup().command(&["reload"])?.status.success());
-    ensure!(gateway.status()?["configuration"]["state"] == "valid");
+    ensure!(at(&gateway.status()?, "/configuration/state") == "valid");
     Ok(())
 }
 
@@ -325,7 +332,7 @@ fn a_link_that_is_switched_and_a_directory_made_anew_are_taken(case: &Case) -> R
     fs::remove_dir_all(&mount)?;
     let state = becomes_state(&gateway, "invalid")?;
     ensure!(
-        state["problems"][0]
+        at(&state, "/problems/0")
             .as_str()
             .is_some_and(|problem| problem.contains("cannot be read")),
         "{state}"
@@ -407,7 +414,7 @@ fn a_removed_authority_ends_the_sessions_of_its_clients_alone(case: &Case) -> Re
     hold(case, &staying)?;
     let ended = "sallyport_tls_sessions_ended_total{reason=\"tls_certificate_unknown\"}";
     becomes(case, ended, 2)?;
-    ensure!(tls(&gateway)?["sessions_ended"]["tls_certificate_unknown"] == 2);
+    ensure!(at(&tls(&gateway)?, "/sessions_ended/tls_certificate_unknown") == 2);
     ensure!(
         log_lines(&gateway, "tls session ended") == 2,
         "{}",
@@ -415,6 +422,55 @@ fn a_removed_authority_ends_the_sessions_of_its_clients_alone(case: &Case) -> Re
     );
     let failed = "sallyport_tls_handshakes_failed_total{reason=\"tls_certificate_unknown\"}";
     becomes(case, failed, 1)
+}
+
+fn a_handshake_that_was_begun_before_its_authority_was_removed_comes_to_nothing(case: &Case) -> Result<()> {
+    let _nginx = Nginx::start(&case.ns, "n", BACKEND, &Serves::Plain)?;
+    let (old, new) = (
+        Authority::new(&case.dir(), "old")?,
+        Authority::new(&case.dir(), "new")?,
+    );
+    let world = Mutual::new(case, &[&old, &new], None)?;
+    let gateway = case.gateway(&world.body)?;
+    let leaving = old.issue(Role::Client, &["leaving.example"])?;
+    let leaving = client(&world.server_ca, Some(&leaving))?;
+    // The gateway has answered the hello by the policy of before when that is replaced.
+    let mut begun = leaving.begin(HOST)?;
+    let mut tcp = raw_client::connect(&case.ns, None, local(PORT))?;
+    raw_client::send(&mut tcp, &[&outgoing(&mut begun)?])?;
+    tcp.peek(&mut [0])?;
+    write_bundle(&world.bundle, &[&new])?;
+    gateway.proc.wait_for_log("authorities taken", SOON)?;
+    let answered = Session::finish(begun, tcp).and_then(|mut session| session.get(HOST));
+    ensure!(answered.is_err(), "{answered:?}");
+    let ended = "sallyport_tls_sessions_ended_total{reason=\"tls_certificate_unknown\"}";
+    becomes(case, ended, 1)
+}
+
+fn a_session_ends_with_its_clients_certificate(case: &Case) -> Result<()> {
+    /// Sessions are judged once a minute although nothing changes.
+    const A_MINUTE_AND_MORE: Duration = Duration::from_secs(90);
+    let _nginx = Nginx::start(&case.ns, "n", BACKEND, &Serves::Plain)?;
+    let clients = Authority::new(&case.dir(), "clients")?;
+    let world = Mutual::new(case, &[&clients], None)?;
+    let _gateway = case.gateway(&world.body)?;
+    let short = Validity::For(Duration::from_secs(12));
+    let short = clients.issue_with(Role::Client, short, &["short.example"])?;
+    let long = clients.issue(Role::Client, &["long.example"])?;
+    let (short, long) = (
+        client(&world.server_ca, Some(&short))?,
+        client(&world.server_ca, Some(&long))?,
+    );
+    let mut ending = [hold(case, &short)?, hold_http2(case, &short)?];
+    let mut staying = [hold(case, &long)?, hold_http2(case, &long)?];
+    for held in &mut ending {
+        held.ends_within(A_MINUTE_AND_MORE)?;
+    }
+    for held in &mut staying {
+        ensure!(held.get(HOST)? == 200);
+    }
+    let ended = "sallyport_tls_sessions_ended_total{reason=\"tls_certificate_expired\"}";
+    becomes(case, ended, 2)
 }
 
 fn a_revoked_client_loses_its_session_and_a_broken_list_changes_nothing(case: &Case) -> Result<()> {
@@ -451,7 +507,7 @@ fn a_revoked_client_loses_its_session_and_a_broken_list_changes_nothing(case: &C
     }
     fs::remove_file(&world.crl)?;
     wait::until(SOON, "the vanished list", || {
-        let problem = tls(&gateway)?["problems"][0].to_string();
+        let problem = at(&tls(&gateway)?, "/problems/0").to_string();
         Ok(problem.contains("cannot be read").then_some(()))
     })?;
     ensure!(hold(case, &long_gone).is_err(), "the old list must count");
@@ -520,7 +576,7 @@ fn a_key_that_cannot_be_read_leaves_the_old_pair(case: &Case) -> Result<()> {
     ensure!(is_served(case, &first)?);
     fs::set_permissions(&place.key, fs::Permissions::from_mode(0o000))?;
     let state = becomes_state(&gateway, "invalid")?;
-    let problem = state["problems"][0].to_string();
+    let problem = at(&state, "/problems/0").to_string();
     ensure!(
         problem.contains("site.key") && problem.contains("Permission denied"),
         "{problem}"
@@ -578,7 +634,7 @@ fn another_authority_for_servers_counts_at_once_and_leaves_other_pools_alone(cas
     };
     let opened = || -> Result<u64> {
         let status = gateway.status()?;
-        status["counters"]["upstream_opened"]
+        at(&status, "/counters/upstream_opened")
             .as_u64()
             .context("no counter")
     };
@@ -601,7 +657,10 @@ fn another_authority_for_servers_counts_at_once_and_leaves_other_pools_alone(cas
     let before = opened()?;
     replace(&bundle, b"nonsense")?;
     let state = becomes_state(&gateway, "invalid")?;
-    ensure!(state["problems"].to_string().contains("servers.pem"), "{state}");
+    ensure!(
+        at(&state, "/problems").to_string().contains("servers.pem"),
+        "{state}"
+    );
     ensure!(ask("s.example")? == 200 && opened()? == before);
     Ok(())
 }
@@ -640,42 +699,61 @@ fn status_and_metrics_show_what_stands_behind_tls(case: &Case) -> Result<()> {
     let gateway = case.gateway(&(world.body.clone() + &short.toml()))?;
     let tls = tls(&gateway)?;
     let named = |name: &str| {
-        let all = tls["certificates"].as_array().into_iter().flatten();
-        let mut found = all.filter(|one| one["names"].to_string().contains(name));
+        let all = at(&tls, "/certificates").as_array().into_iter().flatten();
+        let mut found = all.filter(|one| at(one, "/names").to_string().contains(name));
         found
             .next()
             .cloned()
             .with_context(|| format!("{name} is not in {tls}"))
     };
     let shown = named("short.example")?;
-    ensure!(shown["days_left"] == 5 && shown["key"] == "ECDSA 256", "{shown}");
-    ensure!(shown["spki"] == pin(case, &short.cert)?.as_str(), "{shown}");
-    ensure!(shown["used_by"][0] == "tls.certificates", "{shown}");
+    ensure!(
+        at(&shown, "/days_left") == 5 && at(&shown, "/key") == "ECDSA 256",
+        "{shown}"
+    );
+    ensure!(at(&shown, "/spki") == pin(case, &short.cert)?.as_str(), "{shown}");
+    ensure!(at(&shown, "/used_by/0") == "tls.certificates", "{shown}");
     let generated = named("sallyport.invalid")?;
-    ensure!(generated["name"] == "generated", "{generated}");
+    ensure!(at(&generated, "/name") == "generated", "{generated}");
     let kept = gateway.setup().state_dir().join("default-certificate.pem");
     if kept.is_file() {
-        ensure!(generated["spki"] == pin(case, &kept)?.as_str(), "{generated}");
+        ensure!(
+            at(&generated, "/spki") == pin(case, &kept)?.as_str(),
+            "{generated}"
+        );
     }
-    let list = &tls["revocation_lists"][0]["lists"][0];
-    ensure!(list["revoked"] == 1 && list["expired"] == false, "{tls}");
+    let list = at(&tls, "/revocation_lists/0/lists/0");
     ensure!(
-        list["next_update"]
+        at(list, "/revoked") == 1 && at(list, "/expired") == false,
+        "{tls}"
+    );
+    ensure!(
+        at(list, "/next_update")
             .as_u64()
             .is_some_and(|next| next > 3_000_000_000),
         "{list}"
     );
-    let authorities = &tls["authorities"][0];
+    let authorities = at(&tls, "/authorities/0");
     ensure!(
-        authorities["count"] == 1 && authorities["used_by"][0] == "tls.options.mtls",
+        at(authorities, "/count") == 1 && at(authorities, "/used_by/0") == "tls.options.mtls",
         "{tls}"
     );
-    let demand = &gateway.status()?["entry_points"][0]["clients"][0];
-    ensure!(demand["client_auth"] == "RequireAndVerifyClientCert", "{demand}");
-    let label = format!("sallyport_tls_certificate_not_after_seconds{{file=\"{}\"}}", short.cert.display());
+    let demand = &at(&gateway.status()?, "/entry_points/0/clients/0");
+    ensure!(
+        at(&demand, "/client_auth") == "RequireAndVerifyClientCert",
+        "{demand}"
+    );
+    let label = format!(
+        "sallyport_tls_certificate_not_after_seconds{{file=\"{}\"}}",
+        short.cert.display()
+    );
     let end = metric(case, &label)?;
-    ensure!(end == shown["not_after"].as_u64(), "{end:?} {shown}");
-    ensure!(log_lines(&gateway, "expires within so many days") == 1, "{}", gateway.proc.log());
+    ensure!(end == at(&shown, "/not_after").as_u64(), "{end:?} {shown}");
+    ensure!(
+        log_lines(&gateway, "expires within so many days") == 1,
+        "{}",
+        gateway.proc.log()
+    );
     text_shows_it_too(&gateway)
 }
 
