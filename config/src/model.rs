@@ -12,8 +12,7 @@ use crate::{diagnostic::Location, rule::Rule};
 use ipnet::IpNet;
 use std::{collections::BTreeMap, net::SocketAddr, num::NonZeroUsize, path::PathBuf, time::Duration};
 
-/// A value with the place in the configuration that it came from, for errors found later (a missing file).
-/// Two are equal where their values are: what moved to another line is still the same.
+/// A value with its place in the configuration, for errors found later. What moved to another line is still equal.
 #[derive(Clone, Debug, Eq)]
 pub struct Located<T> {
     /// The value itself.

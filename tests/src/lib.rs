@@ -16,6 +16,7 @@ pub mod gateway;
 pub mod h2load;
 pub mod haproxy;
 pub mod haproxy_receiver;
+pub mod held;
 pub mod lab;
 pub mod lan;
 pub mod nghttpd;

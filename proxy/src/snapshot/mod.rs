@@ -300,6 +300,15 @@ impl Snapshot {
         }
     }
 
+    /// Whether its children are asked by the very servers of `other`.
+    pub fn has_the_children_of(&self, other: &Self) -> bool {
+        let (own, others) = (&self.children, &other.children);
+        own.len() == others.len()
+            && own
+                .iter()
+                .all(|(name, server)| others.get(name).is_some_and(|known| Arc::ptr_eq(server, known)))
+    }
+
     /// The service that a route names, where it is known.
     pub fn service(&self, named: &ServiceRef) -> Option<&Arc<Service>> {
         match named {
