@@ -419,6 +419,8 @@ pub struct ServersTransport {
     pub pinned_spki: Vec<[u8; 32]>,
     /// Lowest version that is offered; default TLS 1.2.
     pub min_version: TlsVersion,
+    /// Highest version that is offered; default TLS 1.3.
+    pub max_version: TlsVersion,
     /// TLS 1.2 suites that are offered; empty: all that are safe.
     pub cipher_suites: Vec<CipherSuite>,
     /// Groups that are offered, in order of preference; empty: the default order.

@@ -10,6 +10,7 @@ use rustls::client::{ClientConnection, Resumption};
 use rustls::crypto::{CryptoProvider, aws_lc_rs};
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
+use rustls::sign::{CertifiedKey, SingleCertAndKey};
 use rustls::{ClientConfig, HandshakeKind, RootCertStore, StreamOwned};
 use std::io::{ErrorKind, Read, Write};
 use std::net::TcpStream;
@@ -109,6 +110,31 @@ impl TlsClient {
         };
         config.alpn_protocols = vec![b"http/1.1".to_vec()];
         config.resumption = Resumption::disabled();
+        Ok(TlsClient {
+            config: Arc::new(config),
+        })
+    }
+
+    /// Trusts `ca` alone and shows a certificate with a key, whether they belong together or not, in TLS 1.3.
+    ///
+    /// # Errors
+    /// Where a file cannot be used.
+    pub fn with_pair(ca: &Path, certificate: &Path, key: &Path) -> Result<TlsClient> {
+        let provider = provider(Offer::Usual);
+        let key = provider
+            .key_provider
+            .load_private_key(PrivateKeyDer::from_pem_file(key)?)?;
+        let chain: Result<Vec<_>, _> = CertificateDer::pem_file_iter(certificate)?.collect();
+        // Not `from_der`: that would see that they do not match.
+        let pair = Arc::new(CertifiedKey::new(chain?, key));
+        let mut roots = RootCertStore::empty();
+        for certificate in CertificateDer::pem_file_iter(ca)? {
+            roots.add(certificate?)?;
+        }
+        let config = ClientConfig::builder_with_provider(Arc::new(provider))
+            .with_protocol_versions(&[&rustls::version::TLS13])?
+            .with_root_certificates(roots)
+            .with_client_cert_resolver(Arc::new(SingleCertAndKey::from(pair)));
         Ok(TlsClient {
             config: Arc::new(config),
         })

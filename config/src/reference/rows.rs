@@ -549,6 +549,12 @@ pub(super) const HTTP: &[Row] = &[
         "Lowest TLS version that servers are offered.",
     ),
     now(
+        "servers_transports.NAME.max_version",
+        "`VersionTLS12` or `VersionTLS13`",
+        "VersionTLS13",
+        "Highest TLS version that servers are offered.",
+    ),
+    now(
         "servers_transports.NAME.cipher_suites",
         "list of suites",
         "all that are safe",

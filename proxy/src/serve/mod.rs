@@ -9,20 +9,22 @@ mod forward;
 mod handshakes;
 mod live;
 mod protocol;
+mod recheck;
 mod request;
 mod uplinks;
 
 pub use context::Context;
 pub use live::{Live, Order};
+pub use recheck::Recheck;
 
 use crate::{
     accept::{PeerAddress, Verdict},
     http::forwarded,
     io::{self, Instant, Stream, Transport},
-    preamble::{self, ClientAddress, Origin, Preamble, PreambleFault},
+    preamble::{self, Origin, Preamble, PreambleFault},
     snapshot::Entry,
     telemetry::{AdmissionCount, AdmissionCounters, Count},
-    tls::{self, Attempt, Facts, Protocol},
+    tls::{self, Attempt, Facts, Protocol, TlsReason},
     upstream::Own,
 };
 use clock::Clock;
@@ -56,12 +58,19 @@ pub async fn connection(
     let client = preamble.client;
     registered.handle.client.set(Some(client));
     let local = stream.local();
-    let Some((transport, protocol, tls)) = secure(&context, &entry, stream, client).await else {
+    let Some((transport, protocol, tls)) = secure(&context, &entry, stream, &preamble).await else {
         return;
     };
     let handle = Rc::clone(&registered.handle);
+    let tls = tls.map(Rc::new);
+    if let Some(facts) = &tls {
+        handle.secured(Rc::clone(facts));
+        if !recheck::still_stands(&context, &handle, facts) {
+            return;
+        }
+    }
     let clock = Clock::new(Instant::now(), protocol);
-    let forwarded = told(&preamble, local, tls.as_ref());
+    let forwarded = told(&preamble, local, tls.as_deref());
     let connection = Rc::new(Connection {
         context,
         entry,
@@ -182,22 +191,25 @@ async fn secure(
     context: &Context,
     entry: &Entry,
     mut stream: Stream,
-    client: ClientAddress,
+    preamble: &Preamble,
 ) -> Option<(Transport, Protocol, Option<Facts>)> {
     let Some(policies) = &entry.tls else {
         let protocol = protocol::recognise(&mut stream, entry.timeouts.read_header).await?;
         return Some((Transport::Plain(stream), protocol, None));
     };
-    let attempt = Attempt::new(stream.local().ip());
+    // The address that the client connected to, as far as somebody who is trusted says it.
+    let connected = preamble.destination.map_or(stream.local(), |at| at.0);
+    let attempt = Attempt::new(connected.ip());
     let from = handshakes::From {
         peer: PeerAddress(stream.peer()),
-        client,
+        client: preamble.client,
         entry: &entry.name,
     };
     let limit = entry.timeouts.tls_handshake;
     match io::timeout(limit, tls::accept(stream, policies, &attempt)).await {
         Ok(Ok(secured)) => {
             context.counters.add(Count::TlsAccepted);
+            context.tally.accepted(&secured.facts);
             let protocol = secured.facts.protocol;
             Some((
                 Transport::Server(Box::new(secured.stream)),
@@ -207,6 +219,7 @@ async fn secure(
         }
         Ok(Err(refused)) => {
             context.counters.add(Count::TlsFailed);
+            context.tally.failed(refused.fault.reason);
             context.handshakes.failed(&from, &attempt, &refused.fault);
             if let Some(stream) = refused.stream {
                 protocol::linger(Transport::Plain(stream)).await;
@@ -215,6 +228,7 @@ async fn secure(
         }
         Err(_) => {
             context.counters.add(Count::TlsTimeout);
+            context.tally.failed(TlsReason::Timeout);
             context.handshakes.timed_out(&from, &attempt);
             None
         }

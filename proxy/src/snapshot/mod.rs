@@ -4,6 +4,7 @@
 //! opens no socket.
 
 mod entries;
+mod named;
 mod policies;
 mod published;
 mod sources;
@@ -11,6 +12,7 @@ mod upstreams;
 
 pub use published::Published;
 pub use sources::check_sources;
+pub use upstreams::InUse;
 
 use crate::{
     accept::{self, Admissions},
@@ -144,6 +146,8 @@ pub struct Service {
 pub struct Kept {
     /// TLS policies and their ticket keys.
     pub policies: Known,
+    /// Servers and how to talk to them.
+    pub upstreams: InUse,
 }
 
 /// What compiling may do to the state directory.
@@ -170,9 +174,13 @@ pub fn compile(
     let mut problems = Vec::new();
     let mut remarks = Vec::new();
     let policies = tls_policies(config, files, kept, state_dir, &mut problems, &mut remarks);
-    let transports = transports(config, files, workers, &mut problems);
+    let transports = transports(config, files, workers, &kept.upstreams, &mut problems);
     problems.append(&mut check_sources(config, lists));
     if !problems.is_empty() {
+        let others = named::problems(config, files);
+        let told = |other: &Diagnostic| problems.iter().any(|problem| problem.at == other.at);
+        let untold: Vec<Diagnostic> = others.into_iter().filter(|other| !told(other)).collect();
+        problems.extend(untold);
         problems.sort();
         problems.dedup();
         return Err(problems);
@@ -201,8 +209,8 @@ pub fn compile(
                 .map(|(name, router)| route(config, name, router, &policies))
                 .collect(),
         ),
-        services: services(config, &transports),
-        children: children(config, &transports),
+        services: services(config, &transports, &kept.upstreams),
+        children: children(config, &transports, &kept.upstreams),
         discovered: HashMap::new(),
         remarks: Arc::new(remarks),
     })

@@ -23,6 +23,7 @@ mod refused;
 mod revocation;
 mod servers;
 mod shown;
+mod tally;
 mod tickets;
 
 pub use accept::{Refused, Secured, accept};
@@ -38,6 +39,7 @@ pub use names::ClientIdentity;
 pub use policy::{EntryPolicies, Known, Policy, PolicyId};
 pub use refused::{Asked, HandshakeFault, RefusedServer, alert_on_certificate};
 pub use shown::{CertificateFacts, RevocationFacts};
+pub use tally::{HANDSHAKES, Tally};
 
 /// The primitives that certificates are loaded with, whatever a policy allows later.
 pub fn base_provider() -> rustls::crypto::CryptoProvider {
