@@ -4,6 +4,7 @@
 //! are in range, rules are parsed. It holds no secrets, only paths to them, and knows no sockets or files.
 
 pub mod sending;
+pub mod tcp;
 
 use crate::{diagnostic::Location, rule::Rule};
 use ipnet::IpNet;
@@ -48,6 +49,10 @@ pub struct Config {
     pub services: BTreeMap<String, Service>,
     /// How to talk to servers; `default` is always there.
     pub servers_transports: BTreeMap<String, ServersTransport>,
+    /// Routers of connections.
+    pub tcp_routers: BTreeMap<String, tcp::TcpRouter>,
+    /// What answers connections.
+    pub tcp_services: BTreeMap<String, tcp::TcpService>,
     /// Certificates and TLS options.
     pub tls: Tls,
     /// What this gateway advertises to its parents.
@@ -414,6 +419,8 @@ pub struct ServersTransport {
     pub pinned_spki: Vec<[u8; 32]>,
     /// Lowest version that is offered; default TLS 1.2.
     pub min_version: TlsVersion,
+    /// Highest version that is offered; default TLS 1.3.
+    pub max_version: TlsVersion,
     /// TLS 1.2 suites that are offered; empty: all that are safe.
     pub cipher_suites: Vec<CipherSuite>,
     /// Groups that are offered, in order of preference; empty: the default order.

@@ -75,6 +75,8 @@ pub enum Count {
     TlsFailed,
     /// Handshakes that took too long.
     TlsTimeout,
+    /// Sessions that ended because they would not get in any more.
+    TlsSessionEnded,
     /// Requests.
     Requests,
     /// Answers below 400 that came from a server or are ours.
@@ -110,7 +112,7 @@ pub enum Count {
 }
 
 /// All counts with their codes, in the order of [`Count`].
-pub const COUNTS: [(Count, &str); 46] = [
+pub const COUNTS: [(Count, &str); 47] = [
     (Count::Accepted, "accepted"),
     (Count::Closed, "closed"),
     (Count::SourceRefused, "source_refused"),
@@ -144,6 +146,7 @@ pub const COUNTS: [(Count, &str); 46] = [
     (Count::TlsAccepted, "tls_accepted"),
     (Count::TlsFailed, "tls_failed"),
     (Count::TlsTimeout, "tls_timeout"),
+    (Count::TlsSessionEnded, "tls_session_ended"),
     (Count::Requests, "requests"),
     (Count::AnswersOk, "answers_ok"),
     (Count::AnswersClient, "answers_client_error"),

@@ -6,12 +6,13 @@
 mod entry_points;
 mod names;
 mod routers;
+mod tcp;
 mod uplinks;
 
 use crate::{
     model::{Config, EntryPoint},
     report::{Fault, Place, Report},
-    section::{Draft, EntryPointDraft, RouterDraft, UplinkDraft},
+    section::{Draft, EntryPointDraft, RouterDraft, TcpRouterDraft, UplinkDraft},
 };
 use std::collections::BTreeMap;
 
@@ -19,6 +20,7 @@ use std::collections::BTreeMap;
 pub(crate) struct Places {
     entry_points: BTreeMap<String, EntryPointDraft>,
     routers: Vec<RouterDraft>,
+    tcp_routers: Vec<TcpRouterDraft>,
     uplinks: BTreeMap<String, UplinkDraft>,
 }
 
@@ -41,6 +43,8 @@ pub(crate) fn link(report: &Report<'_>, draft: Draft) -> Config {
         routers: BTreeMap::new(),
         services: draft.services,
         servers_transports: draft.servers_transports,
+        tcp_routers: BTreeMap::new(),
+        tcp_services: draft.tcp_services,
         tls: draft.tls,
         uplinks: BTreeMap::new(),
         multicluster: draft.multicluster,
@@ -49,13 +53,16 @@ pub(crate) fn link(report: &Report<'_>, draft: Draft) -> Config {
     let places = Places {
         entry_points: draft.entry_points,
         routers: draft.routers,
+        tcp_routers: draft.tcp_routers,
         uplinks: draft.uplinks,
     };
     entry_points::check(report, &mut config, &places);
     config.uplinks = uplinks::resolve(report, &config, &places);
     config.routers = routers::resolve(report, &config, &places);
+    config.tcp_routers = tcp::resolve(report, &config, &places);
     uplinks::check_proofs(report, &config, &places);
     routers::check_conflicts(report, &config, &places);
+    tcp::check_conflicts(report, &config, &places);
     if config.entry_points.is_empty() {
         let fault = Fault::found("found no entry point")
             .so("nothing listens")

@@ -11,7 +11,7 @@ fn built_in(kind: Kind) -> Option<&'static str> {
     match kind {
         Kind::Allowlist => Some(EVERYONE),
         Kind::ServersTransport | Kind::TlsOptions => Some(DEFAULT),
-        Kind::EntryPoint | Kind::UplinkEntryPoint | Kind::Service | Kind::Uplink => None,
+        Kind::EntryPoint | Kind::UplinkEntryPoint | Kind::Service | Kind::TcpService | Kind::Uplink => None,
     }
 }
 
@@ -64,6 +64,7 @@ fn plural(kind: Kind) -> &'static str {
         Kind::UplinkEntryPoint => "uplink entry points",
         Kind::Service => "services",
         Kind::ServersTransport => "servers transports",
+        Kind::TcpService => "TCP services",
         Kind::TlsOptions => "TLS options",
         Kind::Uplink => "uplinks",
     }

@@ -549,6 +549,12 @@ pub(super) const HTTP: &[Row] = &[
         "Lowest TLS version that servers are offered.",
     ),
     now(
+        "servers_transports.NAME.max_version",
+        "`VersionTLS12` or `VersionTLS13`",
+        "VersionTLS13",
+        "Highest TLS version that servers are offered.",
+    ),
+    now(
         "servers_transports.NAME.cipher_suites",
         "list of suites",
         "all that are safe",
@@ -609,13 +615,99 @@ pub(super) const HTTP: &[Row] = &[
         "90s",
         "Life of an idle connection.",
     ),
-    later(
-        "tcp_routers",
-        "table",
+    table("tcp_routers", "Which TCP connections go to which TCP service."),
+    each("tcp_routers.NAME", "One TCP router."),
+    now(
+        "tcp_routers.NAME.rule",
+        "rule",
         "",
-        "Which TCP connections go to which TCP service.",
+        "Which connections, as ``HostSNI(`db.example.com`) && ClientIP(`10.0.0.0/8`)``. Required.",
     ),
-    later("tcp_services", "table", "", "What answers TCP connections."),
+    now(
+        "tcp_routers.NAME.entry_points",
+        "list of entry points",
+        "those of the default set that have TLS",
+        "Where the connections come in; never an uplink entry point. Required where there is no `tls`.",
+    ),
+    now(
+        "tcp_routers.NAME.priority",
+        "number",
+        "0",
+        "Higher goes first; 0 is the length of the rule, or -1 where it is ``HostSNI(`*`)`` alone.",
+    ),
+    now(
+        "tcp_routers.NAME.service",
+        "name of a TCP service",
+        "",
+        "What answers. Required.",
+    ),
+    table(
+        "tcp_routers.NAME.tls",
+        "This router is for TLS; absent: for connections in the clear.",
+    ),
+    now(
+        "tcp_routers.NAME.tls.passthrough",
+        "boolean",
+        "false",
+        "The server shakes hands: every byte is relayed as it came. Otherwise this gateway does, and relays what is inside.",
+    ),
+    now(
+        "tcp_routers.NAME.tls.options",
+        "name of TLS options",
+        "those of the entry point",
+        "TLS options of the handshake. Protocols are agreed on by the rule's `ALPN`, not by `alpn_protocols`.",
+    ),
+    table("tcp_services", "What answers TCP connections."),
+    each("tcp_services.NAME", "One TCP service."),
+    now(
+        "tcp_services.NAME.servers",
+        "list of tables",
+        "",
+        "The servers, taken by turns; where one cannot be reached, the next is tried. Required.",
+    ),
+    now(
+        "tcp_services.NAME.servers[].address",
+        "`HOST:PORT`",
+        "",
+        "Where it is. Required.",
+    ),
+    now(
+        "tcp_services.NAME.servers[].weight",
+        "number from 0 to 65535",
+        "1",
+        "Share of the connections; 0 gets none.",
+    ),
+    now(
+        "tcp_services.NAME.proxy_protocol",
+        "`v1`, `v2` or a table",
+        "",
+        "Sends a PROXY header in front of each connection.",
+    ),
+    now(
+        "tcp_services.NAME.proxy_protocol.version",
+        "`v1` or `v2`",
+        "",
+        "Version of the header. Required in the table.",
+    ),
+    now(
+        "tcp_services.NAME.proxy_protocol.tlvs",
+        "list of `authority`, `alpn`, `ssl`, `unique_id`, `crc32c`",
+        "none",
+        "Facts that a `v2` header carries, as in `servers_transports.NAME.proxy_protocol.tlvs`.",
+    ),
+    table("tcp_services.NAME.timeouts", "Deadlines; `0s` is none."),
+    now(
+        "tcp_services.NAME.timeouts.dial",
+        "duration",
+        "30s",
+        "TCP connect, each server.",
+    ),
+    now(
+        "tcp_services.NAME.timeouts.idle",
+        "duration",
+        "`timeouts.idle` of the entry point",
+        "How long a connection may be without a byte either way.",
+    ),
 ];
 
 pub(super) const TLS: &[Row] = &[

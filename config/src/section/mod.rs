@@ -9,16 +9,18 @@ mod process;
 mod router;
 mod send_proxy;
 mod service;
+mod tcp;
 mod tls;
 
 pub(crate) use multicluster::UplinkDraft;
 pub(crate) use router::RouterDraft;
+pub(crate) use tcp::{TcpRouterDraft, TcpTlsDraft};
 
 use crate::{
     address,
     model::{
         Admin, Allowlist, EntryPoint, Gate, Log, Metrics, Multicluster, Proxy, ServersTransport, Service,
-        SourceRef, Tls,
+        SourceRef, Tls, tcp::TcpService,
     },
     reader::{Named, Table, Value},
     report::{Fault, Place},
@@ -43,6 +45,7 @@ pub(crate) enum Kind {
     UplinkEntryPoint,
     Service,
     ServersTransport,
+    TcpService,
     TlsOptions,
     Uplink,
 }
@@ -56,6 +59,7 @@ impl Kind {
             Self::UplinkEntryPoint => "uplink entry point",
             Self::Service => "service",
             Self::ServersTransport => "servers transport",
+            Self::TcpService => "TCP service",
             Self::TlsOptions => "TLS options",
             Self::Uplink => "uplink",
         }
@@ -69,6 +73,7 @@ impl Kind {
             Self::UplinkEntryPoint => "uplink_entry_points",
             Self::Service => "services",
             Self::ServersTransport => "servers_transports",
+            Self::TcpService => "tcp_services",
             Self::TlsOptions => "tls.options",
             Self::Uplink => "uplinks",
         }
@@ -123,6 +128,8 @@ pub(crate) struct Draft {
     pub(crate) routers: Vec<RouterDraft>,
     pub(crate) services: BTreeMap<String, Service>,
     pub(crate) servers_transports: BTreeMap<String, ServersTransport>,
+    pub(crate) tcp_routers: Vec<TcpRouterDraft>,
+    pub(crate) tcp_services: BTreeMap<String, TcpService>,
     pub(crate) tls: Tls,
     pub(crate) uplinks: BTreeMap<String, UplinkDraft>,
     pub(crate) multicluster: Multicluster,
@@ -157,6 +164,13 @@ impl Names {
     /// The name under `key`, noted; `None` where absent or no string.
     fn one(&mut self, kind: Kind, table: &Table<'_>, key: &str) -> Option<String> {
         let value = table.get(key)?;
+        let name = value.text()?;
+        Some(self.mention(kind, &value, name).name)
+    }
+
+    /// As [`Names::one`], but absence is an error.
+    fn need(&mut self, kind: Kind, table: &Table<'_>, key: &str) -> Option<String> {
+        let value = table.need(key, &format!("the name of a {}", kind.label()))?;
         let name = value.text()?;
         Some(self.mention(kind, &value, name).name)
     }
@@ -219,6 +233,8 @@ pub(crate) fn read(root: &Table<'_>) -> Draft {
         routers: router::routers(root, &mut names),
         services: service::services(root, &mut names),
         servers_transports: service::transports(root, &mut names),
+        tcp_routers: tcp::tcp_routers(root, &mut names),
+        tcp_services: tcp::tcp_services(root, &mut names),
         tls: tls::tls(&root.merged("tls"), &mut names),
         uplinks: multicluster::uplinks(root, &mut names),
         multicluster: multicluster::multicluster(&root.merged("multicluster"), &mut names),

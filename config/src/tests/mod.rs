@@ -6,6 +6,7 @@ mod properties;
 mod reference_doc;
 mod refused;
 mod semantics;
+mod tcp;
 
 use crate::{Source, diagnostic::Diagnostic, model::Config, parse};
 

@@ -456,7 +456,7 @@ fn tls_options_with_which_nobody_could_connect() {
         &["hybrid groups alone", "nobody could connect"],
     );
     let hybrid = "[tls.options.o]\ncurve_preferences = [\"X25519MLKEM768\", \"SecP256r1MLKEM768\"]\n";
-    assert!(warned(hybrid).contains("clients of TLS 1.2 are refused"));
+    assert!(warned(hybrid).contains("peers of TLS 1.2 are refused"));
     let modern = format!("{hybrid}min_version = \"VersionTLS13\"\n");
     assert!(!warned(&modern).contains("hybrid"));
     let suites = "cipher_suites = [\"TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256\"]\n";

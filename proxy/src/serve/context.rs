@@ -4,6 +4,7 @@ use crate::{
     balance::RoundRobin,
     snapshot::{Entry, Published, Service, Snapshot},
     telemetry::Counters,
+    tls::Tally,
     upstream::{Pool, Server},
 };
 use std::{
@@ -13,16 +14,22 @@ use std::{
     sync::{Arc, atomic::AtomicUsize},
 };
 
-use super::live::Live;
+use super::{handshakes::HandshakeLog, live::Live, recheck::Recheck};
 
 /// A worker, as its connections see it.
 pub struct Context {
     /// Counters of this worker.
     pub counters: Arc<Counters>,
+    /// What came of its handshakes.
+    pub tally: Arc<Tally>,
     /// Connections to servers.
     pub pool: Rc<Pool>,
     /// Live connections of this worker.
     pub live: Rc<Live>,
+    /// How many failed handshakes were said lately.
+    pub handshakes: HandshakeLog,
+    /// Has live sessions judged again.
+    pub recheck: Recheck,
     /// Downstream connections of the whole process.
     pub connections: Arc<AtomicUsize>,
     published: Arc<Published>,
@@ -44,13 +51,22 @@ struct Turn {
 
 impl Context {
     /// A worker's context.
-    pub fn new(published: Arc<Published>, counters: Arc<Counters>, connections: Arc<AtomicUsize>) -> Self {
+    pub fn new(
+        published: Arc<Published>,
+        counters: Arc<Counters>,
+        tally: Arc<Tally>,
+        connections: Arc<AtomicUsize>,
+    ) -> Self {
         let view = RefCell::new(Rc::new(View::new(&published)));
         let (pool, live) = (Rc::default(), Rc::default());
+        let handshakes = HandshakeLog::default();
         Self {
             counters,
+            tally,
             pool,
             live,
+            handshakes,
+            recheck: Recheck::default(),
             connections,
             published,
             view,

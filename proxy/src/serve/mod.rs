@@ -1,31 +1,37 @@
 //! The way of a connection, stage by stage.
 
+mod announce;
 mod answer;
 mod clock;
 mod connection;
 mod context;
 mod forward;
+mod handshakes;
 mod live;
 mod protocol;
+mod recheck;
 mod request;
 mod uplinks;
 
 pub use context::Context;
 pub use live::{Live, Order};
+pub use recheck::Recheck;
 
 use crate::{
     accept::{PeerAddress, Verdict},
     http::forwarded,
     io::{self, Instant, Stream, Transport},
-    preamble::{self, ClientAddress, Origin, Preamble, PreambleFault},
+    preamble::{self, Origin, Preamble, PreambleFault},
     snapshot::Entry,
     telemetry::{AdmissionCount, AdmissionCounters, Count},
-    tls::{self, Facts, Protocol, TlsFault},
+    tls::{self, Attempt, Facts, Protocol, TlsReason},
+    upstream::Own,
 };
 use clock::Clock;
 use connection::Connection;
 use http::HeaderValue;
 use std::{
+    cell::OnceCell,
     net::{SocketAddr, TcpStream},
     rc::Rc,
     sync::Arc,
@@ -52,12 +58,19 @@ pub async fn connection(
     let client = preamble.client;
     registered.handle.client.set(Some(client));
     let local = stream.local();
-    let Some((transport, protocol, tls)) = secure(&context, &entry, stream, client).await else {
+    let Some((transport, protocol, tls)) = secure(&context, &entry, stream, &preamble).await else {
         return;
     };
     let handle = Rc::clone(&registered.handle);
+    let tls = tls.map(Rc::new);
+    if let Some(facts) = &tls {
+        handle.secured(Rc::clone(facts));
+        if !recheck::still_stands(&context, &handle, facts) {
+            return;
+        }
+    }
     let clock = Clock::new(Instant::now(), protocol);
-    let forwarded = told(&preamble, local, tls.as_ref());
+    let forwarded = told(&preamble, local, tls.as_deref());
     let connection = Rc::new(Connection {
         context,
         entry,
@@ -68,6 +81,9 @@ pub async fn connection(
         forwarded,
         clock,
         handle,
+        local,
+        own: Own::default(),
+        unique_id: OnceCell::new(),
     });
     protocol::serve(transport, protocol, connection).await;
 }
@@ -175,15 +191,25 @@ async fn secure(
     context: &Context,
     entry: &Entry,
     mut stream: Stream,
-    client: ClientAddress,
+    preamble: &Preamble,
 ) -> Option<(Transport, Protocol, Option<Facts>)> {
     let Some(policies) = &entry.tls else {
         let protocol = protocol::recognise(&mut stream, entry.timeouts.read_header).await?;
         return Some((Transport::Plain(stream), protocol, None));
     };
-    match io::timeout(entry.timeouts.tls_handshake, tls::accept(stream, policies)).await {
+    // The address that the client connected to, as far as somebody who is trusted says it.
+    let connected = preamble.destination.map_or(stream.local(), |at| at.0);
+    let attempt = Attempt::new(connected.ip());
+    let from = handshakes::From {
+        peer: PeerAddress(stream.peer()),
+        client: preamble.client,
+        entry: &entry.name,
+    };
+    let limit = entry.timeouts.tls_handshake;
+    match io::timeout(limit, tls::accept(stream, policies, &attempt)).await {
         Ok(Ok(secured)) => {
             context.counters.add(Count::TlsAccepted);
+            context.tally.accepted(&secured.facts);
             let protocol = secured.facts.protocol;
             Some((
                 Transport::Server(Box::new(secured.stream)),
@@ -191,28 +217,20 @@ async fn secure(
                 Some(secured.facts),
             ))
         }
-        Ok(Err(fault)) => {
+        Ok(Err(refused)) => {
             context.counters.add(Count::TlsFailed);
-            log_handshake(entry, client, &fault);
+            context.tally.failed(refused.fault.reason);
+            context.handshakes.failed(&from, &attempt, &refused.fault);
+            if let Some(stream) = refused.stream {
+                protocol::linger(Transport::Plain(stream)).await;
+            }
             None
         }
         Err(_) => {
             context.counters.add(Count::TlsTimeout);
-            tracing::debug!(client = %client.0, entry = entry.name, "closed: no tls handshake in time");
+            context.tally.failed(TlsReason::Timeout);
+            context.handshakes.timed_out(&from, &attempt);
             None
         }
-    }
-}
-
-/// One line a failed handshake. What an operator must act on is a warning; noise of passing scanners is not.
-fn log_handshake(entry: &Entry, client: ClientAddress, fault: &TlsFault) {
-    use tls::TlsReason;
-    let sni = fault.sni.as_deref().unwrap_or("-");
-    let (client, entry, reason) = (client.0, entry.name.as_str(), fault.reason.code());
-    match fault.reason {
-        TlsReason::NotTls | TlsReason::ClientGone | TlsReason::Protocol => {
-            tracing::debug!(%client, entry, sni, reason, detail = %fault.detail, "tls handshake failed");
-        }
-        _ => tracing::info!(%client, entry, sni, reason, detail = %fault.detail, "tls handshake failed"),
     }
 }

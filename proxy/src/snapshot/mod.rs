@@ -4,6 +4,7 @@
 //! opens no socket.
 
 mod entries;
+mod named;
 mod policies;
 mod published;
 mod sources;
@@ -11,6 +12,7 @@ mod upstreams;
 
 pub use published::Published;
 pub use sources::check_sources;
+pub use upstreams::InUse;
 
 use crate::{
     accept::{self, Admissions},
@@ -22,7 +24,7 @@ use crate::{
     upstream::Server,
 };
 use entries::{compile_entry, route};
-use policies::tls_policies;
+use policies::{policies_at, tls_policies};
 use sallyport_config::{
     diagnostic::Diagnostic,
     model::{Config, Limits, ServiceRef, Timeouts},
@@ -50,6 +52,8 @@ pub struct Snapshot {
     pub children: BTreeMap<String, Arc<Server>>,
     /// What the children advertise, by service name without `@multicluster`.
     pub discovered: HashMap<String, Arc<Service>>,
+    /// What is odd about the files, though they can be used.
+    pub remarks: Arc<Vec<Diagnostic>>,
 }
 
 /// One entry point.
@@ -142,6 +146,8 @@ pub struct Service {
 pub struct Kept {
     /// TLS policies and their ticket keys.
     pub policies: Known,
+    /// Servers and how to talk to them.
+    pub upstreams: InUse,
 }
 
 /// What compiling may do to the state directory.
@@ -166,10 +172,15 @@ pub fn compile(
     state_dir: StateDir,
 ) -> Result<Snapshot, Vec<Diagnostic>> {
     let mut problems = Vec::new();
-    let policies = tls_policies(config, files, kept, state_dir, &mut problems);
-    let transports = transports(config, files, workers, &mut problems);
+    let mut remarks = Vec::new();
+    let policies = tls_policies(config, files, kept, state_dir, &mut problems, &mut remarks);
+    let transports = transports(config, files, workers, &kept.upstreams, &mut problems);
     problems.append(&mut check_sources(config, lists));
     if !problems.is_empty() {
+        let others = named::problems(config, files);
+        let told = |other: &Diagnostic| problems.iter().any(|problem| problem.at == other.at);
+        let untold: Vec<Diagnostic> = others.into_iter().filter(|other| !told(other)).collect();
+        problems.extend(untold);
         problems.sort();
         problems.dedup();
         return Err(problems);
@@ -181,9 +192,10 @@ pub fn compile(
         .map(|(name, id)| (name.as_str(), RouteId(id)))
         .collect();
     let entries = config.entry_points.iter().map(|(name, entry)| {
+        let own = policies_at(&policies, name, kept);
         (
             name.clone(),
-            Arc::new(compile_entry(config, name, entry, lists, &policies, &routes)),
+            Arc::new(compile_entry(config, name, entry, lists, &own, &routes)),
         )
     });
     Ok(Snapshot {
@@ -197,9 +209,10 @@ pub fn compile(
                 .map(|(name, router)| route(config, name, router, &policies))
                 .collect(),
         ),
-        services: services(config, &transports),
-        children: children(config, &transports),
+        services: services(config, &transports, &kept.upstreams),
+        children: children(config, &transports, &kept.upstreams),
         discovered: HashMap::new(),
+        remarks: Arc::new(remarks),
     })
 }
 

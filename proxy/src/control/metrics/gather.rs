@@ -6,6 +6,7 @@ use super::{
         ACCEPT, ALL, GATE_ATTACH, GATE_CONFIRM, GATE_DIFFERS, GATE_GENERATION, GATE_PACKETS, GATE_PREFIXES,
         GATE_UP, LIST_PREFIXES, LIST_STALE, LIST_TAKEN, PREAMBLE_LOCAL, PREAMBLE_REFUSED, REMOVED,
     },
+    secured,
 };
 use crate::{
     control::{
@@ -33,6 +34,7 @@ pub(super) async fn text(state: &State) -> String {
     gate(state, &mut samples).await;
     accept(state, &mut samples);
     preamble(state, &mut samples);
+    secured::gather(state, &mut samples);
     allowlists(state, &mut samples);
     samples.text(ALL)
 }
