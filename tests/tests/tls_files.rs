@@ -738,9 +738,10 @@ fn status_and_metrics_show_what_stands_behind_tls(case: &Case) -> Result<()> {
         at(authorities, "/count") == 1 && at(authorities, "/used_by/0") == "tls.options.mtls",
         "{tls}"
     );
-    let demand = &at(&gateway.status()?, "/entry_points/0/clients/0");
+    let status = gateway.status()?;
+    let demand = at(&status, "/entry_points/0/clients/0");
     ensure!(
-        at(&demand, "/client_auth") == "RequireAndVerifyClientCert",
+        at(demand, "/client_auth") == "RequireAndVerifyClientCert",
         "{demand}"
     );
     let label = format!(
