@@ -3,7 +3,7 @@
 //! It resolves nothing: host names stay names.
 
 use crate::{
-    model::{ListenAddress, Scheme, ServerUrl},
+    model::{ListenAddress, Scheme, ServerUrl, tcp::ServerAddress},
     report::Fault,
 };
 use ipnet::IpNet;
@@ -178,6 +178,25 @@ fn url_host(text: &str) -> Result<String, Fault> {
         }
         None => host_name(text),
     }
+}
+
+/// `HOST:PORT` or `[IPV6]:PORT`, of a server that speaks anything.
+pub(crate) fn server_address(text: &str) -> Result<ServerAddress, Fault> {
+    let form = "`HOST:PORT` or `[IPV6]:PORT`";
+    if text.contains("://") {
+        return Err(Fault::found(format!("found `{text}`, a URL"))
+            .expected(form)
+            .fix("remove the scheme; bytes are relayed as they are"));
+    }
+    let wrong = |found: String| {
+        Fault::found(found)
+            .expected(form)
+            .fix("give a port from 1 to 65535, and IPv6 addresses in brackets")
+    };
+    let (host, port) = split_port(text).ok_or_else(|| wrong(format!("found `{text}`")))?;
+    let port = port.ok_or_else(|| wrong(format!("found `{text}` without a port")))?;
+    let host = url_host(host)?;
+    Ok(ServerAddress { host, port })
 }
 
 /// A DNS name or IPv4 address, in lower case and without the trailing dot.

@@ -5,6 +5,7 @@
 use crate::model::{
     Alpn, ClientAuth, Config, EntryPoint, EntryPointKind, GateMode, ListenAddress, Reach, Router, Scheme,
     ServerUrl, ServersTransport, SourceRef, TlsOptions, TlsVersion,
+    tcp::{TcpRouter, TcpTls},
 };
 use ipnet::IpNet;
 use std::{fmt, time::Duration};
@@ -19,6 +20,7 @@ impl Default for ServersTransport {
             insecure_skip_verify: false,
             pinned_spki: Vec::new(),
             min_version: TlsVersion::Tls12,
+            max_version: TlsVersion::Tls13,
             cipher_suites: Vec::new(),
             curve_preferences: Vec::new(),
             disable_http2: false,
@@ -137,6 +139,19 @@ impl Config {
             .as_ref()
             .map_or(crate::section::DEFAULT, |tls| tls.options.as_str());
         own.unwrap_or(inherited)
+    }
+
+    /// Name of the TLS options that a TCP router shakes hands by on an entry point; `None` where it does not.
+    pub fn tcp_tls_options<'c>(
+        &'c self,
+        router: &'c TcpRouter,
+        entry_point: &'c EntryPoint,
+    ) -> Option<&'c str> {
+        match (&router.tls, &entry_point.tls) {
+            (TcpTls::Terminate { options: Some(own) }, _) => Some(own),
+            (TcpTls::Terminate { options: None }, Some(tls)) => Some(&tls.options),
+            (TcpTls::Terminate { options: None }, None) | (TcpTls::Clear | TcpTls::PassThrough, _) => None,
+        }
     }
 
     /// The prefixes that `sources` name, without those that files add.

@@ -3,7 +3,7 @@
 use super::{Places, uplinks};
 use crate::{
     effective::EntryPointSet,
-    model::{Config, Reach, Router, ServiceRef},
+    model::{Config, EntryPoint, Reach, Router, ServiceRef},
     report::{Fault, Report, one_of},
     section::{DEFAULT, Mention, RouterDraft},
 };
@@ -21,6 +21,7 @@ pub(super) fn resolve(report: &Report<'_>, config: &Config, places: &Places) -> 
                 rule: rule.clone(),
                 reach,
                 priority: draft.priority,
+                middlewares: Vec::new(),
                 service: service.clone(),
                 tls: draft.tls.as_ref().map(|tls| tls.name.clone()),
                 at: report.locate(draft.place),
@@ -84,23 +85,9 @@ fn entry_points(report: &Report<'_>, config: &Config, draft: &RouterDraft) -> Op
 fn named(report: &Report<'_>, config: &Config, draft: &RouterDraft, list: &[Mention]) -> Vec<String> {
     let mut found: Vec<String> = Vec::new();
     for Mention { name, place, path } in list {
-        let fault = match config.entry_points.get(name) {
-            _ if found.contains(name) => Fault::found(format!("found `{name}` twice"))
-                .expected("each once")
-                .fix("remove one of them"),
-            None => {
-                let points = config.entry_points.iter().filter(|(_, point)| !point.is_uplink());
-                Fault::found(format!("found `{name}`, which no entry point has as its name"))
-                    .expected(one_of(points.map(|(name, _)| name.as_str())))
-                    .fix(format!("define `[entry_points.{name}]` or name another"))
-            }
-            Some(point) if point.is_uplink() => {
-                Fault::found(format!("found the uplink entry point `{name}`"))
-                    .expected("an entry point of clients")
-                    .so("uplink entry points serve uplinks alone")
-                    .fix("attach the router to an uplink by `uplinks`")
-            }
-            Some(point) if draft.tls.is_some() && point.tls.is_none() => Fault::found(format!(
+        let fault = match ordinary_point(config, &found, name) {
+            Err(fault) => fault,
+            Ok(point) if draft.tls.is_some() && point.tls.is_none() => Fault::found(format!(
                 "found `{name}`, which has no TLS, on a router with `tls`"
             ))
             .expected("entry points with a `tls` table")
@@ -108,7 +95,7 @@ fn named(report: &Report<'_>, config: &Config, draft: &RouterDraft, list: &[Ment
             .fix(format!(
                 "add `tls = {{}}` to `entry_points.{name}`, or remove `tls` from the router"
             )),
-            Some(_) => {
+            Ok(_) => {
                 found.push(name.clone());
                 continue;
             }
@@ -116,6 +103,36 @@ fn named(report: &Report<'_>, config: &Config, draft: &RouterDraft, list: &[Ment
         report.error(*place, path, &fault);
     }
     found
+}
+
+/// The entry point that a router names beside those it has `found` so far.
+pub(super) fn ordinary_point<'c>(
+    config: &'c Config,
+    found: &[String],
+    name: &str,
+) -> Result<&'c EntryPoint, Fault> {
+    match config.entry_points.get(name) {
+        _ if found.iter().any(|earlier| earlier == name) => {
+            Err(Fault::found(format!("found `{name}` twice"))
+                .expected("each once")
+                .fix("remove one of them"))
+        }
+        None => {
+            let points = config.entry_points.iter().filter(|(_, point)| !point.is_uplink());
+            Err(
+                Fault::found(format!("found `{name}`, which no entry point has as its name"))
+                    .expected(one_of(points.map(|(name, _)| name.as_str())))
+                    .fix(format!("define `[entry_points.{name}]` or name another")),
+            )
+        }
+        Some(point) if point.is_uplink() => {
+            Err(Fault::found(format!("found the uplink entry point `{name}`"))
+                .expected("an entry point of clients")
+                .so("uplink entry points serve uplinks alone")
+                .fix("attach a router of HTTP to an uplink by `uplinks`"))
+        }
+        Some(point) => Ok(point),
+    }
 }
 
 fn default_set(report: &Report<'_>, config: &Config, draft: &RouterDraft) -> Vec<String> {

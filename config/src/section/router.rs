@@ -5,7 +5,7 @@ use crate::{
     model::ServiceRef,
     reader::{NameRule, Named, Table, Value},
     report::{Fault, Place},
-    rule::Rule,
+    rule::{Rule, RuleError},
     section::{DEFAULT, Kind, Mention, Names},
 };
 
@@ -22,6 +22,8 @@ pub(crate) struct RouterDraft {
     /// `None` where absent.
     pub(crate) uplinks: Option<Vec<Mention>>,
     pub(crate) priority: i64,
+    /// As they are written.
+    pub(crate) middlewares: Vec<Mention>,
     /// `None` where it was refused.
     pub(crate) service: Option<ServiceRef>,
     /// The router's own choice of TLS options, where it has a `tls` table.
@@ -38,7 +40,7 @@ pub(super) fn routers(root: &Table<'_>, names: &mut Names) -> Vec<RouterDraft> {
 fn router(named: &Named<'_>, names: &mut Names) -> RouterDraft {
     let table = &named.table;
     let rule_value = table.need("rule", "a rule such as \"Host(`a.example.com`)\"");
-    let rule = rule_value.as_ref().and_then(rule);
+    let rule = rule_value.as_ref().and_then(|value| rule(value, Rule::parse));
     let priority = table
         .get("priority")
         .and_then(|value| value.integer(i64::MIN..=i64::MAX))
@@ -55,6 +57,9 @@ fn router(named: &Named<'_>, names: &mut Names) -> RouterDraft {
             (explicit, _) => explicit,
         },
         rule,
+        middlewares: names
+            .list(Kind::Middleware, table, "middlewares")
+            .unwrap_or_default(),
         service: table
             .need("service", "the name of a service")
             .and_then(|value| service(&value, names)),
@@ -63,7 +68,7 @@ fn router(named: &Named<'_>, names: &mut Names) -> RouterDraft {
 }
 
 /// The names as they stand: the link stage says which kind of entry point was expected.
-fn entry_points(table: &Table<'_>) -> Option<Vec<Mention>> {
+pub(super) fn entry_points(table: &Table<'_>) -> Option<Vec<Mention>> {
     table.has("entry_points").then(|| {
         let values = table.filled("entry_points", Kind::EntryPoint.label());
         values
@@ -73,8 +78,9 @@ fn entry_points(table: &Table<'_>) -> Option<Vec<Mention>> {
     })
 }
 
-fn rule(value: &Value<'_>) -> Option<Rule> {
-    match Rule::parse(value.text()?) {
+/// The rule that `parse` makes of a text; its faults get their places in the file.
+pub(super) fn rule<R>(value: &Value<'_>, parse: impl Fn(&str) -> Result<R, Vec<RuleError>>) -> Option<R> {
+    match parse(value.text()?) {
         Ok(rule) => Some(rule),
         Err(errors) => {
             let inside = Inside::of(value);
@@ -94,7 +100,7 @@ impl Inside {
         Self((plain && raw.starts_with(['"', '\''])).then(|| value.place().offset + 1))
     }
 
-    fn refuse(&self, value: &Value<'_>, error: crate::rule::RuleError) {
+    fn refuse(&self, value: &Value<'_>, error: RuleError) {
         let fault = Fault::found(error.found)
             .expected(error.expected)
             .fix(error.remedy);

@@ -2,10 +2,12 @@
 
 mod examples;
 mod layout;
+mod middlewares;
 mod properties;
 mod reference_doc;
 mod refused;
 mod semantics;
+mod tcp;
 
 use crate::{Source, diagnostic::Diagnostic, model::Config, parse};
 

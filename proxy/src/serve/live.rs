@@ -2,9 +2,9 @@
 //!
 //! A published snapshot reaches a connection at its next request only; this table reaches it at once.
 
-use crate::{accept::PeerAddress, preamble::ClientAddress};
+use crate::{accept::PeerAddress, preamble::ClientAddress, tls::Facts};
 use std::{
-    cell::{Cell, RefCell},
+    cell::{Cell, OnceCell, RefCell},
     collections::BTreeMap,
     rc::Rc,
     task::{Context, Waker},
@@ -39,6 +39,7 @@ pub struct Handle {
     pub client: Cell<Option<ClientAddress>>,
     /// The entry point's name.
     pub entry: String,
+    tls: OnceCell<Rc<Facts>>,
     order: Cell<Order>,
     waker: RefCell<Option<Waker>>,
 }
@@ -47,6 +48,17 @@ impl Handle {
     /// What the connection is told to do.
     pub fn order(&self) -> Order {
         self.order.get()
+    }
+
+    /// Remembers what the handshake proved.
+    pub fn secured(&self, facts: Rc<Facts>) {
+        // There is one handshake a connection.
+        let _ = self.tls.set(facts);
+    }
+
+    /// What the handshake proved, once it did.
+    pub fn tls(&self) -> Option<Rc<Facts>> {
+        self.tls.get().cloned()
     }
 
     /// Remembers whom to wake for an order.
@@ -59,7 +71,7 @@ impl Handle {
     }
 
     /// An order is never taken back by a milder one. Returns whether this is news.
-    fn tell(&self, order: Order) -> bool {
+    pub fn tell(&self, order: Order) -> bool {
         let news = self.order.get() < order;
         if news {
             self.order.set(order);
@@ -88,6 +100,7 @@ impl Live {
             peer,
             client: Cell::new(None),
             entry: entry.to_owned(),
+            tls: OnceCell::new(),
             order: Cell::new(self.drained.get().unwrap_or_default()),
             waker: RefCell::new(None),
         });
@@ -106,6 +119,11 @@ impl Live {
     /// Whether there are none.
     pub fn is_empty(&self) -> bool {
         self.connections.borrow().is_empty()
+    }
+
+    /// All of them, as they are now.
+    pub fn all(&self) -> Vec<Rc<Handle>> {
+        self.connections.borrow().values().cloned().collect()
     }
 
     /// Tells every connection, also those to come.

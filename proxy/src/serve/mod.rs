@@ -1,5 +1,7 @@
 //! The way of a connection, stage by stage.
 
+mod access;
+mod announce;
 mod answer;
 mod clock;
 mod connection;
@@ -8,11 +10,13 @@ mod forward;
 mod handshakes;
 mod live;
 mod protocol;
+mod recheck;
 mod request;
 mod uplinks;
 
 pub use context::Context;
 pub use live::{Live, Order};
+pub use recheck::Recheck;
 
 use crate::{
     accept::{PeerAddress, Verdict},
@@ -21,12 +25,14 @@ use crate::{
     preamble::{self, Origin, Preamble, PreambleFault},
     snapshot::Entry,
     telemetry::{AdmissionCount, AdmissionCounters, Count},
-    tls::{self, Attempt, Facts, Protocol},
+    tls::{self, Attempt, Facts, Protocol, TlsReason},
+    upstream::Own,
 };
 use clock::Clock;
 use connection::Connection;
 use http::HeaderValue;
 use std::{
+    cell::OnceCell,
     net::{SocketAddr, TcpStream},
     rc::Rc,
     sync::Arc,
@@ -57,8 +63,15 @@ pub async fn connection(
         return;
     };
     let handle = Rc::clone(&registered.handle);
+    let tls = tls.map(Rc::new);
+    if let Some(facts) = &tls {
+        handle.secured(Rc::clone(facts));
+        if !recheck::still_stands(&context, &handle, facts) {
+            return;
+        }
+    }
     let clock = Clock::new(Instant::now(), protocol);
-    let forwarded = told(&preamble, local, tls.as_ref());
+    let forwarded = told(&preamble, local, tls.as_deref());
     let connection = Rc::new(Connection {
         context,
         entry,
@@ -69,6 +82,9 @@ pub async fn connection(
         forwarded,
         clock,
         handle,
+        local,
+        own: Own::default(),
+        unique_id: OnceCell::new(),
     });
     protocol::serve(transport, protocol, connection).await;
 }
@@ -161,6 +177,7 @@ fn refuse_preamble(context: &Context, entry: &Entry, peer: SocketAddr, fault: &P
     let Some(count) = fault.count() else { return };
     context.counters.add(count);
     let (entry, reason) = (entry.name.as_str(), count.code());
+    access::refused_preamble(context, entry, peer, reason);
     match fault {
         PreambleFault::Missing | PreambleFault::Malformed(_) | PreambleFault::HeaderTimeout => {
             tracing::info!(%peer, entry, reason, detail = %fault, "closed: PROXY protocol");
@@ -190,10 +207,12 @@ async fn secure(
         client: preamble.client,
         entry: &entry.name,
     };
+    let refused = |reason| access::refused_handshake(context, &from, preamble, &attempt, reason);
     let limit = entry.timeouts.tls_handshake;
     match io::timeout(limit, tls::accept(stream, policies, &attempt)).await {
         Ok(Ok(secured)) => {
             context.counters.add(Count::TlsAccepted);
+            context.tally.accepted(&secured.facts);
             let protocol = secured.facts.protocol;
             Some((
                 Transport::Server(Box::new(secured.stream)),
@@ -201,16 +220,20 @@ async fn secure(
                 Some(secured.facts),
             ))
         }
-        Ok(Err(refused)) => {
+        Ok(Err(failed)) => {
             context.counters.add(Count::TlsFailed);
-            context.handshakes.failed(&from, &attempt, &refused.fault);
-            if let Some(stream) = refused.stream {
+            refused(failed.fault.reason);
+            context.tally.failed(failed.fault.reason);
+            context.handshakes.failed(&from, &attempt, &failed.fault);
+            if let Some(stream) = failed.stream {
                 protocol::linger(Transport::Plain(stream)).await;
             }
             None
         }
         Err(_) => {
             context.counters.add(Count::TlsTimeout);
+            refused(TlsReason::Timeout);
+            context.tally.failed(TlsReason::Timeout);
             context.handshakes.timed_out(&from, &attempt);
             None
         }

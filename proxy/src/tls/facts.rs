@@ -3,7 +3,10 @@
 //! The two are kept apart: [`Facts::client`] is a verified certificate and nothing else, so that whoever asks
 //! for a proof cannot take an unverified one. This module judges nothing.
 
-use super::{names::ClientIdentity, policy::PolicyId};
+use super::{
+    names::{ClientIdentity, common_name},
+    policy::PolicyId,
+};
 use rustls::{
     CipherSuite, HandshakeKind, ProtocolVersion, pki_types::CertificateDer, server::ServerConnection,
 };
@@ -52,6 +55,11 @@ impl ClientChain {
     /// The leaf, DER.
     pub fn leaf(&self) -> Option<&CertificateDer<'static>> {
         self.certificates.first()
+    }
+
+    /// The common name of the leaf: what others call the client, never a proof of a name.
+    pub fn common_name(&self) -> Option<String> {
+        self.leaf().and_then(common_name)
     }
 }
 
