@@ -3,27 +3,15 @@
 //! A value of these types exists only after [`crate::parse`] found nothing wrong: names resolve, numbers
 //! are in range, rules are parsed. It holds no secrets, only paths to them, and knows no sockets or files.
 
+mod located;
 pub mod sending;
 pub mod tcp;
+
+pub use located::Located;
 
 use crate::{diagnostic::Location, rule::Rule};
 use ipnet::IpNet;
 use std::{collections::BTreeMap, net::SocketAddr, num::NonZeroUsize, path::PathBuf, time::Duration};
-
-/// A value with its place in the configuration, for errors found later. What moved to another line is still equal.
-#[derive(Clone, Debug, Eq)]
-pub struct Located<T> {
-    /// The value itself.
-    pub value: T,
-    /// Where it stands.
-    pub at: Location,
-}
-
-impl<T: PartialEq> PartialEq for Located<T> {
-    fn eq(&self, other: &Self) -> bool {
-        self.value == other.value
-    }
-}
 
 /// The whole configuration.
 #[derive(Clone, Debug)]
