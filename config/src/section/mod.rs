@@ -22,8 +22,8 @@ pub(crate) use tcp::{TcpRouterDraft, TcpTlsDraft};
 use crate::{
     address,
     model::{
-        Admin, Allowlist, EntryPoint, Gate, Log, Metrics, Multicluster, Proxy, ServersTransport, Service,
-        SourceRef, Tls, access_log::AccessLog, tcp::TcpService,
+        Admin, Allowlist, EntryPoint, Gate, Log, Metrics, Multicluster, Proxy, Service, SourceRef, Tls,
+        access_log::AccessLog, tcp::TcpService,
     },
     reader::{Named, Table, Value},
     report::{Fault, Place},
@@ -137,7 +137,7 @@ pub(crate) struct Draft {
     pub(crate) routers: Vec<RouterDraft>,
     pub(crate) middlewares: BTreeMap<String, MiddlewareDraft>,
     pub(crate) services: BTreeMap<String, Service>,
-    pub(crate) servers_transports: BTreeMap<String, ServersTransport>,
+    pub(crate) servers_transports: BTreeMap<String, crate::model::transport::ServersTransport>,
     pub(crate) tcp_routers: Vec<TcpRouterDraft>,
     pub(crate) tcp_services: BTreeMap<String, TcpService>,
     pub(crate) tls: Tls,
