@@ -37,6 +37,7 @@ impl Default for TlsOptions {
     fn default() -> Self {
         Self {
             min_version: TlsVersion::Tls12,
+            max_version: TlsVersion::Tls13,
             cipher_suites: Vec::new(),
             curve_preferences: Vec::new(),
             alpn_protocols: vec![Alpn::H2, Alpn::Http11],
@@ -50,7 +51,7 @@ impl ClientAuth {
     /// Whether some certificate chain is verified in this mode, so that it can prove who a client is.
     pub fn verifies(&self) -> bool {
         match self {
-            Self::None => false,
+            Self::None | Self::Request | Self::RequireAny => false,
             Self::VerifyIfGiven(_) | Self::RequireAndVerify(_) => true,
         }
     }

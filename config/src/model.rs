@@ -464,6 +464,8 @@ pub struct Tls {
 pub struct TlsOptions {
     /// Lowest version; default TLS 1.2.
     pub min_version: TlsVersion,
+    /// Highest version, not below the lowest; default TLS 1.3.
+    pub max_version: TlsVersion,
     /// Go names of TLS 1.2 suites (`TLS_ECDHE_…`, CHACHA20 ones always with `_SHA256`); empty: all that are safe.
     pub cipher_suites: Vec<CipherSuite>,
     /// In order of preference; empty: the default order.
@@ -507,6 +509,8 @@ pub enum CipherSuite {
 pub enum Curve {
     /// `X25519MLKEM768`, post-quantum hybrid.
     X25519MlKem768,
+    /// `SecP256r1MLKEM768`, post-quantum hybrid.
+    P256MlKem768,
     /// `X25519`.
     X25519,
     /// `CurveP256`.
@@ -529,6 +533,10 @@ pub enum Alpn {
 pub enum ClientAuth {
     /// No certificate is asked for.
     None,
+    /// `RequestClientCert`: asked for, may be absent, never verified.
+    Request,
+    /// `RequireAnyClientCert`: must be there, possession of its key is proven, never verified.
+    RequireAny,
     /// `VerifyClientCertIfGiven`.
     VerifyIfGiven(ClientVerification),
     /// `RequireAndVerifyClientCert`; also where CA files are named and no type.
@@ -542,8 +550,19 @@ pub struct ClientVerification {
     pub ca_files: Vec<Located<PathBuf>>,
     /// Revocation lists.
     pub crl_files: Vec<Located<PathBuf>>,
+    /// Which certificates of a chain they must speak of.
+    pub crl_scope: CrlScope,
     /// DNS names, one-label wildcards and URIs of which the certificate must carry one; empty: any.
     pub subject_names: Vec<String>,
+}
+
+/// `crl_only_verify_leaf_cert`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CrlScope {
+    /// All but the root: false, the default.
+    Chain,
+    /// The leaf alone: true.
+    Leaf,
 }
 
 /// `[uplinks.NAME]`.

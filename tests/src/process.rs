@@ -187,6 +187,20 @@ impl Proc {
         Ok(u64::try_from(entries.count())?)
     }
 
+    /// How long its threads, together, were ready to run so far and had no CPU: the second field of `schedstat`.
+    ///
+    /// # Errors
+    /// Where it is gone.
+    pub fn waited_for_cpu(&self) -> Result<Duration> {
+        let mut sum = 0_u64;
+        for thread in std::fs::read_dir(format!("/proc/{}/task", self.pid()))? {
+            let text = std::fs::read_to_string(thread?.path().join("schedstat"))?;
+            let field = text.split_whitespace().nth(1).context("a short `schedstat`")?;
+            sum = sum.saturating_add(field.parse()?);
+        }
+        Ok(Duration::from_nanos(sum))
+    }
+
     /// Resident memory in KiB.
     ///
     /// # Errors

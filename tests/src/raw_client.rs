@@ -67,18 +67,24 @@ impl Exchange {
 /// # Errors
 /// Where the connection is refused or not answered.
 pub fn connect(ns: &Ns, from: Option<IpAddr>, to: SocketAddr) -> Result<TcpStream> {
-    ns.enter(|| {
-        let socket = Socket::new(Domain::for_address(to), Type::STREAM, Some(Protocol::TCP))?;
-        if let Some(from) = from {
-            socket.bind(&SocketAddr::new(from, 0).into())?;
-        }
-        socket
-            .connect_timeout(&to.into(), CONNECT)
-            .with_context(|| format!("cannot connect to {to}"))?;
-        socket.set_tcp_nodelay(true)?;
-        socket.set_write_timeout(Some(CONNECT))?;
-        Ok(socket.into())
-    })
+    ns.enter(|| connect_here(from, to))
+}
+
+/// The same on a thread that is inside its namespace already.
+///
+/// # Errors
+/// As [`connect`].
+pub fn connect_here(from: Option<IpAddr>, to: SocketAddr) -> Result<TcpStream> {
+    let socket = Socket::new(Domain::for_address(to), Type::STREAM, Some(Protocol::TCP))?;
+    if let Some(from) = from {
+        socket.bind(&SocketAddr::new(from, 0).into())?;
+    }
+    socket
+        .connect_timeout(&to.into(), CONNECT)
+        .with_context(|| format!("cannot connect to {to}"))?;
+    socket.set_tcp_nodelay(true)?;
+    socket.set_write_timeout(Some(CONNECT))?;
+    Ok(socket.into())
 }
 
 /// Sends the segments one by one; a peer that has closed ends it early, which the reading will show.

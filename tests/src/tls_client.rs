@@ -11,13 +11,55 @@ use rustls::crypto::{CryptoProvider, aws_lc_rs};
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 use rustls::{ClientConfig, HandshakeKind, RootCertStore, StreamOwned};
-use std::io::{Read, Write};
+use std::io::{ErrorKind, Read, Write};
 use std::net::TcpStream;
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
 /// Largest answer that is read.
 const ANSWER_BYTES_MAX: usize = 1024 * 1024;
+
+/// Threads that do the arithmetic of handshakes at once. Thousands would leave a gateway on the same machine no CPU,
+/// and what is seen then is the scheduler's fairness.
+const TURNS: usize = 2;
+
+/// Who may compute now.
+#[derive(Debug)]
+struct Turns {
+    free: Mutex<usize>,
+    back: Condvar,
+}
+
+static FREE_TURNS: Turns = Turns {
+    free: Mutex::new(TURNS),
+    back: Condvar::new(),
+};
+
+impl Turns {
+    fn count(&self) -> MutexGuard<'_, usize> {
+        self.free.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Waits for a turn, which ends with the value.
+    fn take(&self) -> Turn<'_> {
+        let free = self.back.wait_while(self.count(), |free| *free == 0);
+        *free.unwrap_or_else(PoisonError::into_inner) -= 1;
+        Turn { turns: self }
+    }
+}
+
+/// One turn.
+#[derive(Debug)]
+struct Turn<'t> {
+    turns: &'t Turns,
+}
+
+impl Drop for Turn<'_> {
+    fn drop(&mut self) {
+        *self.turns.count() += 1;
+        self.turns.back.notify_one();
+    }
+}
 
 /// Which groups and suites are offered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -88,6 +130,7 @@ impl TlsClient {
     /// Where `name` is no server name.
     pub fn begin(&self, name: &str) -> Result<ClientConnection> {
         let name = ServerName::try_from(name.to_owned())?;
+        let _turn = FREE_TURNS.take();
         Ok(ClientConnection::new(Arc::clone(&self.config), name)?)
     }
 
@@ -97,11 +140,7 @@ impl TlsClient {
     /// Where the server refuses, is refused, or is gone. In TLS 1.3 a client learns that its certificate is
     /// refused at its first reading.
     pub fn shake(&self, tcp: TcpStream, name: &str) -> Result<Session> {
-        let mut stream = StreamOwned::new(self.begin(name)?, tcp);
-        while stream.conn.is_handshaking() {
-            stream.conn.complete_io(&mut stream.sock)?;
-        }
-        Ok(Session { stream })
+        Session::finish(self.begin(name)?, tcp)
     }
 }
 
@@ -143,11 +182,27 @@ impl Session {
     ///
     /// # Errors
     /// As [`TlsClient::shake`].
-    pub fn finish(connection: ClientConnection, tcp: TcpStream) -> Result<Session> {
-        let mut stream = StreamOwned::new(connection, tcp);
-        while stream.conn.is_handshaking() {
-            stream.conn.complete_io(&mut stream.sock)?;
+    pub fn finish(mut connection: ClientConnection, mut tcp: TcpStream) -> Result<Session> {
+        while connection.is_handshaking() {
+            while connection.wants_write() {
+                connection.write_tls(&mut tcp)?;
+            }
+            if connection.is_handshaking() && connection.read_tls(&mut tcp)? == 0 {
+                bail!("the server has gone in the middle of the handshake");
+            }
+            let turn = FREE_TURNS.take();
+            let read = connection.process_new_packets();
+            drop(turn);
+            if let Err(error) = read {
+                // The alert that says why; the server may be gone.
+                let _gone = connection.write_tls(&mut tcp);
+                return Err(std::io::Error::new(ErrorKind::InvalidData, error).into());
+            }
         }
+        while connection.wants_write() {
+            connection.write_tls(&mut tcp)?;
+        }
+        let stream = StreamOwned::new(connection, tcp);
         Ok(Session { stream })
     }
 
@@ -170,8 +225,12 @@ impl Session {
     /// # Errors
     /// As [`Session::get`].
     pub fn ask(&mut self, request: &str) -> Result<Reply> {
-        self.stream.write_all(request.as_bytes())?;
-        self.stream.flush()?;
+        let sent = self.stream.write_all(request.as_bytes());
+        if let Err(unsent) = sent.and_then(|()| self.stream.flush()) {
+            // A peer that has refused and closed said why before; that is what counts.
+            let why = self.stream.read(&mut [0; 1]).err().unwrap_or(unsent);
+            return Err(why.into());
+        }
         let mut bytes = Vec::new();
         let mut buffer = [0_u8; 4096];
         loop {

@@ -236,13 +236,13 @@ pub(super) const ENTRY_POINT: &[Row] = &[
         "proxy_protocol.trusted_ips",
         "list of prefixes or allowlists",
         "",
-        "Sources that send a header. Required.",
+        "Sources that send a header, such as load balancers. Required. This is no access list: everybody else is served without a header and closed with one.",
     ),
     now(
         "proxy_protocol.mode",
         "`required` or `optional`",
         "required",
-        "Whether a trusted source without a header is closed or an ordinary client.",
+        "Whether a trusted source without a header is closed or an ordinary client. With `optional` whoever can make a trusted source pass on his own first bytes forges any client address; silent clients wait for `timeouts.proxy_header`.",
     ),
     table("forwarded_headers", "Forwarding headers of requests."),
     now(
@@ -747,6 +747,12 @@ pub(super) const TLS: &[Row] = &[
         "Lowest version.",
     ),
     now(
+        "tls.options.NAME.max_version",
+        "`VersionTLS12` or `VersionTLS13`",
+        "VersionTLS13",
+        "Highest version.",
+    ),
+    now(
         "tls.options.NAME.cipher_suites",
         "list of suite names",
         "all safe ones",
@@ -754,8 +760,8 @@ pub(super) const TLS: &[Row] = &[
     ),
     now(
         "tls.options.NAME.curve_preferences",
-        "list of `X25519MLKEM768`, `X25519`, `CurveP256`, `CurveP384`",
-        "all of them",
+        "list of `X25519MLKEM768`, `SecP256r1MLKEM768`, `X25519`, `CurveP256`, `CurveP384`",
+        "X25519MLKEM768, X25519, CurveP256, CurveP384",
         "Key exchange groups, in order of preference.",
     ),
     now(
@@ -773,7 +779,7 @@ pub(super) const TLS: &[Row] = &[
     table("tls.options.NAME.client_auth", "Client certificates."),
     now(
         "tls.options.NAME.client_auth.type",
-        "`NoClientCert`, `VerifyClientCertIfGiven` or `RequireAndVerifyClientCert`",
+        "`NoClientCert`, `RequestClientCert`, `RequireAnyClientCert`, `VerifyClientCertIfGiven` or `RequireAndVerifyClientCert`",
         "`RequireAndVerifyClientCert` where `ca_files` is there",
         "What is asked of clients.",
     ),
@@ -787,13 +793,19 @@ pub(super) const TLS: &[Row] = &[
         "tls.options.NAME.client_auth.crl_files",
         "list of paths",
         "",
-        "Revocation lists.",
+        "Revocation lists. Expired, or silent about a certificate, they refuse it.",
+    ),
+    now(
+        "tls.options.NAME.client_auth.crl_only_verify_leaf_cert",
+        "boolean",
+        "false",
+        "Asks the revocation lists about the leaf alone, not about its intermediates.",
     ),
     now(
         "tls.options.NAME.client_auth.subject_names",
         "list of names",
         "any",
-        "DNS names, `*.` wildcards and URIs of which the certificate must carry one.",
+        "DNS names, `*.` wildcards, URIs and addresses of which the certificate must carry one.",
     ),
     later("certificate_resolvers", "table", "", "Who obtains certificates."),
 ];

@@ -105,12 +105,17 @@ fn proxy_protocol(table: &Table<'_>, names: &mut Names) -> ProxyProtocol {
         Some(_) => table.filled("trusted_ips", what),
         None => Vec::new(),
     };
+    let written = table.get("mode");
+    let mode = written.as_ref().and_then(|value| value.word(&modes, &[]));
+    if let (Some(value), Some(ProxyProtocolMode::Optional)) = (&written, mode) {
+        let fault = Fault::found("found `optional`")
+            .expected("`required`, because whether a header comes must not be guessed")
+            .so("a client whose first bytes a trusted source passes on as they are can forge any address");
+        value.warn(&fault.fix("set `required` once every trusted source sends a header"));
+    }
     ProxyProtocol {
         trusted: names.sources(&values),
-        mode: table
-            .get("mode")
-            .and_then(|value| value.word(&modes, &[]))
-            .unwrap_or(ProxyProtocolMode::Required),
+        mode: mode.unwrap_or(ProxyProtocolMode::Required),
     }
 }
 

@@ -2,6 +2,7 @@
 //!
 //! A section checks its own keys and values. What needs another section is the [`crate::link`] stage's.
 
+mod client_auth;
 pub(crate) mod entry_point;
 mod multicluster;
 mod process;

@@ -1,15 +1,14 @@
 //! `[tls]`: certificates and named options for clients.
+//!
+//! Options with which nobody could shake hands are refused here, as far as words alone show it; what depends on
+//! the certificates is judged where they are read.
 
+use super::client_auth::client_auth;
 use crate::{
-    address::Wildcards,
-    model::{Alpn, CipherSuite, ClientAuth, ClientVerification, Curve, Tls, TlsOptions, TlsVersion},
-    reader::{NameRule, Table, Value},
+    model::{Alpn, CipherSuite, ClientAuth, Curve, Tls, TlsOptions, TlsVersion},
+    reader::{NameRule, Table},
     report::Fault,
-    section::{
-        DEFAULT, Kind, Names,
-        service::{cert_files, subject_names},
-        twice,
-    },
+    section::{DEFAULT, Kind, Names, service::cert_files, twice},
 };
 use std::collections::BTreeMap;
 
@@ -45,28 +44,15 @@ pub(super) const SUITES: [(&str, CipherSuite); 8] = [
     ("TLS_ECDHE_RSA_WITH_CHACHA20_POLY1305", CipherSuite::RsaChaCha20),
 ];
 
-pub(super) const CURVES: [(&str, Curve); 4] = [
+pub(super) const CURVES: [(&str, Curve); 5] = [
     ("X25519MLKEM768", Curve::X25519MlKem768),
+    ("SecP256r1MLKEM768", Curve::P256MlKem768),
     ("X25519", Curve::X25519),
     ("CurveP256", Curve::P256),
     ("CurveP384", Curve::P384),
 ];
 
 const PROTOCOLS: [(&str, Alpn); 2] = [("h2", Alpn::H2), ("http/1.1", Alpn::Http11)];
-
-/// `client_auth.type`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum AuthType {
-    None,
-    IfGiven,
-    Required,
-}
-
-const AUTH_TYPES: [(&str, AuthType); 3] = [
-    ("NoClientCert", AuthType::None),
-    ("VerifyClientCertIfGiven", AuthType::IfGiven),
-    ("RequireAndVerifyClientCert", AuthType::Required),
-];
 
 pub(super) fn tls(table: &Table<'_>, names: &mut Names) -> Tls {
     let mut certificates = Vec::new();
@@ -89,13 +75,17 @@ pub(super) fn tls(table: &Table<'_>, names: &mut Names) -> Tls {
 fn tls_options(table: &Table<'_>) -> TlsOptions {
     let default = TlsOptions::default();
     let alpn = words(table, "alpn_protocols", &PROTOCOLS, &["acme-tls/1"]);
-    TlsOptions {
-        min_version: table
-            .get("min_version")
-            .and_then(|value| value.word(&VERSIONS, &[]))
-            .unwrap_or(default.min_version),
+    let version = |key: &str| table.get(key).and_then(|value| value.word(&VERSIONS, &[]));
+    let options = TlsOptions {
+        min_version: version("min_version").unwrap_or(default.min_version),
+        max_version: version("max_version").unwrap_or(default.max_version),
         cipher_suites: words(table, "cipher_suites", &SUITES, &[]),
-        curve_preferences: words(table, "curve_preferences", &CURVES, &["CurveP521"]),
+        curve_preferences: words(
+            table,
+            "curve_preferences",
+            &CURVES,
+            &["CurveP521", "SecP384r1MLKEM1024"],
+        ),
         alpn_protocols: if alpn.is_empty() {
             default.alpn_protocols
         } else {
@@ -105,6 +95,54 @@ fn tls_options(table: &Table<'_>) -> TlsOptions {
         client_auth: table
             .table("client_auth")
             .map_or(ClientAuth::None, |table| client_auth(&table)),
+    };
+    check_versions(table, &options);
+    check_curves(table, &options);
+    options
+}
+
+/// No version at all, or suites that no version would use.
+fn check_versions(table: &Table<'_>, options: &TlsOptions) {
+    if let Some(highest) = table.get("max_version")
+        && options.max_version < options.min_version
+    {
+        let fault = Fault::found("found a version below `min_version`")
+            .expected("the lowest version or a higher one")
+            .so("nobody could connect, so the configuration is refused");
+        highest.refuse(&fault.fix("lower `min_version`, or leave `max_version` out"));
+    }
+    if let Some(suites) = table.get("cipher_suites")
+        && options.min_version == TlsVersion::Tls13
+    {
+        let fault = Fault::found("found suites of TLS 1.2 beside `min_version = \"VersionTLS13\"`")
+            .so("they choose nothing; those of TLS 1.3 are always all there");
+        suites.warn(&fault.fix("remove them, or allow `VersionTLS12`"));
+    }
+}
+
+/// TLS 1.2 has no hybrid groups.
+fn check_curves(table: &Table<'_>, options: &TlsOptions) {
+    let hybrid = |curve: &Curve| matches!(curve, Curve::X25519MlKem768 | Curve::P256MlKem768);
+    let Some(curves) = table.get("curve_preferences") else {
+        return;
+    };
+    if options.curve_preferences.is_empty() || !options.curve_preferences.iter().all(hybrid) {
+        return;
+    }
+    let fault = Fault::found("found hybrid groups alone, which TLS 1.2 does not have");
+    match (options.min_version, options.max_version) {
+        (_, TlsVersion::Tls12) => curves.refuse(
+            &fault
+                .expected("a group of TLS 1.2")
+                .so("nobody could connect, so the configuration is refused")
+                .fix("add `X25519` or `CurveP256`, or allow `VersionTLS13`"),
+        ),
+        (TlsVersion::Tls12, _) => curves.warn(
+            &fault
+                .so("clients of TLS 1.2 are refused")
+                .fix("add `X25519` or `CurveP256`, or write `min_version = \"VersionTLS13\"`"),
+        ),
+        (TlsVersion::Tls13, TlsVersion::Tls13) => {}
     }
 }
 
@@ -126,64 +164,4 @@ pub(super) fn words<T: Copy + PartialEq>(
         found.push(word);
     }
     found
-}
-
-fn client_auth(table: &Table<'_>) -> ClientAuth {
-    let verification = ClientVerification {
-        ca_files: table.paths("ca_files"),
-        crl_files: table.paths("crl_files"),
-        subject_names: subject_names(table, "subject_names", Wildcards::OneLabel),
-    };
-    let written = table.get("type");
-    let auth_type = match &written {
-        Some(value) => match value.word(&AUTH_TYPES, &["RequestClientCert", "RequireAnyClientCert"]) {
-            Some(auth_type) => auth_type,
-            None => return ClientAuth::None,
-        },
-        None if table.has("ca_files") => AuthType::Required,
-        None => {
-            refuse_empty(table);
-            return ClientAuth::None;
-        }
-    };
-    match auth_type {
-        AuthType::None => {
-            refuse_unverified(table, written.as_ref());
-            ClientAuth::None
-        }
-        AuthType::IfGiven | AuthType::Required if !table.has("ca_files") => {
-            let fault = Fault::found("found a type that verifies and no `ca_files`")
-                .expected("the CAs of the clients");
-            table.refuse(&fault.so("no certificate could be verified").fix("add `ca_files`"));
-            ClientAuth::None
-        }
-        AuthType::IfGiven => ClientAuth::VerifyIfGiven(verification),
-        AuthType::Required => ClientAuth::RequireAndVerify(verification),
-    }
-}
-
-/// Neither `type` nor `ca_files`: whoever wrote the table wanted something, and it is not nothing.
-fn refuse_empty(table: &Table<'_>) {
-    if !table.report().is_broken() {
-        let fault = Fault::found("found neither `type` nor `ca_files`").expected("at least one of them");
-        table.refuse(
-            &fault
-                .so("no certificate would be asked for")
-                .fix("add `ca_files`, or remove the table"),
-        );
-    }
-}
-
-fn refuse_unverified(table: &Table<'_>, written: Option<&Value<'_>>) {
-    for check in ["ca_files", "crl_files", "subject_names"] {
-        if let (true, Some(value)) = (table.has(check), written) {
-            let fault =
-                Fault::found(format!("found `NoClientCert` beside `{check}`")).expected("one or the other");
-            value.refuse(
-                &fault
-                    .so("no certificate would be asked for, against the intent of the rest")
-                    .fix(format!("write `RequireAndVerifyClientCert` or remove `{check}`")),
-            );
-        }
-    }
 }

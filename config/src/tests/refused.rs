@@ -1,6 +1,6 @@
 //! One wrong value each: where it is and what the message names.
 
-use super::{accepted, one, refused};
+use super::{accepted, one, refused, warned};
 
 /// `key = value` in `[table]`: refused at the value with these words, and at no other place.
 fn check(table: &str, key: &str, value: &str, fragments: &[&str]) {
@@ -381,6 +381,13 @@ fn tls_options() {
         &["not supported yet"],
     );
     options("alpn_protocols = [\"h3\"]", "2:19", &["`h2` or `http/1.1`"]);
+}
+
+#[test]
+fn client_auth_asks_for_no_less_than_its_other_keys() {
+    let options = |value: &str, place: &str, fragments: &[&str]| {
+        refused(&format!("[tls.options.o]\n{value}\n"), &[(place, fragments)]);
+    };
     options("client_auth = {}", "2:15", &["neither `type` nor `ca_files`"]);
     options(
         "client_auth = { crl_files = [\"a\"] }",
@@ -388,13 +395,32 @@ fn tls_options() {
         &["neither `type` nor `ca_files`"],
     );
     options("client_auth = { ca_files = [] }", "2:28", &["empty list"]);
-    for auth in ["RequestClientCert", "RequireAnyClientCert"] {
-        options(
-            &format!("client_auth = {{ type = \"{auth}\" }}"),
-            "2:24",
-            &[&format!("`{auth}` is not supported yet")],
-        );
+    for (auth, instead) in [
+        ("NoClientCert", "RequireAndVerifyClientCert"),
+        ("RequestClientCert", "VerifyClientCertIfGiven"),
+        ("RequireAnyClientCert", "RequireAndVerifyClientCert"),
+    ] {
+        for check in ["ca_files", "subject_names"] {
+            options(
+                &format!("client_auth = {{ type = \"{auth}\", {check} = [\"a\"] }}"),
+                "2:24",
+                &[
+                    &format!("found `{auth}` beside `{check}`"),
+                    &format!("write `{instead}` or remove `{check}`"),
+                ],
+            );
+        }
     }
+    options(
+        "client_auth = { type = \"RequireClientCert\" }",
+        "2:24",
+        &["`NoClientCert`, `RequestClientCert`, `RequireAnyClientCert`, `VerifyClientCertIfGiven` or"],
+    );
+    options(
+        "client_auth = { ca_files = [\"a\"], crl_only_verify_leaf_cert = true }",
+        "2:63",
+        &["without `crl_files`"],
+    );
     for auth in ["VerifyClientCertIfGiven", "RequireAndVerifyClientCert"] {
         options(
             &format!("client_auth = {{ type = \"{auth}\" }}"),
@@ -403,15 +429,40 @@ fn tls_options() {
         );
     }
     options(
-        "client_auth = { type = \"NoClientCert\", ca_files = [\"a\"] }",
-        "2:24",
-        &["beside `ca_files`"],
-    );
-    options(
         "client_auth = { ca_files = [\"a\"], subject_names = [\"a b\"] }",
         "2:52",
         &["DNS name"],
     );
+}
+
+#[test]
+fn tls_options_with_which_nobody_could_connect() {
+    let options = |value: &str, place: &str, fragments: &[&str]| {
+        refused(&format!("[tls.options.o]\n{value}\n"), &[(place, fragments)]);
+    };
+    options(
+        "max_version = \"VersionTLS10\"",
+        "2:15",
+        &["`VersionTLS12` or `VersionTLS13`"],
+    );
+    options(
+        "max_version = \"VersionTLS12\"\nmin_version = \"VersionTLS13\"",
+        "2:15",
+        &["below `min_version`", "nobody could connect"],
+    );
+    options(
+        "curve_preferences = [\"X25519MLKEM768\"]\nmax_version = \"VersionTLS12\"",
+        "2:21",
+        &["hybrid groups alone", "nobody could connect"],
+    );
+    let hybrid = "[tls.options.o]\ncurve_preferences = [\"X25519MLKEM768\", \"SecP256r1MLKEM768\"]\n";
+    assert!(warned(hybrid).contains("clients of TLS 1.2 are refused"));
+    let modern = format!("{hybrid}min_version = \"VersionTLS13\"\n");
+    assert!(!warned(&modern).contains("hybrid"));
+    let suites = "cipher_suites = [\"TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256\"]\n";
+    assert!(!warned(&format!("[tls.options.o]\n{suites}")).contains("suites"));
+    let modern = format!("[tls.options.o]\n{suites}min_version = \"VersionTLS13\"\n");
+    assert!(warned(&modern).contains("they choose nothing"));
 }
 
 #[test]

@@ -340,6 +340,22 @@ fn senders_of_proxy_headers_outside_the_gate_earn_a_warning() {
 }
 
 #[test]
+fn optional_proxy_headers_earn_a_warning_and_required_ones_do_not() {
+    let with = |mode: &str| {
+        let rest = format!("proxy_protocol = {{ trusted_ips = [\"10.0.0.0/8\"]{mode} }}");
+        warned(&points(&[("a", &rest)]))
+    };
+    assert_eq!(with(""), "");
+    assert_eq!(with(", mode = \"required\""), "");
+    let warning = with(", mode = \"optional\"");
+    assert!(
+        warning.starts_with("s.toml:3:57: `entry_points.a.proxy_protocol.mode`: found `optional`"),
+        "{warning}"
+    );
+    assert!(warning.contains("can forge any address"), "{warning}");
+}
+
+#[test]
 fn an_uplink_needs_an_entry_point_and_named_parents_need_certificates() {
     refused_with(
         "[uplinks.orders]\n",

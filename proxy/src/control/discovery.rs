@@ -9,7 +9,7 @@ use crate::{
         directory::DiscoveredService,
         wire::{self, ADVERTISEMENT_BYTES_MAX},
     },
-    upstream::{Pool, Server, UpstreamBody},
+    upstream::{Behalf, Pool, Server, UpstreamBody},
 };
 use bytes::{Bytes, BytesMut};
 use http_body::Body;
@@ -132,7 +132,11 @@ impl Poll {
         if let Some(etag) = etag {
             headers.insert(IF_NONE_MATCH, etag.clone());
         }
-        let response = self.pool.send(&self.server, request, &Counters::default()).await;
+        let counters = Counters::default();
+        let response = self
+            .pool
+            .send(&self.server, request, &counters, Behalf::Gateway)
+            .await;
         let response = response.map_err(|error| PollError::Upstream(with_causes(&error)))?;
         match response.status() {
             StatusCode::NOT_MODIFIED => Ok(Answer::Unchanged),

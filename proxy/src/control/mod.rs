@@ -91,8 +91,8 @@ pub enum RunError {
 /// # Errors
 /// Every problem.
 pub fn check(path: &Path) -> Result<Loaded, Vec<Diagnostic>> {
-    let loaded = load(path)?;
-    compile(
+    let mut loaded = load(path)?;
+    let snapshot = compile(
         &loaded.config,
         &loaded.tls_files,
         &loaded.lists,
@@ -100,6 +100,7 @@ pub fn check(path: &Path) -> Result<Loaded, Vec<Diagnostic>> {
         &Kept::default(),
         StateDir::LookOnly,
     )?;
+    loaded.config.warnings.extend(snapshot.remarks.iter().cloned());
     logging::check(&loaded.config.log)?;
     gate::check(&loaded.config, &loaded.lists).map_err(|why| {
         let at = Location {

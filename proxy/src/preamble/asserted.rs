@@ -75,6 +75,11 @@ impl ClientBits {
     pub fn certificate(self) -> bool {
         self.0 & (Self::CERT_CONN | Self::CERT_SESS) != 0
     }
+
+    /// The client showed it on this connection.
+    pub fn certificate_now(self) -> bool {
+        self.0 & Self::CERT_CONN != 0
+    }
 }
 
 /// Bytes of a sender. Shown, they are one printable line: control characters, backslashes and what is not UTF-8 are

@@ -1,6 +1,11 @@
 //! A connection that came through the first stages: what is known of it, and its bytes on the way to HTTP.
 
-use super::{clock::Clock, context::Context, live::Handle};
+use super::{
+    announce::{self, Announced},
+    clock::Clock,
+    context::Context,
+    live::Handle,
+};
 use crate::{
     accept::PeerAddress,
     http::forwarded,
@@ -8,9 +13,13 @@ use crate::{
     preamble::{ClientAddress, Preamble},
     snapshot::Entry,
     tls::Facts,
+    upstream::{Downstream, Own},
 };
+use sallyport_config::model::sending::SendProxy;
 use std::{
+    cell::OnceCell,
     io::{self, IoSlice},
+    net::SocketAddr,
     pin::Pin,
     rc::Rc,
     sync::Arc,
@@ -29,7 +38,6 @@ pub(super) struct Connection {
     /// The client.
     pub client: ClientAddress,
     /// How the client is known, and what a trusted PROXY header says beside it.
-    #[allow(dead_code, reason = "for the access log and for the headers that go out")]
     pub preamble: Preamble,
     /// What the handshake proved; `None` in the clear.
     pub tls: Option<Facts>,
@@ -39,6 +47,28 @@ pub(super) struct Connection {
     pub clock: Clock,
     /// Its place in the table.
     pub handle: Rc<Handle>,
+    /// This end of its socket.
+    pub local: SocketAddr,
+    /// Connections to servers that serve it alone.
+    pub own: Own,
+    /// What it is called towards servers that are told, once one was.
+    pub unique_id: OnceCell<String>,
+}
+
+impl Downstream for Connection {
+    fn own(&self) -> &Own {
+        &self.own
+    }
+
+    fn header(&self, sending: &SendProxy) -> Vec<u8> {
+        let announced = Announced {
+            preamble: &self.preamble,
+            local: self.local,
+            tls: self.tls.as_ref(),
+            unique_id: self.unique_id.get_or_init(announce::fresh_id),
+        };
+        announced.header(sending)
+    }
 }
 
 /// A transport that tells the connection's clock when bytes come.

@@ -13,7 +13,7 @@ use std::{
     sync::{Arc, atomic::AtomicUsize},
 };
 
-use super::live::Live;
+use super::{handshakes::HandshakeLog, live::Live};
 
 /// A worker, as its connections see it.
 pub struct Context {
@@ -23,6 +23,8 @@ pub struct Context {
     pub pool: Rc<Pool>,
     /// Live connections of this worker.
     pub live: Rc<Live>,
+    /// How many failed handshakes were said lately.
+    pub handshakes: HandshakeLog,
     /// Downstream connections of the whole process.
     pub connections: Arc<AtomicUsize>,
     published: Arc<Published>,
@@ -47,10 +49,12 @@ impl Context {
     pub fn new(published: Arc<Published>, counters: Arc<Counters>, connections: Arc<AtomicUsize>) -> Self {
         let view = RefCell::new(Rc::new(View::new(&published)));
         let (pool, live) = (Rc::default(), Rc::default());
+        let handshakes = HandshakeLog::default();
         Self {
             counters,
             pool,
             live,
+            handshakes,
             connections,
             published,
             view,

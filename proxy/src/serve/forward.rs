@@ -11,7 +11,7 @@ use crate::{
         target::Target,
     },
     snapshot::{Route, Service},
-    upstream::{Server, UpstreamBody, UpstreamFault},
+    upstream::{Behalf, Notice, Server, UpstreamBody, UpstreamFault},
 };
 use http::{
     HeaderMap, HeaderValue, Request, Response, StatusCode, Uri, Version,
@@ -74,11 +74,16 @@ pub(super) async fn forward(
     let server = view.next_server(service).ok_or(Fault::NoServer)?;
     let request = request(connection, service, &server, parts, body, outgoing);
     let context = &connection.context;
-    match context.pool.send(&server, request, &context.counters).await {
+    let behalf = Behalf::Client(&**connection);
+    match context
+        .pool
+        .send(&server, request, &context.counters, behalf)
+        .await
+    {
         Ok(response) => accept(response),
         Err(error) => Err(error),
     }
-    .map_err(|error| explain(connection, route, &server, &error))
+    .map_err(|error| explain(connection, route, service, &server, &error))
 }
 
 /// Makes a server's answer the gateway's own.
@@ -156,7 +161,13 @@ fn join_cookies(headers: &mut HeaderMap) {
 }
 
 /// Logs why there is no answer, for the operator, and says what the client is told.
-fn explain(connection: &Connection, route: &Route, server: &Arc<Server>, error: &UpstreamFault) -> Fault {
+fn explain(
+    connection: &Connection,
+    route: &Route,
+    service: &Service,
+    server: &Arc<Server>,
+    error: &UpstreamFault,
+) -> Fault {
     let fault = match error {
         UpstreamFault::DialTimeout | UpstreamFault::Silent | UpstreamFault::TlsTimeout => {
             Fault::UpstreamSilent
@@ -166,6 +177,7 @@ fn explain(connection: &Connection, route: &Route, server: &Arc<Server>, error: 
         UpstreamFault::Unresolved { .. }
         | UpstreamFault::Refused(_)
         | UpstreamFault::Tls(_)
+        | UpstreamFault::OurCertificate(_)
         | UpstreamFault::Name(_)
         | UpstreamFault::Switched
         | UpstreamFault::Coding(_)
@@ -176,12 +188,19 @@ fn explain(connection: &Connection, route: &Route, server: &Arc<Server>, error: 
         connection.entry.name.as_str(),
         with_causes(error),
     );
-    let (client, server) = (connection.client.0, server.url.to_string());
-    match fault {
-        Fault::BadRequest | Fault::RequestTimeout => {
-            tracing::debug!(%client, entry, router, server, cause, "request given up");
+    let (service, transport) = (service.name.as_str(), server.transport.name.as_str());
+    let client = connection.client.0;
+    let url = server.url.to_string();
+    match (fault, connection.context.pool.notice(server, error)) {
+        (Fault::BadRequest | Fault::RequestTimeout, _) => {
+            tracing::debug!(%client, entry, router, service, server = url, cause, "request given up");
         }
-        _ => tracing::warn!(%client, entry, router, server, cause, "no answer from the server"),
+        (_, Notice::Tell { withheld }) => tracing::warn!(
+            %client, entry, router, service, transport, server = url, withheld, cause, "no answer from the server"
+        ),
+        (_, Notice::Withhold) => {
+            tracing::debug!(%client, entry, router, service, transport, server = url, cause, "no answer from the server");
+        }
     }
     fault
 }

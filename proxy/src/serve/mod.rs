@@ -1,10 +1,12 @@
 //! The way of a connection, stage by stage.
 
+mod announce;
 mod answer;
 mod clock;
 mod connection;
 mod context;
 mod forward;
+mod handshakes;
 mod live;
 mod protocol;
 mod request;
@@ -20,12 +22,14 @@ use crate::{
     preamble::{self, ClientAddress, Origin, Preamble, PreambleFault},
     snapshot::Entry,
     telemetry::{AdmissionCount, AdmissionCounters, Count},
-    tls::{self, Facts, Protocol, TlsFault},
+    tls::{self, Attempt, Facts, Protocol},
+    upstream::Own,
 };
 use clock::Clock;
 use connection::Connection;
 use http::HeaderValue;
 use std::{
+    cell::OnceCell,
     net::{SocketAddr, TcpStream},
     rc::Rc,
     sync::Arc,
@@ -68,6 +72,9 @@ pub async fn connection(
         forwarded,
         clock,
         handle,
+        local,
+        own: Own::default(),
+        unique_id: OnceCell::new(),
     });
     protocol::serve(transport, protocol, connection).await;
 }
@@ -181,7 +188,14 @@ async fn secure(
         let protocol = protocol::recognise(&mut stream, entry.timeouts.read_header).await?;
         return Some((Transport::Plain(stream), protocol, None));
     };
-    match io::timeout(entry.timeouts.tls_handshake, tls::accept(stream, policies)).await {
+    let attempt = Attempt::new(stream.local().ip());
+    let from = handshakes::From {
+        peer: PeerAddress(stream.peer()),
+        client,
+        entry: &entry.name,
+    };
+    let limit = entry.timeouts.tls_handshake;
+    match io::timeout(limit, tls::accept(stream, policies, &attempt)).await {
         Ok(Ok(secured)) => {
             context.counters.add(Count::TlsAccepted);
             let protocol = secured.facts.protocol;
@@ -191,28 +205,18 @@ async fn secure(
                 Some(secured.facts),
             ))
         }
-        Ok(Err(fault)) => {
+        Ok(Err(refused)) => {
             context.counters.add(Count::TlsFailed);
-            log_handshake(entry, client, &fault);
+            context.handshakes.failed(&from, &attempt, &refused.fault);
+            if let Some(stream) = refused.stream {
+                protocol::linger(Transport::Plain(stream)).await;
+            }
             None
         }
         Err(_) => {
             context.counters.add(Count::TlsTimeout);
-            tracing::debug!(client = %client.0, entry = entry.name, "closed: no tls handshake in time");
+            context.handshakes.timed_out(&from, &attempt);
             None
         }
-    }
-}
-
-/// One line a failed handshake. What an operator must act on is a warning; noise of passing scanners is not.
-fn log_handshake(entry: &Entry, client: ClientAddress, fault: &TlsFault) {
-    use tls::TlsReason;
-    let sni = fault.sni.as_deref().unwrap_or("-");
-    let (client, entry, reason) = (client.0, entry.name.as_str(), fault.reason.code());
-    match fault.reason {
-        TlsReason::NotTls | TlsReason::ClientGone | TlsReason::Protocol => {
-            tracing::debug!(%client, entry, sni, reason, detail = %fault.detail, "tls handshake failed");
-        }
-        _ => tracing::info!(%client, entry, sni, reason, detail = %fault.detail, "tls handshake failed"),
     }
 }

@@ -269,7 +269,7 @@ impl Watch {
 
 /// Ends a connection so that its last answer arrives: our side is shut down, then what the client still
 /// sends is read and thrown away for a while. Closing with unread bytes would send a reset instead.
-async fn linger(mut transport: Transport) {
+pub(super) async fn linger(mut transport: Transport) {
     let ending = async {
         poll_fn(|cx| Pin::new(&mut transport).poll_shutdown(cx)).await?;
         let mut sink = [0u8; 4096];

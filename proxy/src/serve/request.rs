@@ -19,11 +19,13 @@ use crate::{
     route::{self, RouteId, Table},
     snapshot::{Entry, Route, Side},
     telemetry::Count,
+    tls,
     upstream::UpstreamBody,
 };
 use bytes::Bytes;
 use http::request::Parts;
 use hyper::{HeaderMap, Request, Response, StatusCode, body::Incoming};
+use rustls::pki_types::UnixTime;
 use std::{convert::Infallible, net::IpAddr, rc::Rc};
 
 /// What a request came to.
@@ -140,21 +142,21 @@ fn canonical<'a>(parts: &'a Parts, connection: &Connection) -> Result<(Authority
 /// The host's TLS policy must be the handshake's. On an uplink entry point there is one policy whatever the
 /// host, because the parent passes the client's.
 fn check_policy(entry: &Entry, connection: &Connection, authority: &Authority<'_>) -> Result<(), Fault> {
-    match (&entry.tls, &connection.tls, &*entry.side) {
-        (Some(policies), Some(facts), Side::Clients(_)) => {
-            let demanded = policies.of(Some(&authority.host)).id;
-            if demanded == facts.policy.get() {
-                Ok(())
-            } else {
-                Err(Fault::Misdirected)
-            }
-        }
-        // A reload may have changed the entry point's policy under a live parent.
-        (Some(policies), Some(facts), Side::Parents(_)) if policies.default.id != facts.policy.get() => {
-            Err(Fault::Misdirected)
-        }
-        (Some(_), None, _) => Err(Fault::Misdirected),
-        _ => Ok(()),
+    let (Some(policies), Some(facts)) = (&entry.tls, &connection.tls) else {
+        return match (&entry.tls, &connection.tls) {
+            (Some(_), None) => Err(Fault::Misdirected),
+            _ => Ok(()),
+        };
+    };
+    let demanded = match &*entry.side {
+        Side::Clients(_) => policies.of(Some(&authority.host)),
+        Side::Parents(_) => &policies.default,
+    };
+    // A reload may have replaced the policy under a live connection.
+    if tls::stands_for(policies, facts, demanded, UnixTime::now()) {
+        Ok(())
+    } else {
+        Err(Fault::Misdirected)
     }
 }
 

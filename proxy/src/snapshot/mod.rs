@@ -22,7 +22,7 @@ use crate::{
     upstream::Server,
 };
 use entries::{compile_entry, route};
-use policies::tls_policies;
+use policies::{policies_at, tls_policies};
 use sallyport_config::{
     diagnostic::Diagnostic,
     model::{Config, Limits, ServiceRef, Timeouts},
@@ -50,6 +50,8 @@ pub struct Snapshot {
     pub children: BTreeMap<String, Arc<Server>>,
     /// What the children advertise, by service name without `@multicluster`.
     pub discovered: HashMap<String, Arc<Service>>,
+    /// What is odd about the files, though they can be used.
+    pub remarks: Arc<Vec<Diagnostic>>,
 }
 
 /// One entry point.
@@ -166,7 +168,8 @@ pub fn compile(
     state_dir: StateDir,
 ) -> Result<Snapshot, Vec<Diagnostic>> {
     let mut problems = Vec::new();
-    let policies = tls_policies(config, files, kept, state_dir, &mut problems);
+    let mut remarks = Vec::new();
+    let policies = tls_policies(config, files, kept, state_dir, &mut problems, &mut remarks);
     let transports = transports(config, files, workers, &mut problems);
     problems.append(&mut check_sources(config, lists));
     if !problems.is_empty() {
@@ -181,9 +184,10 @@ pub fn compile(
         .map(|(name, id)| (name.as_str(), RouteId(id)))
         .collect();
     let entries = config.entry_points.iter().map(|(name, entry)| {
+        let own = policies_at(&policies, name, kept);
         (
             name.clone(),
-            Arc::new(compile_entry(config, name, entry, lists, &policies, &routes)),
+            Arc::new(compile_entry(config, name, entry, lists, &own, &routes)),
         )
     });
     Ok(Snapshot {
@@ -200,6 +204,7 @@ pub fn compile(
         services: services(config, &transports),
         children: children(config, &transports),
         discovered: HashMap::new(),
+        remarks: Arc::new(remarks),
     })
 }
 

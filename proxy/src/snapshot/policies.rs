@@ -12,13 +12,14 @@ use std::{collections::HashMap, path::Path, sync::Arc};
 /// By the name of the options.
 pub(super) type Policies = HashMap<String, Arc<Policy>>;
 
-/// Compiles every `[tls.options]`; none where no entry point has TLS.
+/// Compiles every `[tls.options]`; none where no entry point has TLS. What is odd but usable goes to `remarks`.
 pub(super) fn tls_policies(
     config: &Config,
     files: &Files,
     kept: &Kept,
     state_dir: StateDir,
     problems: &mut Vec<Diagnostic>,
+    remarks: &mut Vec<Diagnostic>,
 ) -> Policies {
     let Some(secured) = config.entry_points.values().find(|entry| entry.tls.is_some()) else {
         return Policies::new();
@@ -39,7 +40,7 @@ pub(super) fn tls_policies(
     let Ok(default) = default else {
         return Policies::new();
     };
-    let certificates = match Certificates::load(&config.tls, files, &provider, Arc::new(default)) {
+    let certificates = match Certificates::load(&config.tls, files, &provider, Arc::new(default), remarks) {
         Ok(certificates) => Arc::new(certificates),
         Err(mut found) => {
             problems.append(&mut found);
@@ -48,12 +49,21 @@ pub(super) fn tls_policies(
     };
     let mut policies = Policies::new();
     for (name, options) in &config.tls.options {
-        match Policy::compile(name, options, &certificates, files, &kept.policies) {
+        match Policy::compile(name, options, &certificates, files, &kept.policies, remarks) {
             Ok(policy) => drop(policies.insert(name.clone(), Arc::new(policy))),
             Err(mut found) => problems.append(&mut found),
         }
     }
     policies
+}
+
+/// The policies of one entry point, with tickets of its own.
+pub(super) fn policies_at(policies: &Policies, entry_point: &str, kept: &Kept) -> Policies {
+    let own = |policy: &Arc<Policy>| Arc::new(policy.at(entry_point, &kept.policies));
+    policies
+        .iter()
+        .map(|(name, policy)| (name.clone(), own(policy)))
+        .collect()
 }
 
 fn generated(

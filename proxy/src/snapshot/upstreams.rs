@@ -7,7 +7,7 @@ use crate::{
 };
 use sallyport_config::{
     diagnostic::Diagnostic,
-    model::{Config, Scheme, ServerUrl, ServersTransport},
+    model::{Config, Scheme, ServerUrl, ServersTransport, ServiceRef},
 };
 use std::{
     collections::{BTreeMap, HashMap},
@@ -26,15 +26,52 @@ pub(super) fn transports(
 ) -> Transports {
     let mut compiled = HashMap::new();
     for (name, transport) in &config.servers_transports {
-        match compile_transport(transport, files, workers) {
+        match compile_transport(name, transport, files, workers) {
             Ok(options) => drop(compiled.insert(name.clone(), Arc::new(options))),
-            Err(mut found) => problems.append(&mut found),
+            Err(found) => problems.extend(found.iter().flat_map(|problem| affected(config, name, problem))),
         }
     }
     compiled
 }
 
+/// The problem of a transport, once for each router and each child that it takes down; where there is none, for
+/// each service, else for the transport alone.
+fn affected(config: &Config, transport: &str, problem: &Diagnostic) -> Vec<Diagnostic> {
+    let services = config
+        .services
+        .iter()
+        .filter(|(_, service)| service.servers_transport == transport)
+        .map(|(name, _)| name);
+    let mut ways = Vec::new();
+    for service in services {
+        let before = ways.len();
+        let routers = config
+            .routers
+            .iter()
+            .filter(|(_, router)| matches!(&router.service, ServiceRef::Local(named) if named == service));
+        ways.extend(routers.map(|(router, _)| format!("router `{router}`: service `{service}`: ")));
+        if ways.len() == before {
+            ways.push(format!("service `{service}`: "));
+        }
+    }
+    let children = config
+        .multicluster
+        .children
+        .iter()
+        .filter(|(_, child)| child.servers_transport == transport);
+    ways.extend(children.map(|(child, _)| format!("child `{child}`: ")));
+    if ways.is_empty() {
+        ways.push(String::new());
+    }
+    let told = |way: &String| Diagnostic {
+        at: problem.at.clone(),
+        message: format!("{way}servers transport `{transport}`: {}", problem.message),
+    };
+    ways.iter().map(told).collect()
+}
+
 fn compile_transport(
+    name: &str,
     transport: &ServersTransport,
     files: &Files,
     workers: usize,
@@ -42,6 +79,8 @@ fn compile_transport(
     // The configured number is the whole process's; a share of at least one keeps connections alive at all.
     let whole = usize::try_from(transport.max_idle_per_server).unwrap_or(usize::MAX);
     Ok(TransportOptions {
+        name: name.to_owned(),
+        proxy_protocol: transport.proxy_protocol.clone(),
         tls: ClientSide::compile(transport, files)?,
         dial: transport.dial_timeout,
         tls_handshake: transport.tls_handshake_timeout,

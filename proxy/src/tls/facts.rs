@@ -3,7 +3,10 @@
 //! The two are kept apart: [`Facts::client`] is a verified certificate and nothing else, so that whoever asks
 //! for a proof cannot take an unverified one. This module judges nothing.
 
-use super::{names::ClientIdentity, policy::PolicyId};
+use super::{
+    names::{ClientIdentity, common_name},
+    policy::PolicyId,
+};
 use rustls::{
     CipherSuite, HandshakeKind, ProtocolVersion, pki_types::CertificateDer, server::ServerConnection,
 };
@@ -52,6 +55,11 @@ impl ClientChain {
     /// The leaf, DER.
     pub fn leaf(&self) -> Option<&CertificateDer<'static>> {
         self.certificates.first()
+    }
+
+    /// The common name of the leaf: what others call the client, never a proof of a name.
+    pub fn common_name(&self) -> Option<String> {
+        self.leaf().and_then(common_name)
     }
 }
 
@@ -130,7 +138,7 @@ fn alpn_name(protocol: &[u8]) -> &'static str {
 }
 
 /// IANA's name; the library calls those of TLS 1.3 by another.
-fn suite_name(suite: CipherSuite) -> &'static str {
+pub(super) fn suite_name(suite: CipherSuite) -> &'static str {
     match suite {
         CipherSuite::TLS13_AES_128_GCM_SHA256 => "TLS_AES_128_GCM_SHA256",
         CipherSuite::TLS13_AES_256_GCM_SHA384 => "TLS_AES_256_GCM_SHA384",

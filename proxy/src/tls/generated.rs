@@ -2,6 +2,10 @@
 //!
 //! Because it survives restarts, a parent can pin its key (`pinned_spki`) instead of switching verification
 //! off. The key file is readable by its owner alone, from the moment it is created.
+//!
+//! The key is what counts. It is written once: of two processes that begin together one wins, and the other takes the
+//! winner's. The certificate is made of the key on disk, so that a crash between the two files, or two processes, never
+//! leave a pair that does not match; where one is found all the same, the certificate is made anew and the pin stays.
 
 use rustls::{
     crypto::CryptoProvider,
@@ -13,6 +17,7 @@ use std::{
     io::{self, Write},
     os::unix::fs::OpenOptionsExt,
     path::{Path, PathBuf},
+    sync::atomic::{AtomicU32, Ordering},
 };
 
 const CERTIFICATE_FILE: &str = "default-certificate.pem";
@@ -48,13 +53,30 @@ pub enum GeneratedError {
 /// Where the directory cannot be used or holds something else.
 pub fn default_key(state_dir: &Path, provider: &CryptoProvider) -> Result<CertifiedKey, GeneratedError> {
     let (certificate, key) = files(state_dir);
-    if !certificate.exists() || !key.exists() {
-        let (made, keys) = generate()?;
+    if !key.exists() {
         fs::create_dir_all(state_dir).map_err(|source| state(state_dir, source))?;
-        write_private(&key, keys.serialize_pem().as_bytes())?;
-        write_private(&certificate, made.pem().as_bytes())?;
+        let fresh = rcgen::KeyPair::generate()?;
+        write_once(&key, fresh.serialize_pem().as_bytes())?;
+        // The name is on the disk before anything is signed with the key.
+        sync(state_dir)?;
     }
-    load(&certificate, &key, provider)
+    match load(&certificate, &key, provider) {
+        Ok(Pair::Matching(found)) => Ok(*found),
+        Ok(Pair::CertificateMissing) => certify(state_dir, provider),
+        Err(error) => Err(error),
+    }
+}
+
+/// Makes the certificate of the key on disk.
+fn certify(state_dir: &Path, provider: &CryptoProvider) -> Result<CertifiedKey, GeneratedError> {
+    let (certificate, key) = files(state_dir);
+    let text = fs::read_to_string(&key).map_err(|source| state(&key, source))?;
+    let keys = rcgen::KeyPair::from_pem(&text).map_err(|_| GeneratedError::Unusable { path: key.clone() })?;
+    replace(&certificate, self_signed(&keys)?.pem().as_bytes())?;
+    match load(&certificate, &key, provider)? {
+        Pair::Matching(found) => Ok(*found),
+        Pair::CertificateMissing => Err(GeneratedError::Unusable { path: certificate }),
+    }
 }
 
 /// Loads the generated certificate from `state_dir`; where it is not there, one that is kept nowhere. Nothing
@@ -64,10 +86,13 @@ pub fn default_key(state_dir: &Path, provider: &CryptoProvider) -> Result<Certif
 /// Where the directory holds something else.
 pub fn passing_key(state_dir: &Path, provider: &CryptoProvider) -> Result<CertifiedKey, GeneratedError> {
     let (certificate, key) = files(state_dir);
-    if certificate.exists() && key.exists() {
-        return load(&certificate, &key, provider);
+    if key.exists()
+        && let Pair::Matching(found) = load(&certificate, &key, provider)?
+    {
+        return Ok(*found);
     }
-    let (made, keys) = generate()?;
+    let keys = rcgen::KeyPair::generate()?;
+    let made = self_signed(&keys)?;
     let unusable = || GeneratedError::Unusable {
         path: certificate.clone(),
     };
@@ -79,41 +104,84 @@ fn files(state_dir: &Path) -> (PathBuf, PathBuf) {
     (state_dir.join(CERTIFICATE_FILE), state_dir.join(KEY_FILE))
 }
 
-fn generate() -> Result<(rcgen::Certificate, rcgen::KeyPair), GeneratedError> {
-    let keys = rcgen::KeyPair::generate()?;
+fn self_signed(keys: &rcgen::KeyPair) -> Result<rcgen::Certificate, GeneratedError> {
     let mut params = rcgen::CertificateParams::new(vec![NAME.to_owned()])?;
     params
         .distinguished_name
         .push(rcgen::DnType::CommonName, "Sallyport generated certificate");
-    Ok((params.self_signed(&keys)?, keys))
+    Ok(params.self_signed(keys)?)
 }
 
-fn load(certificate: &Path, key: &Path, provider: &CryptoProvider) -> Result<CertifiedKey, GeneratedError> {
-    let chain = fs::read(certificate).map_err(|source| state(certificate, source))?;
+/// What is on the disk beside a key that is there.
+enum Pair {
+    Matching(Box<CertifiedKey>),
+    /// There is none of this key.
+    CertificateMissing,
+}
+
+fn load(certificate: &Path, key: &Path, provider: &CryptoProvider) -> Result<Pair, GeneratedError> {
     let secret = fs::read(key).map_err(|source| state(key, source))?;
-    let unusable = || GeneratedError::Unusable {
-        path: certificate.to_owned(),
+    let unusable = |_| GeneratedError::Unusable { path: key.to_owned() };
+    let secret = PrivateKeyDer::from_pem_slice(&secret).map_err(unusable)?;
+    let chain = match fs::read(certificate) {
+        Ok(chain) => chain,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Pair::CertificateMissing),
+        Err(source) => return Err(state(certificate, source)),
     };
-    let chain = CertificateDer::from_pem_slice(&chain).map_err(|_| unusable())?;
-    let secret = PrivateKeyDer::from_pem_slice(&secret).map_err(|_| unusable())?;
-    CertifiedKey::from_der(vec![chain], secret, provider).map_err(|_| unusable())
+    let Ok(chain) = CertificateDer::from_pem_slice(&chain) else {
+        return Ok(Pair::CertificateMissing);
+    };
+    // A key that is none fails again where the certificate is made anew.
+    Ok(CertifiedKey::from_der(vec![chain], secret, provider)
+        .map_or(Pair::CertificateMissing, |found| Pair::Matching(Box::new(found))))
 }
 
-/// Writes through a file of the same directory, so that a crash leaves the old or the new contents.
-fn write_private(path: &Path, bytes: &[u8]) -> Result<(), GeneratedError> {
-    let fresh = path.with_extension("new");
-    let write = || {
-        let mut file = fs::OpenOptions::new()
-            .write(true)
-            .create(true)
-            .truncate(true)
-            .mode(0o600)
-            .open(&fresh)?;
-        file.write_all(bytes)?;
-        file.sync_all()?;
-        fs::rename(&fresh, path)
-    };
-    write().map_err(|source| state(path, source))
+/// Writes a file that nobody has written yet; where somebody was first, theirs stays.
+fn write_once(path: &Path, bytes: &[u8]) -> Result<(), GeneratedError> {
+    let fresh = temporary(path);
+    let written = private(&fresh, bytes).and_then(|()| match fs::hard_link(&fresh, path) {
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
+        other => other,
+    });
+    // What is left over harms nobody.
+    let _ = fs::remove_file(&fresh);
+    written.map_err(|source| state(path, source))
+}
+
+/// Replaces a file, so that a crash leaves the old or the new contents.
+fn replace(path: &Path, bytes: &[u8]) -> Result<(), GeneratedError> {
+    let fresh = temporary(path);
+    private(&fresh, bytes)
+        .and_then(|()| fs::rename(&fresh, path))
+        .map_err(|source| state(path, source))
+}
+
+/// A name beside `path` that nobody else uses.
+fn temporary(path: &Path) -> PathBuf {
+    static NEXT: AtomicU32 = AtomicU32::new(0);
+    let number = NEXT.fetch_add(1, Ordering::Relaxed);
+    path.with_extension(format!("{}-{number}.new", std::process::id()))
+}
+
+fn private(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    // A process of this number may have left one when it crashed, with who knows what mode.
+    match fs::remove_file(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        _ => {}
+    }
+    let mut file = fs::OpenOptions::new()
+        .write(true)
+        .create_new(true)
+        .mode(0o600)
+        .open(path)?;
+    file.write_all(bytes)?;
+    file.sync_all()
+}
+
+fn sync(directory: &Path) -> Result<(), GeneratedError> {
+    fs::File::open(directory)
+        .and_then(|opened| opened.sync_all())
+        .map_err(|source| state(directory, source))
 }
 
 fn state(path: &Path, source: io::Error) -> GeneratedError {
@@ -126,26 +194,86 @@ fn state(path: &Path, source: io::Error) -> GeneratedError {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::os::unix::fs::PermissionsExt;
+    use crate::tls::names::spki_digest;
+    use std::{os::unix::fs::PermissionsExt, sync::Barrier, thread};
+
+    struct Scratch(PathBuf);
+
+    impl Scratch {
+        fn new(name: &str) -> Self {
+            let path = std::env::temp_dir().join(format!("sallyport-{name}-{}", std::process::id()));
+            Self(path)
+        }
+    }
+
+    impl Drop for Scratch {
+        fn drop(&mut self) {
+            let _ = fs::remove_dir_all(&self.0);
+        }
+    }
+
+    fn pin(key: &CertifiedKey) -> Option<[u8; 32]> {
+        key.cert.first().and_then(|leaf| spki_digest(leaf))
+    }
 
     #[test]
     fn the_certificate_is_made_once_kept_private_and_found_again() {
-        let directory = std::env::temp_dir().join(format!("sallyport-generated-{}", std::process::id()));
-        let provider = crate::tls::base_provider();
-        assert!(passing_key(&directory, &provider).is_ok() && !directory.exists());
-        let first = default_key(&directory, &provider).expect("made");
-        let second = default_key(&directory, &provider).expect("found");
+        let scratch = Scratch::new("generated");
+        let (directory, provider) = (scratch.0.as_path(), crate::tls::base_provider());
+        assert!(passing_key(directory, &provider).is_ok() && !directory.exists());
+        let first = default_key(directory, &provider).expect("made");
+        let second = default_key(directory, &provider).expect("found");
         assert_eq!(first.cert, second.cert);
-        let mode = fs::metadata(directory.join(KEY_FILE))
-            .expect("kept")
-            .permissions()
-            .mode();
-        assert_eq!(mode & 0o777, 0o600);
+        assert_eq!(passing_key(directory, &provider).expect("found").cert, first.cert);
+        for entry in fs::read_dir(directory).expect("a directory") {
+            let mode = entry
+                .and_then(|entry| entry.metadata())
+                .expect("kept")
+                .permissions()
+                .mode();
+            assert_eq!(mode & 0o777, 0o600);
+        }
+        assert_eq!(fs::read_dir(directory).expect("a directory").count(), 2);
         fs::write(directory.join(KEY_FILE), "rubbish").expect("written");
         assert!(matches!(
-            default_key(&directory, &provider),
+            default_key(directory, &provider),
             Err(GeneratedError::Unusable { .. })
         ));
-        fs::remove_dir_all(&directory).expect("removed");
+    }
+
+    #[test]
+    fn a_crash_between_the_two_files_keeps_the_key() {
+        let scratch = Scratch::new("generated-crash");
+        let (directory, provider) = (scratch.0.as_path(), crate::tls::base_provider());
+        let first = default_key(directory, &provider).expect("made");
+        let (certificate, _) = files(directory);
+        fs::remove_file(&certificate).expect("removed");
+        let second = default_key(directory, &provider).expect("made of the key");
+        assert_eq!(pin(&first), pin(&second));
+        let other = rcgen::KeyPair::generate().expect("a key");
+        fs::write(&certificate, self_signed(&other).expect("a certificate").pem()).expect("written");
+        let third = default_key(directory, &provider).expect("made anew");
+        assert_eq!(pin(&first), pin(&third));
+    }
+
+    #[test]
+    fn whoever_begins_together_comes_to_one_key() {
+        let (scratch, barrier) = (Scratch::new("generated-race"), Barrier::new(8));
+        let (barrier, directory) = (&barrier, scratch.0.as_path());
+        let pins: Vec<_> = thread::scope(|scope| {
+            let start = |_| {
+                scope.spawn(move || {
+                    barrier.wait();
+                    default_key(directory, &crate::tls::base_provider()).map(|key| pin(&key))
+                })
+            };
+            let running: Vec<_> = (0..8).map(start).collect();
+            running
+                .into_iter()
+                .map(|thread| thread.join().expect("done").expect("a pair"))
+                .collect()
+        });
+        assert!(pins.windows(2).all(|two| two.first() == two.last()), "{pins:?}");
+        assert_eq!(fs::read_dir(&scratch.0).expect("a directory").count(), 2);
     }
 }

@@ -68,11 +68,37 @@ pub(super) fn spki_digest(certificate: &CertificateDer<'_>) -> Option<[u8; 32]> 
     Some(sha256(parsed.public_key().raw))
 }
 
-/// DNS names of a certificate, lower case, for choosing it by SNI.
-pub(super) fn dns_names(certificate: &CertificateDer<'_>) -> Vec<String> {
-    X509Certificate::from_der(certificate)
-        .map(|(_, parsed)| alternative_names(&parsed).dns)
-        .unwrap_or_default()
+/// When a certificate expires, in seconds of UNIX time; `None` where it cannot be parsed.
+pub(super) fn not_after(certificate: &CertificateDer<'_>) -> Option<u64> {
+    let (_, parsed) = X509Certificate::from_der(certificate).ok()?;
+    u64::try_from(parsed.validity().not_after.timestamp()).ok()
+}
+
+/// The subject of a certificate as text and as it is encoded; `None` where it cannot be parsed.
+pub(super) fn subject(certificate: &CertificateDer<'_>) -> Option<(String, Vec<u8>)> {
+    let (_, parsed) = X509Certificate::from_der(certificate).ok()?;
+    let subject = parsed.subject();
+    Some((subject.to_string(), subject.as_raw().to_vec()))
+}
+
+/// What a server's certificate is for: DNS names in lower case, and addresses.
+pub(super) fn served_names(certificate: &CertificateDer<'_>) -> (Vec<String>, Vec<IpAddr>) {
+    let names = X509Certificate::from_der(certificate)
+        .map(|(_, parsed)| alternative_names(&parsed))
+        .unwrap_or_default();
+    (names.dns, names.addresses)
+}
+
+/// Whether a certificate with these DNS names is for `host`.
+pub(super) fn names_host(names: &[String], host: &str) -> bool {
+    names.iter().any(|name| dns_matches(name, host))
+}
+
+/// The common name of a certificate's subject, the last one where it has several.
+pub(super) fn common_name(certificate: &CertificateDer<'_>) -> Option<String> {
+    let (_, parsed) = X509Certificate::from_der(certificate).ok()?;
+    let named = parsed.subject().iter_common_name().last()?;
+    named.as_str().ok().map(str::to_owned)
 }
 
 /// The subject alternative names of a certificate.

@@ -1,32 +1,26 @@
 //! TLS policies: what a handshake demands, and which one a connection gets.
 //!
-//! SNI chooses among the policies of one entry point only. Session tickets are bound to the policy: each
-//! distinct policy (options and contents of its CA and revocation files) has ticket keys of its own, which
-//! survive reloads that leave it alone, and a resumed session's client chain is verified again, because the
-//! library restores it unverified.
+//! SNI chooses among the policies of one entry point only. A policy is known by the digest of all that it demands:
+//! the words of its options and the contents of its CA and revocation files. Session tickets are bound to that digest
+//! and to the entry point, so that reloads which leave both alone leave sessions alone.
 
 use super::{
     certificates::Certificates,
-    clients::{Demand, verifier},
+    clients::Clients,
     files::Files,
-    provider::{alpn, provider, versions},
+    provider::{alpn, provider, sha256, versions},
+    revocation,
+    tickets::{Masters, Tickets},
 };
-use rustls::{
-    ServerConfig,
-    crypto::aws_lc_rs::Ticketer,
-    server::{NoServerSessionStorage, ProducesTickets, danger::ClientCertVerifier},
-};
+use rustls::{ServerConfig, pki_types::UnixTime, server::NoServerSessionStorage};
 use sallyport_config::{
     diagnostic::Diagnostic,
-    model::{ClientAuth, Located, TlsOptions},
+    model::{ClientAuth, ClientVerification, Located, TlsOptions},
 };
 use std::{
-    collections::HashMap,
+    collections::{HashMap, VecDeque},
     path::PathBuf,
-    sync::{
-        Arc, Mutex, PoisonError,
-        atomic::{AtomicU32, Ordering},
-    },
+    sync::{Arc, Mutex, PoisonError},
 };
 
 /// Identifies a policy within the process, over reloads: connections with one identifier went by the same
@@ -35,7 +29,7 @@ use std::{
 pub struct PolicyId(pub u32);
 
 /// One compiled `[tls.options.NAME]`.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Policy {
     /// Its name in the configuration.
     pub name: String,
@@ -44,12 +38,14 @@ pub struct Policy {
     /// Whether a name that no certificate covers is refused.
     pub sni_strict: bool,
     pub(super) server: Arc<ServerConfig>,
-    pub(super) clients: Option<Arc<dyn ClientCertVerifier>>,
+    pub(super) clients: Option<Arc<Clients>>,
     pub(super) certificates: Arc<Certificates>,
+    digest: [u8; 32],
 }
 
 impl Policy {
-    /// Compiles the options called `name`.
+    /// Compiles the options called `name`. It hands out no tickets before [`Policy::at`]. What refuses clients although
+    /// every file can be read goes to `remarks`.
     ///
     /// # Errors
     /// Every file that cannot be used.
@@ -59,19 +55,19 @@ impl Policy {
         certificates: &Arc<Certificates>,
         files: &Files,
         known: &Known,
+        remarks: &mut Vec<Diagnostic>,
     ) -> Result<Self, Vec<Diagnostic>> {
-        let provider = Arc::new(provider(options));
-        let clients = match &options.client_auth {
-            ClientAuth::None => None,
-            ClientAuth::VerifyIfGiven(how) => Some(verifier(how, Demand::IfGiven, files, &provider)?),
-            ClientAuth::RequireAndVerify(how) => Some(verifier(how, Demand::Required, files, &provider)?),
-        };
-        let builder = ServerConfig::builder_with_provider(provider)
-            .with_protocol_versions(versions(options.min_version))
+        let provider = provider(options);
+        let clients = Clients::compile(&options.client_auth, files, &provider)?.map(Arc::new);
+        if let Some(how) = verification(&options.client_auth) {
+            remarks.extend(revocation::remarks(how, files, UnixTime::now()));
+        }
+        let builder = ServerConfig::builder_with_provider(Arc::new(provider))
+            .with_protocol_versions(versions(options.min_version, options.max_version))
             .map_err(|_| Vec::new())?;
         let builder = match &clients {
             None => builder.with_no_client_auth(),
-            Some(verifier) => builder.with_client_cert_verifier(Arc::clone(verifier)),
+            Some(clients) => builder.with_client_cert_verifier(Arc::clone(clients) as _),
         };
         let mut server = builder.with_cert_resolver(Arc::clone(certificates) as _);
         server.alpn_protocols = options
@@ -83,96 +79,113 @@ impl Policy {
         // One ticket a handshake: the default of two doubles the sealing work, and none at all makes some
         // clients wait for a delayed acknowledgement.
         server.send_tls13_tickets = 1;
-        let (id, ticketer) = known.identify(name, options, contents(&options.client_auth, files)?);
-        if let Some(ticketer) = ticketer {
-            server.ticketer = ticketer;
-        }
-        let (name, sni_strict) = (name.to_owned(), options.sni_strict);
+        let digest = digest(name, options, files)?;
         Ok(Self {
-            name,
-            id,
-            sni_strict,
+            name: name.to_owned(),
+            id: known.identify(digest),
+            sni_strict: options.sni_strict,
             server: Arc::new(server),
             clients,
             certificates: Arc::clone(certificates),
+            digest,
         })
+    }
+
+    /// The same policy for one entry point: its tickets open there alone.
+    pub fn at(&self, entry_point: &str, known: &Known) -> Self {
+        let purpose = sha256(&[self.digest.as_slice(), entry_point.as_bytes()].concat());
+        let mut server = ServerConfig::clone(&self.server);
+        server.ticketer = Arc::new(Tickets::new(&known.masters, purpose));
+        Self {
+            server: Arc::new(server),
+            ..self.clone()
+        }
     }
 
     /// Whether every connection under this policy has shown a verified client certificate.
     pub fn proves_client(&self) -> bool {
         self.clients
             .as_ref()
-            .is_some_and(|verifier| verifier.client_auth_mandatory())
+            .is_some_and(|clients| clients.prove_everybody())
     }
 }
 
-/// The files that decide who is trusted, byte for byte.
-fn contents(auth: &ClientAuth, files: &Files) -> Result<Vec<Vec<u8>>, Vec<Diagnostic>> {
-    let named: Vec<&Located<PathBuf>> = match auth {
-        ClientAuth::None => Vec::new(),
-        ClientAuth::VerifyIfGiven(how) | ClientAuth::RequireAndVerify(how) => {
-            how.ca_files.iter().chain(&how.crl_files).collect()
-        }
-    };
-    named
-        .into_iter()
-        .map(|file| files.read(file).map_err(|problem| vec![problem]))
-        .collect()
+fn verification(auth: &ClientAuth) -> Option<&ClientVerification> {
+    match auth {
+        ClientAuth::None | ClientAuth::Request | ClientAuth::RequireAny => None,
+        ClientAuth::VerifyIfGiven(how) | ClientAuth::RequireAndVerify(how) => Some(how),
+    }
 }
 
-/// The policies that this process has known: identifiers and ticket keys, shared by the workers and kept
-/// over reloads.
+/// All that decides who gets through and what was agreed. Where the files are is not part of it, what they hold is.
+fn digest(name: &str, options: &TlsOptions, files: &Files) -> Result<[u8; 32], Vec<Diagnostic>> {
+    let TlsOptions {
+        min_version,
+        max_version,
+        cipher_suites,
+        curve_preferences,
+        alpn_protocols,
+        sni_strict,
+        client_auth,
+    } = options;
+    let (mode, how) = match client_auth {
+        ClientAuth::None => ("none", None),
+        ClientAuth::Request => ("request", None),
+        ClientAuth::RequireAny => ("require any", None),
+        ClientAuth::VerifyIfGiven(how) => ("if given", Some(how)),
+        ClientAuth::RequireAndVerify(how) => ("required", Some(how)),
+    };
+    let digests = |named: &[Located<PathBuf>]| {
+        let read = |file| files.read(file).map(|bytes| sha256(&bytes));
+        let all: Result<Vec<[u8; 32]>, Diagnostic> = named.iter().map(read).collect();
+        all.map_err(|problem| vec![problem])
+    };
+    let asked = match how {
+        None => None,
+        Some(how) => Some((
+            digests(&how.ca_files)?,
+            digests(&how.crl_files)?,
+            how.crl_scope,
+            &how.subject_names,
+        )),
+    };
+    // The text quotes what is free, so that different options never read alike; it is compared within this process only.
+    let words = (min_version, max_version, cipher_suites, curve_preferences);
+    let text = format!("{name:?} {words:?} {alpn_protocols:?} {sni_strict} {mode} {asked:?}");
+    Ok(sha256(text.as_bytes()))
+}
+
+/// What this process remembers of policies over reloads: identifiers by digest, and the masters of their tickets.
 #[derive(Debug, Default)]
 pub struct Known {
-    policies: Mutex<Vec<KnownPolicy>>,
-    next: AtomicU32,
+    policies: Mutex<Numbered>,
+    masters: Arc<Masters>,
 }
 
-#[derive(Debug)]
-struct KnownPolicy {
-    name: String,
-    options: TlsOptions,
-    contents: Vec<Vec<u8>>,
-    id: PolicyId,
-    ticketer: Arc<dyn ProducesTickets>,
+#[derive(Debug, Default)]
+struct Numbered {
+    next: u32,
+    /// Oldest first.
+    known: VecDeque<([u8; 32], PolicyId)>,
 }
 
-/// Policies that are remembered; beyond it the oldest are forgotten, which costs resumption and a 421 on
-/// connections that outlive so many changes.
-const KNOWN_POLICIES_MAX: usize = 256;
+/// Policies that are remembered; beyond it the oldest are forgotten, which costs a 421 on connections that outlive so
+/// many changes.
+const KNOWN_POLICIES_MAX: usize = 1024;
 
 impl Known {
-    /// The identity of a policy. Without working random numbers it has no ticket keys: sessions are then
-    /// not resumed.
-    fn identify(
-        &self,
-        name: &str,
-        options: &TlsOptions,
-        contents: Vec<Vec<u8>>,
-    ) -> (PolicyId, Option<Arc<dyn ProducesTickets>>) {
+    fn identify(&self, digest: [u8; 32]) -> PolicyId {
         let mut policies = self.policies.lock().unwrap_or_else(PoisonError::into_inner);
-        let same = |known: &&KnownPolicy| {
-            known.name == name && known.options == *options && known.contents == contents
-        };
-        if let Some(known) = policies.iter().find(same) {
-            return (known.id, Some(Arc::clone(&known.ticketer)));
+        if let Some((_, id)) = policies.known.iter().find(|(known, _)| *known == digest) {
+            return *id;
         }
-        let id = PolicyId(self.next.fetch_add(1, Ordering::Relaxed));
-        let Ok(ticketer) = Ticketer::new() else {
-            return (id, None);
-        };
-        if policies.len() == KNOWN_POLICIES_MAX {
-            policies.remove(0);
+        let id = PolicyId(policies.next);
+        policies.next = policies.next.wrapping_add(1);
+        if policies.known.len() == KNOWN_POLICIES_MAX {
+            policies.known.pop_front();
         }
-        let (name, options) = (name.to_owned(), options.clone());
-        policies.push(KnownPolicy {
-            name,
-            options,
-            contents,
-            id,
-            ticketer: Arc::clone(&ticketer),
-        });
-        (id, Some(ticketer))
+        policies.known.push_back((digest, id));
+        id
     }
 }
 

@@ -7,10 +7,16 @@ use rustls::{
 };
 use sallyport_config::model::{Alpn, CipherSuite, Curve, TlsOptions, TlsVersion};
 
-static FROM_TLS12: [&SupportedProtocolVersion; 2] = [&TLS13, &TLS12];
-static FROM_TLS13: [&SupportedProtocolVersion; 1] = [&TLS13];
+static BOTH: [&SupportedProtocolVersion; 2] = [&TLS13, &TLS12];
+static TLS12_ALONE: [&SupportedProtocolVersion; 1] = [&TLS12];
+static TLS13_ALONE: [&SupportedProtocolVersion; 1] = [&TLS13];
 
-/// The primitives that `options` allow. TLS 1.3 suites always stay; `cipher_suites` chooses TLS 1.2 ones.
+/// Where `curve_preferences` is absent. The hybrid is first: what is recorded today must stay closed to those who
+/// break the others later.
+const CURVES: [Curve; 4] = [Curve::X25519MlKem768, Curve::X25519, Curve::P256, Curve::P384];
+
+/// The primitives that `options` allow. `cipher_suites` chooses TLS 1.2 suites. Suites of a version that is not
+/// allowed are left out, because what they could sign with must not sway the choice of a certificate.
 pub(super) fn provider(options: &TlsOptions) -> CryptoProvider {
     let mut provider = lib::default_provider();
     if !options.cipher_suites.is_empty() {
@@ -19,21 +25,29 @@ pub(super) fn provider(options: &TlsOptions) -> CryptoProvider {
             .cipher_suites
             .extend(options.cipher_suites.iter().map(|suite| suite_of(*suite)));
     }
-    if !options.curve_preferences.is_empty() {
-        provider.kx_groups = options
-            .curve_preferences
+    let allowed = versions(options.min_version, options.max_version);
+    provider.cipher_suites.retain(|suite| {
+        allowed
             .iter()
-            .map(|curve| group_of(*curve))
-            .collect();
-    }
+            .any(|version| version.version == suite.version().version)
+    });
+    let curves = match options.curve_preferences.as_slice() {
+        [] => &CURVES[..],
+        written => written,
+    };
+    provider.kx_groups = curves.iter().map(|curve| group_of(*curve)).collect();
     provider
 }
 
-/// The protocol versions from `lowest` on.
-pub(super) fn versions(lowest: TlsVersion) -> &'static [&'static SupportedProtocolVersion] {
-    match lowest {
-        TlsVersion::Tls12 => &FROM_TLS12,
-        TlsVersion::Tls13 => &FROM_TLS13,
+/// The protocol versions from `lowest` to `highest`.
+pub(super) fn versions(
+    lowest: TlsVersion,
+    highest: TlsVersion,
+) -> &'static [&'static SupportedProtocolVersion] {
+    match (lowest, highest) {
+        (TlsVersion::Tls12, TlsVersion::Tls13) => &BOTH,
+        (TlsVersion::Tls12, TlsVersion::Tls12) => &TLS12_ALONE,
+        (TlsVersion::Tls13, _) => &TLS13_ALONE,
     }
 }
 
@@ -71,6 +85,7 @@ fn suite_of(suite: CipherSuite) -> SupportedCipherSuite {
 fn group_of(curve: Curve) -> &'static dyn SupportedKxGroup {
     match curve {
         Curve::X25519MlKem768 => lib::kx_group::X25519MLKEM768,
+        Curve::P256MlKem768 => lib::kx_group::SECP256R1MLKEM768,
         Curve::X25519 => lib::kx_group::X25519,
         Curve::P256 => lib::kx_group::SECP256R1,
         Curve::P384 => lib::kx_group::SECP384R1,
@@ -80,6 +95,34 @@ fn group_of(curve: Curve) -> &'static dyn SupportedKxGroup {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_hybrid_is_preferred_and_suites_are_those_of_the_versions() {
+        let names = |options: &TlsOptions| {
+            let provider = provider(options);
+            let groups: Vec<_> = provider.kx_groups.iter().map(|group| group.name()).collect();
+            let old = provider
+                .cipher_suites
+                .iter()
+                .filter(|suite| suite.tls13().is_none());
+            (groups, old.count(), provider.cipher_suites.len())
+        };
+        let default = TlsOptions::default();
+        let (groups, old, all) = names(&default);
+        assert_eq!(groups.first(), Some(&rustls::NamedGroup::X25519MLKEM768));
+        assert_eq!((groups.len(), old, all), (4, 6, 9));
+        let modern = TlsOptions {
+            min_version: TlsVersion::Tls13,
+            ..default.clone()
+        };
+        assert_eq!((names(&modern).1, names(&modern).2), (0, 3));
+        let old = TlsOptions {
+            max_version: TlsVersion::Tls12,
+            cipher_suites: vec![CipherSuite::RsaChaCha20],
+            ..default
+        };
+        assert_eq!((names(&old).1, names(&old).2), (1, 1));
+    }
 
     #[test]
     fn sha256_is_sha256() {

@@ -1,6 +1,9 @@
 //! Response bodies on their way from a server to a client.
 
-use super::{Pool, Server, pool::Http1};
+use super::{
+    Server,
+    pool::{Http1, Shelf},
+};
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
@@ -23,16 +26,16 @@ pub enum UpstreamBody {
 pub struct Http1Body {
     incoming: Incoming,
     connection: Option<Http1>,
-    pool: Rc<Pool>,
+    shelf: Rc<Shelf>,
     server: Arc<Server>,
 }
 
 impl Http1Body {
-    pub(super) fn new(incoming: Incoming, connection: Http1, pool: Rc<Pool>, server: Arc<Server>) -> Self {
+    pub(super) fn new(incoming: Incoming, connection: Http1, shelf: Rc<Shelf>, server: Arc<Server>) -> Self {
         Self {
             incoming,
             connection: Some(connection),
-            pool,
+            shelf,
             server,
         }
     }
@@ -72,7 +75,7 @@ impl Http1Body {
         };
         connection.drive(cx);
         if connection.is_reusable() {
-            self.pool.keep(&self.server, connection);
+            self.shelf.keep(&self.server, connection);
         }
     }
 }

@@ -1,16 +1,16 @@
 //! New connections: address, socket, TLS, HTTP version.
 
-use super::{Server, UpstreamFault, pool::Ready};
+use super::{Behalf, Server, UpstreamFault, pool::Ready};
 use crate::{
     http::body::RequestBody,
     io::{self, Instant, LocalExecutor, LocalTimer, Stream, Transport},
-    tls,
+    tls::{self, Asked, WorkerSide},
 };
 use hyper::client::conn::{http1, http2};
 use hyper_util::rt::TokioIo;
-use rustls::ClientConfig;
 use sallyport_config::model::Scheme;
 use std::{cell::RefCell, collections::HashMap, net::SocketAddr, sync::Arc, time::Duration};
+use tokio::io::AsyncWriteExt;
 
 /// How long resolved addresses are believed; the system's resolver tells no better.
 const ADDRESSES_KEPT: Duration = Duration::from_secs(10);
@@ -26,12 +26,19 @@ const H2_WINDOW: u32 = 1 << 20;
 /// Until when addresses are believed, and what they are.
 type Resolved = (Instant, Arc<[SocketAddr]>);
 
+/// A connection that was just made.
+pub(super) struct Fresh {
+    pub(super) ready: Ready,
+    /// Whether the server asked for our certificate.
+    pub(super) asked: Option<Asked>,
+}
+
 /// Makes connections; a worker's own.
 #[derive(Default)]
 pub struct Connector {
     addresses: RefCell<HashMap<(String, u16), Resolved>>,
     /// By transport; the worker's own session caches are in them.
-    tls: RefCell<Vec<(Arc<super::TransportOptions>, Arc<ClientConfig>)>>,
+    tls: RefCell<Vec<(Arc<super::TransportOptions>, Arc<WorkerSide>)>>,
 }
 
 impl Connector {
@@ -39,44 +46,55 @@ impl Connector {
     ///
     /// # Errors
     /// What stood in the way.
-    pub(super) async fn connect(&self, server: &Server) -> Result<Ready, UpstreamFault> {
+    pub(super) async fn connect(&self, server: &Server, behalf: Behalf<'_>) -> Result<Fresh, UpstreamFault> {
         let addresses = self.resolve(server).await?;
-        let stream = io::timeout(server.transport.dial, io::connect(&addresses))
+        let dialled = async {
+            let mut stream = io::connect(&addresses).await?;
+            if let Some(header) = behalf.header(server) {
+                // First of all, before TLS; the socket has room for it.
+                stream.write_all(&header).await?;
+                stream.flush().await?;
+            }
+            Ok(stream)
+        };
+        let stream = io::timeout(server.transport.dial, dialled)
             .await
             .map_err(|_| UpstreamFault::DialTimeout)?
             .map_err(UpstreamFault::Refused)?;
+        let plain = |ready| Fresh { ready, asked: None };
         match server.url.scheme {
-            Scheme::Http => http1(Transport::Plain(stream)).await,
-            Scheme::H2c => http2(Transport::Plain(stream)).await,
+            Scheme::Http => http1(Transport::Plain(stream)).await.map(plain),
+            Scheme::H2c => http2(Transport::Plain(stream)).await.map(plain),
             Scheme::Https => self.secure(server, stream).await,
         }
     }
 
-    async fn secure(&self, server: &Server, stream: Stream) -> Result<Ready, UpstreamFault> {
+    async fn secure(&self, server: &Server, stream: Stream) -> Result<Fresh, UpstreamFault> {
         let host = &server.url.host;
         let name = server
             .transport
             .tls
             .name_for(host)
             .ok_or_else(|| UpstreamFault::Name(host.clone()))?;
-        let config = self.tls_config(&server.transport);
-        let secured = io::timeout(
-            server.transport.tls_handshake,
-            tls::connect(stream, &config, name),
-        )
-        .await
-        .map_err(|_| UpstreamFault::TlsTimeout)?
-        .map_err(UpstreamFault::Tls)?;
-        let h2 = secured.get_ref().1.alpn_protocol() == Some(b"h2");
-        let transport = Transport::Client(Box::new(secured));
-        if h2 {
-            http2(transport).await
+        let side = self.tls_side(&server.transport);
+        let secured = io::timeout(server.transport.tls_handshake, tls::connect(stream, &side, name))
+            .await
+            .map_err(|_| UpstreamFault::TlsTimeout)?
+            .map_err(UpstreamFault::Tls)?;
+        let h2 = secured.stream.get_ref().1.alpn_protocol() == Some(b"h2");
+        let transport = Transport::Client(Box::new(secured.stream));
+        let ready = if h2 {
+            http2(transport).await?
         } else {
-            http1(transport).await
-        }
+            http1(transport).await?
+        };
+        Ok(Fresh {
+            ready,
+            asked: secured.asked,
+        })
     }
 
-    fn tls_config(&self, transport: &Arc<super::TransportOptions>) -> Arc<ClientConfig> {
+    fn tls_side(&self, transport: &Arc<super::TransportOptions>) -> Arc<WorkerSide> {
         let mut known = self.tls.borrow_mut();
         if let Some((_, config)) = known.iter().find(|(of, _)| Arc::ptr_eq(of, transport)) {
             return Arc::clone(config);

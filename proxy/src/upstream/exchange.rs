@@ -5,14 +5,15 @@
 //! byte of a body is lost.
 
 use super::{
-    Pool, Server, UpstreamBody, UpstreamFault,
+    Behalf, Notice, Pool, Server, UpstreamBody, UpstreamFault,
     body::Http1Body,
-    pool::{Http1, Ready, Sender2},
+    pool::{Http1, Ready, Sender2, Shelf},
 };
 use crate::{
     http::body::{BodyFault, RequestBody},
-    io,
+    io::{self, Instant},
     telemetry::{Count, Counters},
+    tls::{Asked, alert_on_certificate},
 };
 use http::uri::{self, Authority, Scheme};
 use hyper::{
@@ -56,15 +57,17 @@ impl Pool {
     /// # Errors
     /// What stood in the way.
     pub async fn send(
-        self: &Rc<Self>,
+        &self,
         server: &Arc<Server>,
         mut request: Request<RequestBody>,
         counters: &Counters,
+        behalf: Behalf<'_>,
     ) -> Result<Response<UpstreamBody>, UpstreamFault> {
-        while let Some(kept) = self.take(server) {
+        let shelf = behalf.shelf(server, self);
+        while let Some(kept) = shelf.take(server) {
             let mut spare = copy(&request);
             let stays = matches!(kept, Ready::Http2(_));
-            let failed = match self.exchange(server, kept, &mut request).await {
+            let failed = match exchange(server, shelf, kept, &mut request).await {
                 Ok(response) => {
                     counters.add(Count::UpstreamReused);
                     return Ok(response);
@@ -80,46 +83,59 @@ impl Pool {
             }
         }
         // Boxed: connecting is rare, and every request would carry the room for it.
-        let fresh = Box::pin(self.connector.connect(server)).await?;
+        let fresh = Box::pin(self.connector.connect(server, behalf)).await?;
         counters.add(Count::UpstreamOpened);
-        if let Ready::Http2(sender) = &fresh {
-            self.share(server, sender);
+        if let Ready::Http2(sender) = &fresh.ready {
+            shelf.share(server, sender);
         }
-        self.exchange(server, fresh, &mut request)
+        exchange(server, shelf, fresh.ready, &mut request)
             .await
-            .map_err(|failed| failed.fault)
+            .map_err(|failed| our_certificate(failed.fault, fresh.asked.as_ref()))
     }
 
-    /// Takes the request out of its place only to hand it over: what an `async fn` is given by value, it
-    /// carries around in every state.
-    async fn exchange(
-        self: &Rc<Self>,
-        server: &Arc<Server>,
-        ready: Ready,
-        request: &mut Request<RequestBody>,
-    ) -> Result<Response<UpstreamBody>, Failed> {
-        let limit = server.transport.response_header;
-        let silent = |_| Failed {
-            fault: UpstreamFault::Silent,
-            unsent: None,
-        };
-        match ready {
-            Ready::Http1(connection) => {
-                for_http1(request);
-                let (response, connection) = io::timeout(limit, over_http1(connection, request))
-                    .await
-                    .map_err(silent)??;
-                let (parts, incoming) = response.into_parts();
-                let body = Http1Body::new(incoming, connection, Rc::clone(self), Arc::clone(server));
-                Ok(Response::from_parts(parts, UpstreamBody::Http1(body)))
-            }
-            Ready::Http2(sender) => {
-                for_http2(request, server);
-                let response = io::timeout(limit, over_http2(sender, request))
-                    .await
-                    .map_err(silent)??;
-                Ok(response.map(UpstreamBody::Http2))
-            }
+    /// Whether a fault of `server` is worth a line of the log now.
+    pub fn notice(&self, server: &Arc<Server>, fault: &UpstreamFault) -> Notice {
+        self.notices.notice(server, fault, Instant::now())
+    }
+}
+
+/// A TLS 1.3 server judges our certificate when we think that the handshake is over.
+fn our_certificate(fault: UpstreamFault, asked: Option<&Asked>) -> UpstreamFault {
+    let (UpstreamFault::Exchange(error), Some(asked)) = (&fault, asked) else {
+        return fault;
+    };
+    alert_on_certificate(error, asked).map_or(fault, UpstreamFault::OurCertificate)
+}
+
+/// Takes the request out of its place only to hand it over: what an `async fn` is given by value, it carries
+/// around in every state.
+async fn exchange(
+    server: &Arc<Server>,
+    shelf: &Rc<Shelf>,
+    ready: Ready,
+    request: &mut Request<RequestBody>,
+) -> Result<Response<UpstreamBody>, Failed> {
+    let limit = server.transport.response_header;
+    let silent = |_| Failed {
+        fault: UpstreamFault::Silent,
+        unsent: None,
+    };
+    match ready {
+        Ready::Http1(connection) => {
+            for_http1(request);
+            let (response, connection) = io::timeout(limit, over_http1(connection, request))
+                .await
+                .map_err(silent)??;
+            let (parts, incoming) = response.into_parts();
+            let body = Http1Body::new(incoming, connection, Rc::clone(shelf), Arc::clone(server));
+            Ok(Response::from_parts(parts, UpstreamBody::Http1(body)))
+        }
+        Ready::Http2(sender) => {
+            for_http2(request, server);
+            let response = io::timeout(limit, over_http2(sender, request))
+                .await
+                .map_err(silent)??;
+            Ok(response.map(UpstreamBody::Http2))
         }
     }
 }

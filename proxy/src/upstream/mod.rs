@@ -4,25 +4,36 @@
 //! so that nothing is spawned and nobody is woken across tasks; HTTP/2 connections have one task each. This
 //! stage must not know routers or services: it gets a [`Server`].
 
+mod behalf;
 mod body;
 mod connect;
 mod exchange;
+mod notices;
 mod pool;
 mod quiet;
 
+pub use behalf::{Behalf, Downstream, Own};
 pub use body::UpstreamBody;
 pub use connect::Connector;
+pub use notices::Notice;
 pub use pool::{Idle, Pool};
 
-use crate::{http::fields::ForeignCoding, tls::ClientSide};
-use sallyport_config::model::ServerUrl;
+use crate::{
+    http::fields::ForeignCoding,
+    tls::{ClientSide, HandshakeFault},
+};
+use sallyport_config::model::{ServerUrl, sending::SendProxy};
 use std::{io, sync::Arc, time::Duration};
 
 /// How to talk to servers: one compiled `[servers_transports.NAME]`.
 #[derive(Clone, Debug)]
 pub struct TransportOptions {
+    /// Its name.
+    pub name: String,
     /// TLS towards the server.
     pub tls: ClientSide,
+    /// The PROXY header in front of each connection; `None`: there is none, and connections are shared.
+    pub proxy_protocol: Option<SendProxy>,
     /// TCP connect.
     pub dial: Option<Duration>,
     /// TLS handshake.
@@ -66,7 +77,10 @@ pub enum UpstreamFault {
     DialTimeout,
     /// The server's TLS is not acceptable, or ours to it.
     #[error("tls handshake failed")]
-    Tls(#[source] io::Error),
+    Tls(#[source] HandshakeFault),
+    /// The server refused our certificate once the handshake was over, as TLS 1.3 has it.
+    #[error("{0}")]
+    OurCertificate(String),
     /// The name cannot be verified.
     #[error("`{0}` is no name that a certificate can carry; set `server_name`")]
     Name(String),

@@ -1,6 +1,6 @@
 //! Kept connections: by server, last used first, bounded in number and age.
 
-use super::{Server, connect::Connector, quiet::Quiet};
+use super::{Server, connect::Connector, notices::Notices, quiet::Quiet};
 use crate::{
     http::body::RequestBody,
     io::{Instant, Transport},
@@ -16,7 +16,8 @@ use std::{
     collections::HashMap,
     future::Future,
     pin::Pin,
-    sync::{Arc, Weak},
+    rc::{Rc, Weak},
+    sync::{self, Arc},
     task::Context,
 };
 
@@ -79,19 +80,18 @@ pub(super) enum Ready {
 pub struct Idle {
     /// Weak, so that a server lives only for as long as a configuration knows it or a request is on its way to
     /// it: each worker has a pool, and together they would keep one another's servers for good.
-    server: Weak<Server>,
+    server: sync::Weak<Server>,
     http1: Vec<(Http1, Instant)>,
     http2: Option<(Sender2, Instant)>,
 }
 
-/// The kept connections of one worker.
+/// Kept connections that the same requests may use.
 #[derive(Default)]
-pub struct Pool {
-    pub(super) connector: Connector,
+pub(super) struct Shelf {
     servers: RefCell<HashMap<usize, Idle>>,
 }
 
-impl Pool {
+impl Shelf {
     /// A kept connection to `server`, if there is one.
     pub(super) fn take(&self, server: &Arc<Server>) -> Option<Ready> {
         let mut servers = self.servers.borrow_mut();
@@ -124,10 +124,7 @@ impl Pool {
         entry(&mut servers, server).http2 = Some((sender.clone(), Instant::now()));
     }
 
-    /// Closes what has been idle for too long, what is beyond a server's share (the oldest first), and what
-    /// belongs to servers of an older configuration.
-    pub fn reap(&self) {
-        let now = Instant::now();
+    fn reap(&self, now: Instant) {
         self.servers.borrow_mut().retain(|_, idle| {
             let Some(server) = idle.server.upgrade() else {
                 return false;
@@ -143,9 +140,46 @@ impl Pool {
         });
     }
 
+    fn idle_count(&self) -> usize {
+        self.servers.borrow().values().map(|idle| idle.http1.len()).sum()
+    }
+}
+
+/// The kept connections of one worker.
+#[derive(Default)]
+pub struct Pool {
+    pub(super) connector: Connector,
+    pub(super) shared: Rc<Shelf>,
+    /// The shelves of client connections, so that what they keep is looked through too.
+    own: RefCell<Vec<Weak<Shelf>>>,
+    pub(super) notices: Notices,
+}
+
+impl Pool {
+    /// A shelf for the connections of one client connection; it empties when its holder goes.
+    pub(super) fn new_shelf(&self) -> Rc<Shelf> {
+        let shelf = Rc::default();
+        self.own.borrow_mut().push(Rc::downgrade(&shelf));
+        shelf
+    }
+
+    /// Closes what has been idle for too long, what is beyond a server's share (the oldest first), and what
+    /// belongs to servers of an older configuration.
+    pub fn reap(&self) {
+        let now = Instant::now();
+        self.shared.reap(now);
+        self.own.borrow_mut().retain(|shelf| {
+            let shelf = shelf.upgrade();
+            shelf.inspect(|shelf| shelf.reap(now)).is_some()
+        });
+        self.notices.forget(now);
+    }
+
     /// Kept HTTP/1.1 connections, for `status`.
     pub fn idle_count(&self) -> usize {
-        self.servers.borrow().values().map(|idle| idle.http1.len()).sum()
+        let own = self.own.borrow();
+        let own = own.iter().filter_map(Weak::upgrade);
+        self.shared.idle_count() + own.map(|shelf| shelf.idle_count()).sum::<usize>()
     }
 }
 

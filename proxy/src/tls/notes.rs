@@ -1,0 +1,42 @@
+//! What the TLS library's callbacks find out during a handshake with a server.
+//!
+//! The library gives a callback no connection to tell it to. All of one poll is about one connection, so what is
+//! noted is collected poll by poll. Nothing here decides anything.
+
+use super::refused::{Asked, RefusedServer};
+use std::cell::RefCell;
+
+thread_local! {
+    static NOTED: RefCell<Notes> = RefCell::default();
+}
+
+/// Of one handshake.
+#[derive(Default)]
+pub(super) struct Notes {
+    /// Why the server's certificate was refused.
+    pub(super) refused: Option<RefusedServer>,
+    /// What the server asked for.
+    pub(super) asked: Option<Asked>,
+}
+
+impl Notes {
+    /// Does a part of this handshake; what is noted meanwhile is kept here.
+    pub(super) fn during<T>(&mut self, part: impl FnOnce() -> T) -> T {
+        NOTED.replace(Self::default());
+        let outcome = part();
+        let noted = NOTED.take();
+        self.refused = noted.refused.or(self.refused.take());
+        self.asked = noted.asked.or(self.asked.take());
+        outcome
+    }
+}
+
+/// Notes why a certificate is refused.
+pub(super) fn refused(refused: RefusedServer) {
+    NOTED.with_borrow_mut(|noted| noted.refused = Some(refused));
+}
+
+/// Notes that the server asked for a certificate.
+pub(super) fn asked(asked: Asked) {
+    NOTED.with_borrow_mut(|noted| noted.asked = Some(asked));
+}
