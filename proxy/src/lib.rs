@@ -16,6 +16,7 @@ pub mod http;
 pub mod preamble;
 pub mod route;
 pub mod tls;
+pub mod tunnel;
 pub mod uplink;
 pub mod upstream;
 

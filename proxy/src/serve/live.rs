@@ -4,7 +4,7 @@
 
 use crate::{accept::PeerAddress, preamble::ClientAddress};
 use std::{
-    cell::{Cell, RefCell},
+    cell::{Cell, OnceCell, RefCell},
     collections::BTreeMap,
     rc::Rc,
     task::{Context, Waker},
@@ -39,6 +39,8 @@ pub struct Handle {
     pub client: Cell<Option<ClientAddress>>,
     /// The entry point's name.
     pub entry: String,
+    /// The TCP router that took it, and the service that it leads to.
+    pub tcp: OnceCell<(String, String)>,
     order: Cell<Order>,
     waker: RefCell<Option<Waker>>,
 }
@@ -88,6 +90,7 @@ impl Live {
             peer,
             client: Cell::new(None),
             entry: entry.to_owned(),
+            tcp: OnceCell::new(),
             order: Cell::new(self.drained.get().unwrap_or_default()),
             waker: RefCell::new(None),
         });

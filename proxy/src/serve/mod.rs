@@ -10,6 +10,8 @@ mod handshakes;
 mod live;
 mod protocol;
 mod request;
+mod tcp;
+mod tunnels;
 mod uplinks;
 
 pub use context::Context;
@@ -22,7 +24,7 @@ use crate::{
     preamble::{self, ClientAddress, Origin, Preamble, PreambleFault},
     snapshot::Entry,
     telemetry::{AdmissionCount, AdmissionCounters, Count},
-    tls::{self, Attempt, Facts, Protocol},
+    tls::{self, Attempt, EntryPolicies, Facts, Protocol, Secured},
     upstream::Own,
 };
 use clock::Clock;
@@ -56,6 +58,15 @@ pub async fn connection(
     let client = preamble.client;
     registered.handle.client.set(Some(client));
     let local = stream.local();
+    let came = tcp::Came {
+        context: &context,
+        entry: &entry,
+        preamble: &preamble,
+        handle: &registered.handle,
+    };
+    let Some(stream) = tcp::divert(&came, stream).await else {
+        return;
+    };
     let Some((transport, protocol, tls)) = secure(&context, &entry, stream, client).await else {
         return;
     };
@@ -177,7 +188,7 @@ fn refuse_preamble(context: &Context, entry: &Entry, peer: SocketAddr, fault: &P
     }
 }
 
-/// hello and tls: the handshake, or which HTTP it is in the clear.
+/// tls: the handshake, or which HTTP it is in the clear.
 async fn secure(
     context: &Context,
     entry: &Entry,
@@ -188,6 +199,20 @@ async fn secure(
         let protocol = protocol::recognise(&mut stream, entry.timeouts.read_header).await?;
         return Some((Transport::Plain(stream), protocol, None));
     };
+    let secured = shake_hands(context, entry, stream, client, policies).await?;
+    let protocol = secured.facts.protocol;
+    let transport = Transport::Server(Box::new(secured.stream));
+    Some((transport, protocol, Some(secured.facts)))
+}
+
+/// tls: the handshake by one of `policies`, counted and said where it fails.
+async fn shake_hands(
+    context: &Context,
+    entry: &Entry,
+    stream: Stream,
+    client: ClientAddress,
+    policies: &EntryPolicies,
+) -> Option<Secured> {
     let attempt = Attempt::new(stream.local().ip());
     let from = handshakes::From {
         peer: PeerAddress(stream.peer()),
@@ -198,12 +223,7 @@ async fn secure(
     match io::timeout(limit, tls::accept(stream, policies, &attempt)).await {
         Ok(Ok(secured)) => {
             context.counters.add(Count::TlsAccepted);
-            let protocol = secured.facts.protocol;
-            Some((
-                Transport::Server(Box::new(secured.stream)),
-                protocol,
-                Some(secured.facts),
-            ))
+            Some(secured)
         }
         Ok(Err(refused)) => {
             context.counters.add(Count::TlsFailed);

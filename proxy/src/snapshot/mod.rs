@@ -7,10 +7,12 @@ mod entries;
 mod policies;
 mod published;
 mod sources;
+mod tcp;
 mod upstreams;
 
 pub use published::Published;
 pub use sources::check_sources;
+pub use tcp::{TcpEntry, TcpRoute, TcpService, Way};
 
 use crate::{
     accept::{self, Admissions},
@@ -46,6 +48,8 @@ pub struct Snapshot {
     pub routes: Arc<Vec<Route>>,
     /// By name.
     pub services: HashMap<String, Arc<Service>>,
+    /// By name.
+    pub tcp_services: HashMap<String, Arc<TcpService>>,
     /// The children's uplink entry points, by child.
     pub children: BTreeMap<String, Arc<Server>>,
     /// What the children advertise, by service name without `@multicluster`.
@@ -71,6 +75,8 @@ pub struct Entry {
     pub limits: Limits,
     /// Who is served.
     pub side: Arc<Side>,
+    /// The routers of connections, asked before HTTP; `None` where there are none.
+    pub tcp: Option<Arc<TcpEntry>>,
 }
 
 /// Whom an entry point serves.
@@ -202,6 +208,7 @@ pub fn compile(
                 .collect(),
         ),
         services: services(config, &transports),
+        tcp_services: tcp::tcp_services(config),
         children: children(config, &transports),
         discovered: HashMap::new(),
         remarks: Arc::new(remarks),

@@ -102,6 +102,16 @@ impl Policy {
         }
     }
 
+    /// The same policy for what is not HTTP: one of `protocols` is agreed on, and where there are none, none is.
+    pub fn speaking(&self, protocols: &[&str]) -> Self {
+        let mut server = ServerConfig::clone(&self.server);
+        server.alpn_protocols = protocols.iter().map(|name| name.as_bytes().to_vec()).collect();
+        Self {
+            server: Arc::new(server),
+            ..self.clone()
+        }
+    }
+
     /// Whether every connection under this policy has shown a verified client certificate.
     pub fn proves_client(&self) -> bool {
         self.clients

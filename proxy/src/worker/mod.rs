@@ -185,14 +185,21 @@ async fn work(context: Rc<Context>, mut messages: mpsc::Receiver<Message>) {
     }
 }
 
-/// A source that left the allowlist loses its connections; those of an entry point that is gone finish what
-/// is under way.
+/// A source that left the allowlist loses its connections; those of an entry point that is gone, or of a TCP
+/// router that leads elsewhere, finish what is under way.
 fn recheck(context: &Context) {
     let view = context.view();
     let (entries, admissions) = (&view.snapshot.entries, &view.snapshot.admissions);
     context
         .live
         .tell(Order::Drain, |handle| !entries.contains_key(&handle.entry));
+    context.live.tell(Order::Drain, |handle| {
+        let leads = |(router, service): &(String, String)| {
+            let tcp = entries.get(&handle.entry).and_then(|entry| entry.tcp.as_ref());
+            tcp.is_some_and(|tcp| tcp.leads(router, service))
+        };
+        !handle.tcp.get().is_none_or(leads)
+    });
     let now = Instant::now();
     let removed = context.live.tell(Order::Close, |handle| {
         !admissions.keeps(&handle.entry, handle.peer, now)
