@@ -85,7 +85,8 @@ pub(super) fn tcp_entry(
         return None;
     }
     let own: Vec<(&String, &TcpRouter)> = config
-        .tcp_routers
+        .tcp
+        .routers
         .iter()
         .filter(|(_, router)| router.entry_points.iter().any(|point| point == name))
         .collect();
@@ -141,7 +142,7 @@ fn http_hosts(config: &Config, name: &str, entry: &EntryPoint) -> HashSet<String
 
 /// Compiles every `[tcp_services]`.
 pub(super) fn tcp_services(config: &Config) -> HashMap<String, Arc<TcpService>> {
-    let compiled = config.tcp_services.iter().map(|(name, service)| {
+    let compiled = config.tcp.services.iter().map(|(name, service)| {
         let servers = service.servers.iter();
         let service = TcpService {
             name: name.clone(),
