@@ -20,6 +20,7 @@ impl Default for ServersTransport {
             insecure_skip_verify: false,
             pinned_spki: Vec::new(),
             min_version: TlsVersion::Tls12,
+            max_version: TlsVersion::Tls13,
             cipher_suites: Vec::new(),
             curve_preferences: Vec::new(),
             disable_http2: false,

@@ -3,6 +3,8 @@
 //! A value of these types exists only after [`crate::parse`] found nothing wrong: names resolve, numbers
 //! are in range, rules are parsed. It holds no secrets, only paths to them, and knows no sockets or files.
 
+pub mod access_log;
+pub mod middleware;
 pub mod sending;
 pub mod tcp;
 
@@ -10,8 +12,7 @@ use crate::{diagnostic::Location, rule::Rule};
 use ipnet::IpNet;
 use std::{collections::BTreeMap, net::SocketAddr, num::NonZeroUsize, path::PathBuf, time::Duration};
 
-/// A value with the place in the configuration that it came from, for errors found later (a missing file).
-/// Two are equal where their values are: what moved to another line is still the same.
+/// A value with its place in the configuration, for errors found later. What moved to another line is still equal.
 #[derive(Clone, Debug, Eq)]
 pub struct Located<T> {
     /// The value itself.
@@ -33,6 +34,8 @@ pub struct Config {
     pub proxy: Proxy,
     /// The operator's log.
     pub log: Log,
+    /// A line for each request; `None` is off.
+    pub access_log: Option<access_log::AccessLog>,
     /// Metrics for Prometheus.
     pub metrics: Metrics,
     /// The admin socket.
@@ -45,6 +48,8 @@ pub struct Config {
     pub entry_points: BTreeMap<String, EntryPoint>,
     /// Routers, ordinary ones and those reached by uplinks.
     pub routers: BTreeMap<String, Router>,
+    /// What requests and answers go through.
+    pub middlewares: BTreeMap<String, middleware::Middleware>,
     /// Local services.
     pub services: BTreeMap<String, Service>,
     /// How to talk to servers; `default` is always there.
@@ -234,6 +239,8 @@ pub struct EntryPoint {
     pub timeouts: Timeouts,
     /// Limits.
     pub limits: Limits,
+    /// Names of middlewares before every router's own, chains resolved.
+    pub middlewares: Vec<String>,
     /// The allowlist of this port.
     pub gate: Option<EntryPointGate>,
 }
@@ -332,6 +339,8 @@ pub struct Router {
     pub reach: Reach,
     /// Explicit priority, or the length of the rule's text where it was 0 or absent.
     pub priority: i64,
+    /// Names of middlewares in order, chains resolved; those of the entry point come before.
+    pub middlewares: Vec<String>,
     /// What answers.
     pub service: ServiceRef,
     /// `tls.options`, where the router has a `tls` table (`default` where it names none).
@@ -417,6 +426,8 @@ pub struct ServersTransport {
     pub pinned_spki: Vec<[u8; 32]>,
     /// Lowest version that is offered; default TLS 1.2.
     pub min_version: TlsVersion,
+    /// Highest version that is offered; default TLS 1.3.
+    pub max_version: TlsVersion,
     /// TLS 1.2 suites that are offered; empty: all that are safe.
     pub cipher_suites: Vec<CipherSuite>,
     /// Groups that are offered, in order of preference; empty: the default order.

@@ -75,6 +75,8 @@ pub enum Count {
     TlsFailed,
     /// Handshakes that took too long.
     TlsTimeout,
+    /// Sessions that ended because they would not get in any more.
+    TlsSessionEnded,
     /// Requests.
     Requests,
     /// Answers below 400 that came from a server or are ours.
@@ -89,6 +91,8 @@ pub enum Count {
     NoRouter,
     /// 403: the route demands what the connection has not proven.
     NotProven,
+    /// 431: what servers would be told of the client's certificate is too long.
+    IdentityTooLong,
     /// 421: the host's TLS policy is not the handshake's.
     Misdirected,
     /// 502.
@@ -107,6 +111,8 @@ pub enum Count {
     UpstreamOpened,
     /// Requests that went over a kept connection.
     UpstreamReused,
+    /// Lines of the access log that were given up because its queue was full.
+    AccessLogDropped,
     /// Closed: a ClientHello that could be read in two ways, or is none, where TCP routers go by it.
     HelloRefused,
     /// Closed: no whole ClientHello in time, where TCP routers go by it.
@@ -130,7 +136,7 @@ pub enum Count {
 }
 
 /// All counts with their codes, in the order of [`Count`].
-pub const COUNTS: [(Count, &str); 56] = [
+pub const COUNTS: [(Count, &str); 59] = [
     (Count::Accepted, "accepted"),
     (Count::Closed, "closed"),
     (Count::SourceRefused, "source_refused"),
@@ -164,6 +170,7 @@ pub const COUNTS: [(Count, &str); 56] = [
     (Count::TlsAccepted, "tls_accepted"),
     (Count::TlsFailed, "tls_failed"),
     (Count::TlsTimeout, "tls_timeout"),
+    (Count::TlsSessionEnded, "tls_session_ended"),
     (Count::Requests, "requests"),
     (Count::AnswersOk, "answers_ok"),
     (Count::AnswersClient, "answers_client_error"),
@@ -171,6 +178,7 @@ pub const COUNTS: [(Count, &str); 56] = [
     (Count::BadRequest, "bad_request"),
     (Count::NoRouter, "no_router"),
     (Count::NotProven, "not_proven"),
+    (Count::IdentityTooLong, "identity_too_long"),
     (Count::Misdirected, "misdirected"),
     (Count::UpstreamFailed, "upstream_failed"),
     (Count::NoServer, "no_server"),
@@ -180,6 +188,7 @@ pub const COUNTS: [(Count, &str); 56] = [
     (Count::UplinkStripped, "uplink_stripped"),
     (Count::UpstreamOpened, "upstream_opened"),
     (Count::UpstreamReused, "upstream_reused"),
+    (Count::AccessLogDropped, "access_log_dropped"),
     (Count::HelloRefused, "hello_refused"),
     (Count::HelloTimeout, "hello_timeout"),
     (Count::TcpNoRouter, "tcp_no_router"),

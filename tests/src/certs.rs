@@ -5,8 +5,8 @@
 use anyhow::{Context, Result};
 use rcgen::{
     BasicConstraints, CertificateParams, CertificateRevocationListParams, CrlDistributionPoint, DnType,
-    ExtendedKeyUsagePurpose, IsCa, Issuer, KeyIdMethod, KeyPair, KeyUsagePurpose, RevokedCertParams, SanType,
-    SerialNumber, date_time_ymd,
+    ExtendedKeyUsagePurpose, IsCa, Issuer, KeyIdMethod, KeyPair, KeyUsagePurpose, PKCS_ECDSA_P256_SHA256,
+    PKCS_ED25519, PKCS_RSA_SHA256, RevokedCertParams, SanType, SerialNumber, date_time_ymd,
 };
 use std::io::Write;
 use std::net::IpAddr;
@@ -25,7 +25,30 @@ pub struct Authority {
     name: String,
     issuer: Issuer<'static, KeyPair>,
     ca_file: PathBuf,
+    /// PEM of the certificates between its leaves and a root.
+    between: String,
     serial: AtomicU64,
+}
+
+/// The kind of a leaf's key.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum KeyType {
+    /// ECDSA over P-256.
+    P256,
+    /// Ed25519.
+    Ed25519,
+    /// RSA of 2048 bits.
+    Rsa,
+}
+
+impl KeyType {
+    fn generate(self) -> Result<KeyPair> {
+        Ok(KeyPair::generate_for(match self {
+            KeyType::P256 => &PKCS_ECDSA_P256_SHA256,
+            KeyType::Ed25519 => &PKCS_ED25519,
+            KeyType::Rsa => &PKCS_RSA_SHA256,
+        })?)
+    }
 }
 
 /// What a leaf may be used for.
@@ -44,6 +67,8 @@ pub enum Validity {
     Current,
     /// Until some years ago.
     Expired,
+    /// From yesterday on, and this long from now.
+    For(Duration),
     /// From yesterday on for 90 days, with a revocation list to be asked for: as public authorities give them.
     AsPublic,
 }
@@ -96,8 +121,25 @@ impl Authority {
             name: name.to_owned(),
             issuer,
             ca_file,
+            between: String::new(),
             serial: AtomicU64::new(1000),
         })
+    }
+
+    /// An authority under this one; its leaves are written with its certificate behind them.
+    ///
+    /// # Errors
+    /// As [`Authority::new`].
+    pub fn subordinate(&self, name: &str) -> Result<Authority> {
+        let mut made = Authority::new(&self.dir, name)?;
+        let mut params = CertificateParams::new(Vec::new())?;
+        params.distinguished_name.push(DnType::CommonName, name);
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
+        params.use_authority_key_identifier_extension = true;
+        let certificate = params.signed_by(made.issuer.key(), &self.issuer)?;
+        made.between = certificate.pem() + &self.between;
+        Ok(made)
     }
 
     /// Its own certificate, PEM.
@@ -119,14 +161,46 @@ impl Authority {
     /// # Errors
     /// As [`Authority::issue`].
     pub fn issue_with(&self, role: Role, validity: Validity, names: &[&str]) -> Result<Identity> {
+        self.sign(role, validity, KeyType::P256, names)
+    }
+
+    /// A leaf valid now, with a key of this type.
+    ///
+    /// # Errors
+    /// As [`Authority::issue`].
+    pub fn issue_key(&self, role: Role, key: KeyType, names: &[&str]) -> Result<Identity> {
+        self.sign(role, Validity::Current, key, names)
+    }
+
+    /// A client's leaf whose common name is none of its alternative names.
+    ///
+    /// # Errors
+    /// As [`Authority::issue`].
+    pub fn issue_called(&self, common_name: &str, names: &[&str]) -> Result<Identity> {
         let serial = self.serial.fetch_add(1, Ordering::Relaxed);
-        let params = leaf(role, validity, names, serial)?;
+        let mut params = leaf(Role::Client, Validity::Current, names, serial)?;
+        params.distinguished_name.push(DnType::CommonName, common_name);
         let key = KeyPair::generate()?;
-        let certificate = params.signed_by(&key, &self.issuer)?;
+        let chain = params.signed_by(&key, &self.issuer)?.pem() + &self.between;
         save(
             &self.dir,
             &format!("{}-{serial}", self.name),
-            &certificate.pem(),
+            &chain,
+            &key,
+            serial,
+        )
+    }
+
+    fn sign(&self, role: Role, validity: Validity, key: KeyType, names: &[&str]) -> Result<Identity> {
+        let serial = self.serial.fetch_add(1, Ordering::Relaxed);
+        let params = leaf(role, validity, names, serial)?;
+        let key = key.generate()?;
+        let certificate = params.signed_by(&key, &self.issuer)?;
+        let chain = certificate.pem() + &self.between;
+        save(
+            &self.dir,
+            &format!("{}-{serial}", self.name),
+            &chain,
             &key,
             serial,
         )
@@ -137,6 +211,18 @@ impl Authority {
     /// # Errors
     /// Where signing or writing fails.
     pub fn revoke(&self, identities: &[&Identity]) -> Result<PathBuf> {
+        self.list(identities, 2090)
+    }
+
+    /// The same, but the list's time has passed.
+    ///
+    /// # Errors
+    /// As [`Authority::revoke`].
+    pub fn revoke_long_ago(&self, identities: &[&Identity]) -> Result<PathBuf> {
+        self.list(identities, 2025)
+    }
+
+    fn list(&self, identities: &[&Identity], expires: i32) -> Result<PathBuf> {
         let number = self.serial.fetch_add(1, Ordering::Relaxed);
         let revoked_certs = identities
             .iter()
@@ -149,7 +235,7 @@ impl Authority {
             .collect();
         let params = CertificateRevocationListParams {
             this_update: date_time_ymd(2024, 1, 1),
-            next_update: date_time_ymd(2090, 1, 1),
+            next_update: date_time_ymd(expires, 1, 1),
             crl_number: SerialNumber::from(number),
             issuing_distribution_point: None,
             revoked_certs,
@@ -192,6 +278,11 @@ fn leaf(role: Role, validity: Validity, names: &[&str], serial: u64) -> Result<C
     match validity {
         Validity::Current => params.not_after = date_time_ymd(2090, 1, 1),
         Validity::Expired => params.not_after = date_time_ymd(2021, 1, 1),
+        Validity::For(left) => {
+            let now = date_time_ymd(1970, 1, 1) + SystemTime::now().duration_since(UNIX_EPOCH)?;
+            params.not_before = now - DAY;
+            params.not_after = now + left;
+        }
         Validity::AsPublic => {
             let now = SystemTime::now().duration_since(UNIX_EPOCH)?;
             let today = date_time_ymd(1970, 1, 1) + now;

@@ -19,6 +19,10 @@ pub enum Serves {
     Tls(NginxTls),
     /// The same, but 400 for whoever shows no certificate of `clients`.
     MutualTls(NginxTls),
+    /// HTTP/1.1 behind a PROXY header, which must come first.
+    Proxied,
+    /// TLS behind a PROXY header.
+    ProxiedTls(NginxTls),
 }
 
 /// How nginx serves TLS.
@@ -87,13 +91,15 @@ fn configuration(root: &Path, name: &str, port: u16, serves: &Serves) -> String 
         Serves::Plain => "",
         Serves::H2c => " http2",
         Serves::Tls(_) | Serves::MutualTls(_) => " ssl http2",
+        Serves::Proxied => " proxy_protocol",
+        Serves::ProxiedTls(_) => " ssl http2 proxy_protocol",
     };
     out.push_str("client_max_body_size 0;\nkeepalive_requests 1000000;\nkeepalive_timeout 75s;\n");
     let _ = write!(
         out,
         "server {{\nlisten {port}{flags};\nlisten [::]:{port}{flags} ipv6only=on;\n"
     );
-    if let Serves::Tls(tls) | Serves::MutualTls(tls) = serves {
+    if let Serves::Tls(tls) | Serves::MutualTls(tls) | Serves::ProxiedTls(tls) = serves {
         let (cert, key) = (tls.identity.cert.display(), tls.identity.key.display());
         let _ = writeln!(
             out,
@@ -138,6 +144,11 @@ fn echo(name: &str) -> String {
         ("hub", "$http_hub_uplink"),
         ("verify", "$ssl_client_verify"),
         ("dn", "$ssl_client_s_dn"),
+        ("pp", "$proxy_protocol_addr $proxy_protocol_port"),
+        (
+            "ppserver",
+            "$proxy_protocol_server_addr $proxy_protocol_server_port",
+        ),
     ];
     let mut out = format!("name={name}\\n");
     for (key, value) in fields {

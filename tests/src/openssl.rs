@@ -2,13 +2,11 @@
 
 use crate::certs::Identity;
 use crate::lab::Ns;
-use crate::process::{Proc, Spawn};
 use anyhow::{Context, Result};
 use std::io::Write;
 use std::net::SocketAddr;
 use std::path::Path;
 use std::process::{Command, Stdio};
-use std::time::Duration;
 
 /// The TLS version that is offered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -196,34 +194,6 @@ impl SClient {
             output: String::from_utf8_lossy(&output.stdout).into_owned(),
             errors,
         })
-    }
-}
-
-/// `openssl s_server`, which answers every request with a page about the session.
-#[derive(Debug)]
-pub struct SServer {
-    /// The process.
-    pub proc: Proc,
-}
-
-impl SServer {
-    /// Listens on all addresses of `ns` at `port`.
-    ///
-    /// # Errors
-    /// Where it does not come up.
-    pub fn start(ns: &Ns, port: u16, identity: &Identity) -> Result<SServer> {
-        let spawn = Spawn::new("s_server", "openssl")
-            .arg("s_server")
-            .arg("-www")
-            .arg("-accept")
-            .arg(port.to_string())
-            .arg("-cert")
-            .arg(&identity.cert)
-            .arg("-key")
-            .arg(&identity.key);
-        let mut proc = ns.spawn(spawn)?;
-        proc.wait_listening(port, Duration::from_secs(10))?;
-        Ok(SServer { proc })
     }
 }
 

@@ -10,11 +10,13 @@ use rustls::client::{ClientConnection, Resumption};
 use rustls::crypto::{CryptoProvider, aws_lc_rs};
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
+use rustls::sign::{CertifiedKey, SingleCertAndKey};
 use rustls::{ClientConfig, HandshakeKind, RootCertStore, StreamOwned};
 use std::io::{ErrorKind, Read, Write};
 use std::net::TcpStream;
 use std::path::Path;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 /// Largest answer that is read.
 const ANSWER_BYTES_MAX: usize = 1024 * 1024;
@@ -114,11 +116,46 @@ impl TlsClient {
         })
     }
 
+    /// Trusts `ca` alone and shows a certificate with a key, whether they belong together or not, in TLS 1.3.
+    ///
+    /// # Errors
+    /// Where a file cannot be used.
+    pub fn with_pair(ca: &Path, certificate: &Path, key: &Path) -> Result<TlsClient> {
+        let provider = provider(Offer::Usual);
+        let key = provider
+            .key_provider
+            .load_private_key(PrivateKeyDer::from_pem_file(key)?)?;
+        let chain: Result<Vec<_>, _> = CertificateDer::pem_file_iter(certificate)?.collect();
+        // Not `from_der`: that would see that they do not match.
+        let pair = Arc::new(CertifiedKey::new(chain?, key));
+        let mut roots = RootCertStore::empty();
+        for certificate in CertificateDer::pem_file_iter(ca)? {
+            roots.add(certificate?)?;
+        }
+        let config = ClientConfig::builder_with_provider(Arc::new(provider))
+            .with_protocol_versions(&[&rustls::version::TLS13])?
+            .with_root_certificates(roots)
+            .with_client_cert_resolver(Arc::new(SingleCertAndKey::from(pair)));
+        Ok(TlsClient {
+            config: Arc::new(config),
+        })
+    }
+
     /// The same client, with a memory for sessions of its own.
     #[must_use]
     pub fn that_resumes(&self) -> TlsClient {
         let mut config = ClientConfig::clone(&self.config);
         config.resumption = Resumption::in_memory_sessions(8);
+        TlsClient {
+            config: Arc::new(config),
+        }
+    }
+
+    /// The same client, offering HTTP/2 alone.
+    #[must_use]
+    pub fn over_http2(&self) -> TlsClient {
+        let mut config = ClientConfig::clone(&self.config);
+        config.alpn_protocols = vec![b"h2".to_vec()];
         TlsClient {
             config: Arc::new(config),
         }
@@ -246,6 +283,43 @@ impl Session {
             }
             bytes.extend_from_slice(buffer.get(..count).unwrap_or_default());
         }
+    }
+
+    /// Sends bytes.
+    ///
+    /// # Errors
+    /// Where the connection is gone.
+    pub fn send(&mut self, bytes: &[u8]) -> Result<()> {
+        self.stream.write_all(bytes)?;
+        Ok(self.stream.flush()?)
+    }
+
+    /// What comes next; `None` where the connection has ended, in whatever way.
+    ///
+    /// # Errors
+    /// Where nothing comes within `limit`.
+    pub fn receive(&mut self, limit: Duration) -> Result<Option<Vec<u8>>> {
+        self.stream.sock.set_read_timeout(Some(limit))?;
+        let mut buffer = vec![0_u8; 16 * 1024];
+        let read = self.stream.read(&mut buffer);
+        self.stream.sock.set_read_timeout(None)?;
+        match read {
+            Ok(0) => Ok(None),
+            Ok(count) => {
+                buffer.truncate(count);
+                Ok(Some(buffer))
+            }
+            Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) => {
+                bail!("the connection is open, and nothing came within {limit:?}")
+            }
+            Err(_) => Ok(None),
+        }
+    }
+
+    /// Reads until the peer has ended the connection, whatever it still says.
+    pub fn drain(mut self) {
+        let mut buffer = [0_u8; 1024];
+        while matches!(self.stream.read(&mut buffer), Ok(count) if count > 0) {}
     }
 
     /// Says goodbye.

@@ -11,9 +11,10 @@ use sallyport_tests::gateway::find_all;
 use sallyport_tests::hello;
 use sallyport_tests::nginx::{Nginx, NginxTls, Serves};
 use sallyport_tests::on_both_drivers;
-use sallyport_tests::openssl::{SClient, SServer, Version, alert};
+use sallyport_tests::openssl::{SClient, Version, alert};
 use sallyport_tests::raw_client::{self, End};
 use sallyport_tests::raw_tcp::{Kept, TcpServer};
+use sallyport_tests::s_server::SServer;
 use sallyport_tests::tls_client::{Offer, Session, TlsClient, in_records, outgoing};
 use sallyport_tests::wait;
 use std::io::{Read, Write};
@@ -89,7 +90,7 @@ fn a_passed_through_handshake_is_the_servers_own(case: &Case) -> Result<()> {
         ca.issue(Role::Server, &["web.example"])?,
         ca.issue(Role::Server, &["db.example"])?,
     );
-    let _server = SServer::start(&case.ns, BACKEND, &theirs)?;
+    let _server = SServer::new(&theirs).start(&case.ns, BACKEND)?;
     let body =
         https(&ours) + &through("db", "HostSNI(`db.example`)", "db") + &tcp_service("db", &[BACKEND], "");
     let gateway = case.gateway(&body)?;

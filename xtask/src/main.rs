@@ -45,6 +45,9 @@ usage: cargo xtask VERB
                         the gate's programs beside their oracle on generated packets (root)
   bench [--requests N] [--rounds N]
                         CPU per request beside nginx
+  bench tls [--quick] [--rounds N]
+                        CPU of handshakes and requests over TLS and memory of idle connections beside nginx and
+                        HAProxy (root)
   bench gate [--quick] [--part LETTERS]
                         cost of the gate beside its bars (root; A: programs, B: live frames beside nft and
                         xdp-filter, C: handshakes under flood, D: swap of a big policy)
@@ -85,6 +88,7 @@ fn dispatch(words: &[&str]) -> Result<ExitCode> {
         ("deny", []) => deny::run()?,
         ("docs", []) => docs::run()?,
         ("dist", options) => dist::run(&dist::Options::parse(options)?)?,
+        ("bench", ["tls", options @ ..]) => bench::tls::run(&bench::tls::Options::parse(options)?)?,
         ("bench", ["gate", options @ ..]) => bench::gate::run(&bench::gate::Options::parse(options)?)?,
         ("fuzz", ["gate", options @ ..]) => fuzz::gate(&fuzz::Options::parse(options)?)?,
         ("bench", options) => bench::run(&bench::Options::parse(options)?)?,

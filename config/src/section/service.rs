@@ -5,11 +5,7 @@ use crate::{
     model::{CertFiles, Server, ServersTransport, Service},
     reader::{NameRule, Table, Value},
     report::Fault,
-    section::{
-        DEFAULT, Kind, Names,
-        send_proxy::send_proxy,
-        tls::{CURVES, SUITES, VERSIONS, words},
-    },
+    section::{DEFAULT, Kind, Names, send_proxy::send_proxy, tls::offered},
     units,
 };
 use std::{collections::BTreeMap, time::Duration};
@@ -105,9 +101,7 @@ fn servers_transport(table: &Table<'_>) -> ServersTransport {
     };
     let pins = table.filled("pinned_spki", "digests of public keys");
     let subject_names = subject_names(table, "subject_names", Wildcards::Refused);
-    let lowest = table
-        .get("min_version")
-        .and_then(|value| value.word(&VERSIONS, &[]));
+    let offered = offered(table);
     let transport = ServersTransport {
         server_name: table
             .get("server_name")
@@ -121,9 +115,10 @@ fn servers_transport(table: &Table<'_>) -> ServersTransport {
             .collect(),
         insecure_skip_verify: table.flag("insecure_skip_verify").unwrap_or(false),
         pinned_spki: pins.iter().filter_map(|value| value.parsed(units::pin)).collect(),
-        min_version: lowest.unwrap_or(default.min_version),
-        cipher_suites: words(table, "cipher_suites", &SUITES, &[]),
-        curve_preferences: words(table, "curve_preferences", &CURVES, &["CurveP521"]),
+        min_version: offered.min_version,
+        max_version: offered.max_version,
+        cipher_suites: offered.cipher_suites,
+        curve_preferences: offered.curve_preferences,
         disable_http2: table.flag("disable_http2").unwrap_or(false),
         proxy_protocol: send_proxy(table),
         max_idle_per_server: idle

@@ -12,12 +12,12 @@ use crate::{
 };
 use std::collections::BTreeMap;
 
-pub(super) const VERSIONS: [(&str, TlsVersion); 2] = [
+const VERSIONS: [(&str, TlsVersion); 2] = [
     ("VersionTLS12", TlsVersion::Tls12),
     ("VersionTLS13", TlsVersion::Tls13),
 ];
 
-pub(super) const SUITES: [(&str, CipherSuite); 8] = [
+const SUITES: [(&str, CipherSuite); 8] = [
     (
         "TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256",
         CipherSuite::EcdsaAes128Gcm,
@@ -44,7 +44,7 @@ pub(super) const SUITES: [(&str, CipherSuite); 8] = [
     ("TLS_ECDHE_RSA_WITH_CHACHA20_POLY1305", CipherSuite::RsaChaCha20),
 ];
 
-pub(super) const CURVES: [(&str, Curve); 5] = [
+const CURVES: [(&str, Curve); 5] = [
     ("X25519MLKEM768", Curve::X25519MlKem768),
     ("SecP256r1MLKEM768", Curve::P256MlKem768),
     ("X25519", Curve::X25519),
@@ -72,9 +72,10 @@ pub(super) fn tls(table: &Table<'_>, names: &mut Names) -> Tls {
     }
 }
 
-fn tls_options(table: &Table<'_>) -> TlsOptions {
+/// What a side of a handshake offers: versions, suites and groups, the same words towards clients and servers. The
+/// rest is as where nothing is written.
+pub(super) fn offered(table: &Table<'_>) -> TlsOptions {
     let default = TlsOptions::default();
-    let alpn = words(table, "alpn_protocols", &PROTOCOLS, &["acme-tls/1"]);
     let version = |key: &str| table.get(key).and_then(|value| value.word(&VERSIONS, &[]));
     let options = TlsOptions {
         min_version: version("min_version").unwrap_or(default.min_version),
@@ -86,8 +87,19 @@ fn tls_options(table: &Table<'_>) -> TlsOptions {
             &CURVES,
             &["CurveP521", "SecP384r1MLKEM1024"],
         ),
+        ..default
+    };
+    check_versions(table, &options);
+    check_curves(table, &options);
+    options
+}
+
+fn tls_options(table: &Table<'_>) -> TlsOptions {
+    let offered = offered(table);
+    let alpn = words(table, "alpn_protocols", &PROTOCOLS, &["acme-tls/1"]);
+    TlsOptions {
         alpn_protocols: if alpn.is_empty() {
-            default.alpn_protocols
+            offered.alpn_protocols.clone()
         } else {
             alpn
         },
@@ -95,10 +107,8 @@ fn tls_options(table: &Table<'_>) -> TlsOptions {
         client_auth: table
             .table("client_auth")
             .map_or(ClientAuth::None, |table| client_auth(&table)),
-    };
-    check_versions(table, &options);
-    check_curves(table, &options);
-    options
+        ..offered
+    }
 }
 
 /// No version at all, or suites that no version would use.
@@ -139,7 +149,7 @@ fn check_curves(table: &Table<'_>, options: &TlsOptions) {
         ),
         (TlsVersion::Tls12, _) => curves.warn(
             &fault
-                .so("clients of TLS 1.2 are refused")
+                .so("peers of TLS 1.2 are refused")
                 .fix("add `X25519` or `CurveP256`, or write `min_version = \"VersionTLS13\"`"),
         ),
         (TlsVersion::Tls13, TlsVersion::Tls13) => {}

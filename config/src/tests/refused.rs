@@ -160,7 +160,6 @@ fn entry_points() {
     check_point("limits", "{ headers = 0 }", &["from 1 to 10000"]);
     check_point("limits", "{ connections_per_ip = 5 }", &["not supported yet"]);
     check_point("redirect", "{ to = \"b\" }", &["not supported yet"]);
-    check_point("middlewares", "[\"a\"]", &["not supported yet"]);
 }
 
 #[test]
@@ -320,6 +319,31 @@ fn servers_transports() {
 }
 
 #[test]
+fn tls_options_and_servers_transports_are_told_apart() {
+    let service = "[services.s]\nservers = [{ url = \"https://a\" }]\nservers_transport = \"x\"\n";
+    refused(
+        &format!("{service}[tls.options.x]\n"),
+        &[(
+            "3:21",
+            &[
+                "`[tls.options.x]` is another thing (TLS towards clients)",
+                "define `[servers_transports.x]`",
+            ],
+        )],
+    );
+    refused(
+        "[entry_points.e]\naddress = \":443\"\ntls = { options = \"x\" }\n[servers_transports.x]\n",
+        &[(
+            "3:19",
+            &[
+                "`[servers_transports.x]` is another thing",
+                "define `[tls.options.x]`",
+            ],
+        )],
+    );
+}
+
+#[test]
 fn proxy_headers_to_servers() {
     let sending = |value: &str, place: &str, fragments: &[&str]| {
         refused(
@@ -456,7 +480,7 @@ fn tls_options_with_which_nobody_could_connect() {
         &["hybrid groups alone", "nobody could connect"],
     );
     let hybrid = "[tls.options.o]\ncurve_preferences = [\"X25519MLKEM768\", \"SecP256r1MLKEM768\"]\n";
-    assert!(warned(hybrid).contains("clients of TLS 1.2 are refused"));
+    assert!(warned(hybrid).contains("peers of TLS 1.2 are refused"));
     let modern = format!("{hybrid}min_version = \"VersionTLS13\"\n");
     assert!(!warned(&modern).contains("hybrid"));
     let suites = "cipher_suites = [\"TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256\"]\n";

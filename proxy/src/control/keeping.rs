@@ -1,8 +1,11 @@
-//! Keeps the check at accept up to date between reloads: with the files of the allowlists, and with the gate.
+//! Keeps what runs up to date between reloads: with the files of the allowlists and of TLS, and with the gate.
 //!
-//! One task, one wait. It says when to look; [`super::following`] and [`super::listing`] say what to do.
+//! One task, one wait. It says when to look; [`super::following`], [`super::listing`] and [`super::credentials`] say
+//! what to do.
 
-use super::{following, gatekeeper::is_used, listing, state::State, subscription::Subscription};
+use super::{
+    credentials, expiry, following, gatekeeper::is_used, listing, state::State, subscription::Subscription,
+};
 use crate::gate::watch::{AsyncWatch, Settle};
 use std::{
     collections::BTreeSet,
@@ -22,6 +25,7 @@ pub(super) fn start(state: &Rc<State>) {
         watched: BTreeSet::new(),
         burst: Settle::default(),
         gate: None,
+        expiry: expiry::Said::default(),
     };
     drop(tokio::task::spawn_local(keeper.run()));
 }
@@ -32,6 +36,7 @@ struct Keeper {
     watched: BTreeSet<PathBuf>,
     burst: Settle,
     gate: Option<Subscription>,
+    expiry: expiry::Said,
 }
 
 impl Keeper {
@@ -49,19 +54,22 @@ impl Keeper {
                 () = changed(&mut self.watch) => self.burst.note(Instant::now()),
                 () = at(self.burst.due()) => {
                     if self.burst.take(Instant::now()) {
-                        self.take_lists().await;
+                        self.take_files().await;
                     }
                 }
                 said = heard(&mut self.gate) => {
                     following::hear(&self.state, said).await;
-                    self.look_at_lists();
+                    self.look_at_files();
                 }
                 () = at(trial_end) => {
                     following::end_trial(&self.state).await;
-                    self.look_at_lists();
+                    self.look_at_files();
                 }
                 () = at(second_look) => following::follow(&self.state).await,
-                _ = look.tick() => self.look_at_lists(),
+                _ = look.tick() => {
+                    self.look_at_files();
+                    self.expiry.look(&self.state);
+                }
                 // The sender is the state's, which this task holds.
                 _ = reloaded.changed() => following::follow(&self.state).await,
             }
@@ -77,12 +85,13 @@ impl Keeper {
             self.gate = socket.map(|socket| Subscription::new(socket.to_owned()));
             following::forget(&self.state);
         }
-        let paths = self.state.admitting.borrow().paths(&loaded);
+        let mut paths = self.state.admitting.borrow().paths(&loaded);
+        paths.append(&mut loaded.tls_files.paths());
         if self.watched != paths {
             self.watch(&paths);
             self.watched = paths;
             // What changed before the watch was there is told by nobody.
-            self.look_at_lists();
+            self.look_at_files();
         }
     }
 
@@ -92,7 +101,7 @@ impl Keeper {
                 Ok(watch) => self.watch = Some(watch),
                 Err(error) => tracing::warn!(
                     %error,
-                    "allowlist files cannot be watched; they are looked at every {LOOK_EVERY:?}; see `fs.inotify` in sysctl"
+                    "files cannot be watched; they are looked at every {LOOK_EVERY:?}; see `fs.inotify` in sysctl"
                 ),
             }
         }
@@ -100,18 +109,20 @@ impl Keeper {
             let watch = watch.watch();
             watch.set_paths(paths.iter().cloned());
             for blind in watch.blind() {
-                tracing::warn!("{blind}: changes of allowlists there show every {LOOK_EVERY:?} only");
+                tracing::warn!("{blind}: changes of files there show every {LOOK_EVERY:?} only");
             }
         }
     }
 
-    fn look_at_lists(&mut self) {
-        if self.state.admitting.borrow().is_stale(&self.state.loaded()) {
+    fn look_at_files(&mut self) {
+        let loaded = self.state.loaded();
+        if loaded.tls_files.is_stale() || self.state.admitting.borrow().is_stale(&loaded) {
             self.burst.note(Instant::now());
         }
     }
 
-    async fn take_lists(&mut self) {
+    async fn take_files(&mut self) {
+        credentials::take(&self.state).await;
         if listing::take(&self.state).await {
             following::follow(&self.state).await;
         }

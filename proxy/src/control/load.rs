@@ -45,14 +45,20 @@ pub fn load(path: &Path) -> Result<Loaded, Vec<Diagnostic>> {
 pub fn load_after(path: &Path, before: Option<&Lists>) -> Result<Loaded, Vec<Diagnostic>> {
     let (config, base) = configuration(path)?;
     let files = Lists::load(&config, &base, before)?;
-    let lists = files.allowlists();
-    Ok(Loaded {
-        tls_files: Files::new(&base),
-        config,
-        base,
-        files,
-        lists,
-    })
+    Ok(Loaded::new(config, base, files))
+}
+
+impl Loaded {
+    /// A configuration of the directory `base` with its allowlists; no file of TLS is read yet.
+    pub(super) fn new(config: Config, base: PathBuf, files: Lists) -> Self {
+        Self {
+            lists: files.allowlists(),
+            tls_files: Files::new(&base),
+            config,
+            base,
+            files,
+        }
+    }
 }
 
 /// Reads and validates the configuration without the files that it names; also its directory.

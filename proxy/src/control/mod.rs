@@ -7,7 +7,9 @@ pub mod load;
 
 mod admin;
 mod admitting;
+mod credentials;
 mod discovery;
+mod expiry;
 mod following;
 mod gatekeeper;
 mod keeping;
@@ -21,18 +23,19 @@ mod state;
 mod status;
 mod subscription;
 mod text;
+mod trust;
 
 pub use admin::{AskError, ask, reload as ask_reload};
 pub use logging::{LogError, start as start_log};
 pub use text::status_text;
 
 use crate::{
-    gate,
+    gate::{self, lists::Lists},
     io::{self, Choice, DriverKind},
     snapshot::{Kept, Published, StateDir, compile},
     worker::{self, Message, Worker},
 };
-use load::{Loaded, load};
+use load::{Loaded, configuration, load};
 use sallyport_config::{
     diagnostic::{Diagnostic, Location},
     model::Workers,
@@ -91,27 +94,36 @@ pub enum RunError {
 /// # Errors
 /// Every problem.
 pub fn check(path: &Path) -> Result<Loaded, Vec<Diagnostic>> {
-    let mut loaded = load(path)?;
-    let snapshot = compile(
-        &loaded.config,
-        &loaded.tls_files,
-        &loaded.lists,
-        1,
-        &Kept::default(),
-        StateDir::LookOnly,
-    )?;
-    loaded.config.warnings.extend(snapshot.remarks.iter().cloned());
-    logging::check(&loaded.config.log)?;
-    gate::check(&loaded.config, &loaded.lists).map_err(|why| {
+    let (config, base) = configuration(path)?;
+    let mut problems = Vec::new();
+    let lists = Lists::load(&config, &base, None).unwrap_or_else(|mut found| {
+        problems.append(&mut found);
+        Lists::default()
+    });
+    let mut loaded = Loaded::new(config, base, lists);
+    let (files, lists, kept) = (&loaded.tls_files, &loaded.lists, Kept::default());
+    match compile(&loaded.config, files, lists, 1, &kept, StateDir::LookOnly) {
+        Ok(snapshot) => loaded.config.warnings.extend(snapshot.remarks.iter().cloned()),
+        Err(mut found) => problems.append(&mut found),
+    }
+    if let Err(mut found) = logging::check(&loaded.config.log) {
+        problems.append(&mut found);
+    }
+    if let Err(why) = gate::check(&loaded.config, &loaded.lists) {
         let at = Location {
             file: path.display().to_string().into(),
             line: 1,
             column: 1,
         };
         let message = format!("the policy of all `gate` tables has {why}; the gate would refuse it");
-        vec![Diagnostic { at, message }]
-    })?;
-    Ok(loaded)
+        problems.push(Diagnostic { at, message });
+    }
+    if problems.is_empty() {
+        return Ok(loaded);
+    }
+    problems.sort();
+    problems.dedup();
+    Err(problems)
 }
 
 /// The admin socket of the gateway that a configuration file is of, also where the file is not valid now.
@@ -142,8 +154,8 @@ pub fn run(path: &Path) -> Result<(), RunError> {
         StateDir::Keep,
     )
     .map_err(RunError::Invalid)?;
+    announce(&loaded, &snapshot.remarks, &driver, workers);
     let published = Arc::new(Published::new(snapshot));
-    announce(&loaded, &driver, workers);
     let started = worker::Shared {
         driver: driver.kind,
         published,
@@ -156,7 +168,7 @@ pub fn run(path: &Path) -> Result<(), RunError> {
     io::run(DriverKind::Epoll, serve(Rc::new(state))).map_err(RunError::Runtime)?
 }
 
-fn announce(loaded: &Loaded, driver: &Choice, workers: usize) {
+fn announce(loaded: &Loaded, remarks: &[Diagnostic], driver: &Choice, workers: usize) {
     tracing::info!(
         version = env!("CARGO_PKG_VERSION"),
         workers,
@@ -169,7 +181,7 @@ fn announce(loaded: &Loaded, driver: &Choice, workers: usize) {
             "running as root; the packaged unit runs as `sallyport` with CAP_NET_BIND_SERVICE alone"
         );
     }
-    for warning in &loaded.config.warnings {
+    for warning in loaded.config.warnings.iter().chain(remarks) {
         tracing::warn!("{warning}");
     }
 }
@@ -187,6 +199,7 @@ async fn serve(state: Rc<State>) -> Result<(), RunError> {
     wait_for_the_end(&state).await?;
     drop(admin);
     drain(&state).await;
+    finish_log(&state).await;
     Ok(())
 }
 
@@ -195,13 +208,26 @@ async fn wait_for_the_end(state: &Rc<State>) -> Result<(), RunError> {
     let mut terminate = on(SignalKind::terminate())?;
     let mut interrupt = on(SignalKind::interrupt())?;
     let mut hangup = on(SignalKind::hangup())?;
+    let mut rotated = on(SignalKind::user_defined1())?;
     loop {
         tokio::select! {
             _ = terminate.recv() => return Ok(()),
             _ = interrupt.recv() => return Ok(()),
+            _ = rotated.recv() => state.kept.access_log.reopen(),
             _ = hangup.recv() => drop(reload::reload(state).await),
         }
     }
+}
+
+/// How long the end waits for a slow disk to take the last lines of the access log.
+const LAST_LINES: Duration = Duration::from_secs(2);
+
+async fn finish_log(state: &State) {
+    for worker in &state.workers {
+        // A worker that does not answer has more than lines to lose.
+        let _ = tokio::time::timeout(LAST_LINES, worker.hand_over()).await;
+    }
+    state.kept.access_log.finish(LAST_LINES);
 }
 
 /// How often the end of draining is looked for.

@@ -70,7 +70,7 @@ async fn attempt(state: &Rc<State>) -> Result<(), Vec<Diagnostic>> {
         admitting.admissions(&loaded)
     };
     let snapshot = snapshot.with_discovered(&offered).with_admissions(admissions);
-    state.published().publish(snapshot);
+    state.publish(snapshot);
     state.adopt(loaded);
     metrics::commit(state, measured);
     state.commit(prepared).await;

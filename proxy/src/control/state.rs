@@ -10,8 +10,9 @@ use super::{
 use crate::{
     gate::{self, lists::Lists},
     io::Choice,
-    snapshot::{Kept, Published},
-    telemetry::COUNTS,
+    snapshot::{Kept, Published, Snapshot},
+    telemetry::{COUNTS, Count},
+    tls::{Files, TLS_REASONS},
     uplink::directory::Directory,
     worker::{Message, Shared, Worker},
 };
@@ -127,6 +128,19 @@ impl State {
         &self.shared.published
     }
 
+    /// Publishes a snapshot, and says what is odd about its files and was not about those of the one before.
+    pub(super) fn publish(&self, snapshot: Snapshot) {
+        let (_, before) = self.published().read();
+        for remark in snapshot
+            .remarks
+            .iter()
+            .filter(|remark| !before.remarks.contains(remark))
+        {
+            tracing::warn!("{remark}");
+        }
+        self.published().publish(snapshot);
+    }
+
     /// Counts the configurations that ran: 1 is the first.
     pub(super) fn generation(&self) -> u64 {
         self.generation.get()
@@ -152,6 +166,15 @@ impl State {
         *loaded = Rc::new(Loaded {
             files,
             lists,
+            ..Loaded::clone(&loaded)
+        });
+    }
+
+    /// Takes over other contents of the running configuration's TLS files.
+    pub(super) fn rekey(&self, tls_files: Files) {
+        let mut loaded = self.loaded.borrow_mut();
+        *loaded = Rc::new(Loaded {
+            tls_files,
             ..Loaded::clone(&loaded)
         });
     }
@@ -233,9 +256,33 @@ impl State {
         (loaded.config.proxy.accept_grace, loaded.config.proxy.drain)
     }
 
+    /// Sessions that ended because they would not get in any more, by reason, where there were any.
+    pub(super) fn sessions_ended(&self) -> BTreeMap<&'static str, u64> {
+        let mut sums = BTreeMap::new();
+        for worker in &self.workers {
+            for (count, reason) in worker.tally.all_ended().into_iter().zip(TLS_REASONS) {
+                if count > 0 {
+                    *sums.entry(reason.code()).or_default() += count;
+                }
+            }
+        }
+        sums
+    }
+
     /// All counters, summed over the workers.
     pub(super) fn counts(&self) -> BTreeMap<&'static str, u64> {
-        let sum = |count| self.workers.iter().map(|worker| worker.counters.get(count)).sum();
-        COUNTS.iter().map(|(count, code)| (*code, sum(*count))).collect()
+        let sum =
+            |count: Count| -> u64 { self.workers.iter().map(|worker| worker.counters.get(count)).sum() };
+        let mut sums: BTreeMap<&'static str, u64> =
+            COUNTS.iter().map(|(count, code)| (*code, sum(*count))).collect();
+        for (place, reason) in TLS_REASONS.iter().enumerate() {
+            let failed = self.workers.iter().map(|worker| worker.tally.all_failed());
+            let sum = failed.filter_map(|all| all.get(place).copied()).sum();
+            sums.insert(reason.code(), sum);
+        }
+        // Workers give lines up for a full queue, the writer for a disk that takes none.
+        let dropped = sums.entry(Count::AccessLogDropped.code()).or_default();
+        *dropped = dropped.saturating_add(self.kept.access_log.lost());
+        sums
     }
 }

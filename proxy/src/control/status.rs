@@ -6,6 +6,7 @@ use super::{
     listening::display,
     listing::{self, ListStatus},
     state::State,
+    trust::{self, DemandStatus, TlsStatus},
 };
 use crate::{
     gate,
@@ -48,6 +49,8 @@ pub(super) struct Status {
     pub policy: Agreement,
     /// The files of the allowlists.
     pub allowlists: Vec<ListStatus>,
+    /// Certificates, authorities, revocation lists.
+    pub tls: TlsStatus,
     /// By name.
     pub routers: Vec<RouterStatus>,
     /// By name, those of the children included.
@@ -93,6 +96,9 @@ pub(super) struct EntryPointStatus {
     kind: &'static str,
     address: String,
     tls: Option<String>,
+    /// What clients must show: by the entry point's own options, then by those of its routers' hosts.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    clients: Vec<DemandStatus>,
     listening: bool,
     #[serde(skip_serializing_if = "Option::is_none")]
     waits: Option<String>,
@@ -169,7 +175,7 @@ pub(super) async fn status(state: &State) -> Status {
             report: worker.report().await.ok(),
         });
     }
-    let lines = |list: &[Diagnostic]| list.iter().map(Diagnostic::to_string).collect();
+    let lines = |list: &[Diagnostic]| list.iter().map(Diagnostic::to_string).collect::<Vec<_>>();
     Status {
         version: 1,
         sallyport: env!("CARGO_PKG_VERSION"),
@@ -190,12 +196,16 @@ pub(super) async fn status(state: &State) -> Status {
             generation: state.generation(),
             read: seconds(attempt.at),
             diagnostics: lines(&attempt.problems),
-            warnings: lines(&config.warnings),
+            warnings: lines(&config.warnings)
+                .into_iter()
+                .chain(lines(&snapshot.remarks))
+                .collect(),
         },
         entry_points: entry_points(state, config, &snapshot),
         gate: gate_status(config).await,
         policy: agreement(state),
         allowlists: listing::status(state),
+        tls: trust::status(state),
         routers: routers(config, &snapshot),
         services: services(&snapshot),
         uplinks: uplinks(config),
@@ -217,6 +227,7 @@ fn entry_points(state: &State, config: &Config, snapshot: &Snapshot) -> Vec<Entr
         },
         address: display(entry.address),
         tls: entry.tls.as_ref().map(|tls| tls.options.clone()),
+        clients: trust::demands(config, name, entry),
         listening: state.is_open(name),
         waits: if state.is_open(name) {
             None

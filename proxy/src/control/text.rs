@@ -33,14 +33,19 @@ pub fn status_text(document: &Value) -> String {
         "gate",
         "policy",
         "allowlists",
+        "tls",
+        "tls/certificates",
+        "tls/authorities",
+        "tls/revocation_lists",
         "routers",
         "services",
         "uplinks",
         "children",
         "counters",
     ] {
-        let _ = writeln!(text, "\n{}:", section.replace('_', " "));
-        match document.get(section) {
+        let _ = writeln!(text, "\n{}:", section.replace(['_', '/'], " "));
+        match document.pointer(&format!("/{section}")) {
+            Some(Value::Object(fields)) if section == "tls" => tls(&mut text, fields),
             Some(Value::Array(items)) => items.iter().for_each(|item| line(&mut text, item)),
             Some(Value::Object(fields)) if section == "counters" => {
                 for (name, value) in fields.iter().filter(|(_, value)| value.as_u64() != Some(0)) {
@@ -52,6 +57,24 @@ pub fn status_text(document: &Value) -> String {
         }
     }
     text
+}
+
+/// The state of TLS as a whole; its files follow in sections of their own.
+fn tls(text: &mut String, fields: &serde_json::Map<String, Value>) {
+    let word = |key: &str| fields.get(key).map(plain).unwrap_or_default();
+    let _ = writeln!(text, "  files {}", word("state"));
+    for problem in fields
+        .get("problems")
+        .and_then(Value::as_array)
+        .into_iter()
+        .flatten()
+    {
+        let _ = writeln!(text, "    {}", plain(problem));
+    }
+    let ended = fields.get("sessions_ended").and_then(Value::as_object);
+    for (reason, count) in ended.into_iter().flatten() {
+        let _ = writeln!(text, "  sessions ended {reason} {count}");
+    }
 }
 
 /// One item: its name, then its fields.
@@ -92,12 +115,18 @@ mod tests {
         let document = serde_json::json!({
             "sallyport": "0.1.0", "pid": 7,
             "io": { "driver": "uring", "reason": "why" },
+            "tls": {
+                "state": "invalid", "problems": ["t:1:1: `a.key` is bad"], "sessions_ended": { "r": 2 },
+                "certificates": [{ "name": "a.pem + a.key", "days_left": 3, "problems": [] }],
+            },
             "entry_points": [{ "name": "web", "address": ":80", "tls": null, "listening": true }],
             "counters": { "requests": 3, "misdirected": 0 },
         });
         let text = status_text(&document);
         assert!(text.contains("io: uring (why)"));
         assert!(text.contains("web  address=:80 listening=true"));
+        assert!(text.contains("files invalid\n    t:1:1: `a.key` is bad\n  sessions ended r 2\n"));
+        assert!(text.contains("tls certificates:\n  a.pem + a.key  days_left=3\n"));
         assert!(text.contains("requests 3") && !text.contains("misdirected"));
     }
 }

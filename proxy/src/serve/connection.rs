@@ -40,7 +40,7 @@ pub(super) struct Connection {
     /// How the client is known, and what a trusted PROXY header says beside it.
     pub preamble: Preamble,
     /// What the handshake proved; `None` in the clear.
-    pub tls: Option<Facts>,
+    pub tls: Option<Rc<Facts>>,
     /// What servers are told of it.
     pub forwarded: forwarded::Facts,
     /// Its deadlines.
@@ -64,7 +64,7 @@ impl Downstream for Connection {
         let announced = Announced {
             preamble: &self.preamble,
             local: self.local,
-            tls: self.tls.as_ref(),
+            tls: self.tls.as_deref(),
             authority: self.tls.as_ref().and_then(|tls| tls.sni.as_deref()),
             alpn: self.tls.as_ref().and_then(|tls| tls.alpn).map(str::as_bytes),
             unique_id: self.unique_id.get_or_init(announce::fresh_id),

@@ -1,9 +1,11 @@
 //! What a worker's connections share: counters, the pool, and the worker's view of the snapshot.
 
 use crate::{
+    access_log::Lines,
     balance::RoundRobin,
     snapshot::{Entry, Published, Service, Snapshot, TcpService},
     telemetry::Counters,
+    tls::Tally,
     upstream::{Pool, Server},
 };
 use sallyport_config::model::tcp::ServerAddress;
@@ -14,18 +16,24 @@ use std::{
     sync::{Arc, atomic::AtomicUsize},
 };
 
-use super::{handshakes::HandshakeLog, live::Live};
+use super::{handshakes::HandshakeLog, live::Live, recheck::Recheck};
 
 /// A worker, as its connections see it.
 pub struct Context {
     /// Counters of this worker.
     pub counters: Arc<Counters>,
+    /// Lines of the access log on their way to the writer.
+    pub access: Rc<Lines>,
+    /// What came of its handshakes.
+    pub tally: Arc<Tally>,
     /// Connections to servers.
     pub pool: Rc<Pool>,
     /// Live connections of this worker.
     pub live: Rc<Live>,
     /// How many failed handshakes were said lately.
     pub handshakes: HandshakeLog,
+    /// Has live sessions judged again.
+    pub recheck: Recheck,
     /// Downstream connections of the whole process.
     pub connections: Arc<AtomicUsize>,
     published: Arc<Published>,
@@ -49,15 +57,23 @@ struct Turn {
 
 impl Context {
     /// A worker's context.
-    pub fn new(published: Arc<Published>, counters: Arc<Counters>, connections: Arc<AtomicUsize>) -> Self {
+    pub fn new(
+        published: Arc<Published>,
+        counters: Arc<Counters>,
+        tally: Arc<Tally>,
+        connections: Arc<AtomicUsize>,
+    ) -> Self {
         let view = RefCell::new(Rc::new(View::new(&published)));
         let (pool, live) = (Rc::default(), Rc::default());
         let handshakes = HandshakeLog::default();
         Self {
+            access: Rc::new(Lines::new(Arc::clone(&counters))),
             counters,
+            tally,
             pool,
             live,
             handshakes,
+            recheck: Recheck::default(),
             connections,
             published,
             view,

@@ -3,11 +3,12 @@
 //! Refusals of trust and noise have budgets of their own, so that a scanner does not drown out a client that an operator
 //! looks for. Who counts is not this module's business.
 
+use super::live::Handle;
 use crate::{
     accept::PeerAddress,
     io::Instant,
     preamble::ClientAddress,
-    tls::{Attempt, TlsFault, TlsReason},
+    tls::{Attempt, Facts, TlsFault, TlsReason},
 };
 use std::{cell::Cell, time::Duration};
 
@@ -30,6 +31,7 @@ pub(super) struct From<'a> {
 pub struct HandshakeLog {
     trust: Budget,
     noise: Budget,
+    ended: Budget,
 }
 
 impl HandshakeLog {
@@ -46,6 +48,27 @@ impl HandshakeLog {
     /// Says that a client was too slow.
     pub(super) fn timed_out(&self, from: &From<'_>, attempt: &Attempt) {
         self.say(from, attempt, TlsReason::Timeout, "no tls handshake in time");
+    }
+
+    /// Says that a session that stood was ended.
+    pub(super) fn ended(&self, handle: &Handle, facts: &Facts, reason: TlsReason) {
+        let Some(unsaid) = self.ended.take(Instant::now()) else {
+            return;
+        };
+        let certificate = facts.shown.as_ref().and_then(|chain| chain.identity.as_deref());
+        tracing::info!(
+            peer = %handle.peer.0,
+            client = handle.client.get().map(|client| client.0.to_string()),
+            entry = handle.entry,
+            sni = facts.sni.as_deref().unwrap_or("-"),
+            reason = reason.code(),
+            subject = certificate.map(|of| of.subject.as_str()),
+            issuer = certificate.map(|of| of.issuer.as_str()),
+            serial = certificate.map(|of| of.serial.as_str()),
+            fingerprint = certificate.map(|of| of.fingerprint.as_str()),
+            unsaid = (unsaid > 0).then_some(unsaid),
+            "tls session ended: it would not get in any more"
+        );
     }
 
     fn say(&self, from: &From<'_>, attempt: &Attempt, reason: TlsReason, detail: &str) {

@@ -2,7 +2,7 @@
 //!
 //! A published snapshot reaches a connection at its next request only; this table reaches it at once.
 
-use crate::{accept::PeerAddress, preamble::ClientAddress};
+use crate::{accept::PeerAddress, preamble::ClientAddress, snapshot::TcpWay, tls::Facts};
 use std::{
     cell::{Cell, OnceCell, RefCell},
     collections::BTreeMap,
@@ -39,8 +39,9 @@ pub struct Handle {
     pub client: Cell<Option<ClientAddress>>,
     /// The entry point's name.
     pub entry: String,
-    /// The TCP router that took it, and the service that it leads to.
-    pub tcp: OnceCell<(String, String)>,
+    /// The TCP router that took it.
+    pub tcp: OnceCell<TcpWay>,
+    tls: OnceCell<Rc<Facts>>,
     order: Cell<Order>,
     waker: RefCell<Option<Waker>>,
 }
@@ -49,6 +50,17 @@ impl Handle {
     /// What the connection is told to do.
     pub fn order(&self) -> Order {
         self.order.get()
+    }
+
+    /// Remembers what the handshake proved.
+    pub fn secured(&self, facts: Rc<Facts>) {
+        // There is one handshake a connection.
+        let _ = self.tls.set(facts);
+    }
+
+    /// What the handshake proved, once it did.
+    pub fn tls(&self) -> Option<Rc<Facts>> {
+        self.tls.get().cloned()
     }
 
     /// Remembers whom to wake for an order.
@@ -61,7 +73,7 @@ impl Handle {
     }
 
     /// An order is never taken back by a milder one. Returns whether this is news.
-    fn tell(&self, order: Order) -> bool {
+    pub fn tell(&self, order: Order) -> bool {
         let news = self.order.get() < order;
         if news {
             self.order.set(order);
@@ -91,6 +103,7 @@ impl Live {
             client: Cell::new(None),
             entry: entry.to_owned(),
             tcp: OnceCell::new(),
+            tls: OnceCell::new(),
             order: Cell::new(self.drained.get().unwrap_or_default()),
             waker: RefCell::new(None),
         });
@@ -109,6 +122,11 @@ impl Live {
     /// Whether there are none.
     pub fn is_empty(&self) -> bool {
         self.connections.borrow().is_empty()
+    }
+
+    /// All of them, as they are now.
+    pub fn all(&self) -> Vec<Rc<Handle>> {
+        self.connections.borrow().values().cloned().collect()
     }
 
     /// Tells every connection, also those to come.

@@ -1,5 +1,6 @@
 //! The way of a connection, stage by stage.
 
+mod access;
 mod announce;
 mod answer;
 mod clock;
@@ -9,6 +10,7 @@ mod forward;
 mod handshakes;
 mod live;
 mod protocol;
+mod recheck;
 mod request;
 mod tcp;
 mod tunnels;
@@ -16,15 +18,16 @@ mod uplinks;
 
 pub use context::Context;
 pub use live::{Live, Order};
+pub use recheck::Recheck;
 
 use crate::{
     accept::{PeerAddress, Verdict},
     http::forwarded,
     io::{self, Instant, Stream, Transport},
-    preamble::{self, ClientAddress, Origin, Preamble, PreambleFault},
+    preamble::{self, Origin, Preamble, PreambleFault},
     snapshot::Entry,
     telemetry::{AdmissionCount, AdmissionCounters, Count},
-    tls::{self, Attempt, EntryPolicies, Facts, Protocol, Secured},
+    tls::{self, Attempt, EntryPolicies, Facts, Protocol, Secured, TlsReason},
     upstream::Own,
 };
 use clock::Clock;
@@ -67,12 +70,19 @@ pub async fn connection(
     let Some(stream) = tcp::divert(&came, stream).await else {
         return;
     };
-    let Some((transport, protocol, tls)) = secure(&context, &entry, stream, client).await else {
+    let Some((transport, protocol, tls)) = secure(&context, &entry, stream, &preamble).await else {
         return;
     };
     let handle = Rc::clone(&registered.handle);
+    let tls = tls.map(Rc::new);
+    if let Some(facts) = &tls {
+        handle.secured(Rc::clone(facts));
+        if !recheck::still_stands(&context, &handle, facts) {
+            return;
+        }
+    }
     let clock = Clock::new(Instant::now(), protocol);
-    let forwarded = told(&preamble, local, tls.as_ref());
+    let forwarded = told(&preamble, local, tls.as_deref());
     let connection = Rc::new(Connection {
         context,
         entry,
@@ -178,6 +188,7 @@ fn refuse_preamble(context: &Context, entry: &Entry, peer: SocketAddr, fault: &P
     let Some(count) = fault.count() else { return };
     context.counters.add(count);
     let (entry, reason) = (entry.name.as_str(), count.code());
+    access::refused_preamble(context, entry, peer, reason);
     match fault {
         PreambleFault::Missing | PreambleFault::Malformed(_) | PreambleFault::HeaderTimeout => {
             tracing::info!(%peer, entry, reason, detail = %fault, "closed: PROXY protocol");
@@ -193,13 +204,13 @@ async fn secure(
     context: &Context,
     entry: &Entry,
     mut stream: Stream,
-    client: ClientAddress,
+    preamble: &Preamble,
 ) -> Option<(Transport, Protocol, Option<Facts>)> {
     let Some(policies) = &entry.tls else {
         let protocol = protocol::recognise(&mut stream, entry.timeouts.read_header).await?;
         return Some((Transport::Plain(stream), protocol, None));
     };
-    let secured = shake_hands(context, entry, stream, client, policies).await?;
+    let secured = shake_hands(context, entry, stream, preamble, policies).await?;
     let protocol = secured.facts.protocol;
     let transport = Transport::Server(Box::new(secured.stream));
     Some((transport, protocol, Some(secured.facts)))
@@ -210,31 +221,39 @@ async fn shake_hands(
     context: &Context,
     entry: &Entry,
     stream: Stream,
-    client: ClientAddress,
+    preamble: &Preamble,
     policies: &EntryPolicies,
 ) -> Option<Secured> {
-    let attempt = Attempt::new(stream.local().ip());
+    // The address that the client connected to, as far as somebody who is trusted says it.
+    let connected = preamble.destination.map_or(stream.local(), |at| at.0);
+    let attempt = Attempt::new(connected.ip());
     let from = handshakes::From {
         peer: PeerAddress(stream.peer()),
-        client,
+        client: preamble.client,
         entry: &entry.name,
     };
+    let refused = |reason| access::refused_handshake(context, &from, preamble, &attempt, reason);
     let limit = entry.timeouts.tls_handshake;
     match io::timeout(limit, tls::accept(stream, policies, &attempt)).await {
         Ok(Ok(secured)) => {
             context.counters.add(Count::TlsAccepted);
+            context.tally.accepted(&secured.facts);
             Some(secured)
         }
-        Ok(Err(refused)) => {
+        Ok(Err(failed)) => {
             context.counters.add(Count::TlsFailed);
-            context.handshakes.failed(&from, &attempt, &refused.fault);
-            if let Some(stream) = refused.stream {
+            refused(failed.fault.reason);
+            context.tally.failed(failed.fault.reason);
+            context.handshakes.failed(&from, &attempt, &failed.fault);
+            if let Some(stream) = failed.stream {
                 protocol::linger(Transport::Plain(stream)).await;
             }
             None
         }
         Err(_) => {
             context.counters.add(Count::TlsTimeout);
+            refused(TlsReason::Timeout);
+            context.tally.failed(TlsReason::Timeout);
             context.handshakes.timed_out(&from, &attempt);
             None
         }

@@ -4,7 +4,7 @@ use super::{
     announce::{self, Announced},
     context::Context,
     live::{Handle, Order},
-    shake_hands, tunnels,
+    recheck, shake_hands, tunnels,
 };
 use crate::{
     fault::with_causes,
@@ -91,7 +91,7 @@ async fn refuse(came: &Came<'_>, stream: Stream, error: &HelloError) {
     came.context.counters.add(Count::HelloRefused);
     tracing::debug!(client = %client.0, entry = entry.name, reason = %error, "closed: client hello");
     if let Some(policies) = &entry.tls {
-        drop(shake_hands(came.context, entry, stream, client, policies).await);
+        drop(shake_hands(came.context, entry, stream, came.preamble, policies).await);
     }
 }
 
@@ -112,11 +112,11 @@ fn left_to_http(came: &Came<'_>, hello: Option<&Hello>) -> bool {
 /// A connection of a TCP router, to its end.
 async fn serve(came: &Came<'_>, route: &TcpRoute, stream: Stream, hello: Option<&Hello>) {
     let local = stream.local();
+    // Set once: a connection has one router.
+    let _ = came.handle.tcp.set(route.way_taken());
     let Some((client, tls)) = secure(came, route, stream, hello).await else {
         return;
     };
-    // Set once: a connection has one router.
-    let _ = came.handle.tcp.set((route.router.clone(), route.service.clone()));
     let Some(Some(reached)) = unless_closed(came.handle, connect(came, route)).await else {
         return;
     };
@@ -124,7 +124,7 @@ async fn serve(came: &Came<'_>, route: &TcpRoute, stream: Stream, hello: Option<
     let announced = Announced {
         preamble: came.preamble,
         local,
-        tls: tls.as_ref(),
+        tls: tls.as_deref(),
         authority: hello.and_then(|hello| hello.sni.as_deref()),
         alpn: client.protocol(),
         unique_id: &unique_id,
@@ -154,19 +154,24 @@ async fn secure(
     route: &TcpRoute,
     stream: Stream,
     hello: Option<&Hello>,
-) -> Option<(Transport, Option<Facts>)> {
+) -> Option<(Transport, Option<Rc<Facts>>)> {
     let Way::Terminate(policies) = &route.way else {
         return Some((Transport::Plain(stream), None));
     };
     let (entry, client) = (came.entry, came.preamble.client);
-    let secured = shake_hands(came.context, entry, stream, client, policies).await?;
+    let secured = shake_hands(came.context, entry, stream, came.preamble, policies).await?;
     // The name that chose the router must be the name of the handshake.
     if secured.facts.sni.as_deref() != hello.and_then(|hello| hello.sni.as_deref()) {
         came.context.counters.add(Count::HelloRefused);
         tracing::error!(client = %client.0, entry = entry.name, "closed: the client hello was read in two ways");
         return None;
     }
-    Some((Transport::Server(Box::new(secured.stream)), Some(secured.facts)))
+    let facts = Rc::new(secured.facts);
+    came.handle.secured(Rc::clone(&facts));
+    if !recheck::still_stands(came.context, came.handle, &facts) {
+        return None;
+    }
+    Some((Transport::Server(Box::new(secured.stream)), Some(facts)))
 }
 
 /// A connection to the server whose turn it is, or to the next that can be reached.

@@ -104,7 +104,7 @@ fn say(came: &Came<'_>, ending: &Ending, carried: Carried, server: &ServerAddres
     if let Some(count) = count {
         came.context.counters.add(count);
     }
-    let router = came.handle.tcp.get().map(|(router, _)| router.as_str());
+    let router = came.handle.tcp.get().map(|taken| taken.router.as_str());
     tracing::debug!(
         client = %came.preamble.client.0,
         entry = came.entry.name,

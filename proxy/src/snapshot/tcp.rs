@@ -66,11 +66,48 @@ impl TcpEntry {
         self.routes.get(id.0)
     }
 
-    /// Whether a router still leads to the same service.
-    pub fn leads(&self, router: &str, service: &str) -> bool {
-        self.routes
-            .iter()
-            .any(|route| route.router == router && route.service == service)
+    /// The policies that a router shakes hands by; `None` where there is no such router, or it does not.
+    pub fn policies(&self, router: &str) -> Option<&Arc<EntryPolicies>> {
+        let route = self.routes.iter().find(|route| route.router == router)?;
+        match &route.way {
+            Way::AsTheyCome => None,
+            Way::Terminate(policies) => Some(policies),
+        }
+    }
+
+    /// Whether a connection that was taken so would still be taken there, by the same router.
+    pub fn leads(&self, taken: &TcpWay) -> bool {
+        self.routes.iter().any(|route| route.way_taken() == *taken)
+    }
+}
+
+/// How a connection was taken: what must not change under it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TcpWay {
+    /// The router's name.
+    pub router: String,
+    service: String,
+    hands: Hands,
+}
+
+/// Who shakes hands with the client.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Hands {
+    Ours,
+    TheServers,
+}
+
+impl TcpRoute {
+    /// How a connection is taken by it.
+    pub fn way_taken(&self) -> TcpWay {
+        TcpWay {
+            router: self.router.clone(),
+            service: self.service.clone(),
+            hands: match self.way {
+                Way::AsTheyCome => Hands::TheServers,
+                Way::Terminate(_) => Hands::Ours,
+            },
+        }
     }
 }
 

@@ -2,32 +2,117 @@
 
 use super::Service;
 use crate::{
-    tls::{ClientSide, Files},
+    tls::{ClientSide, Files, Unit, Version},
     upstream::{Server, TransportOptions},
 };
 use sallyport_config::{
     diagnostic::Diagnostic,
-    model::{Config, Scheme, ServerUrl, ServersTransport, ServiceRef},
+    model::{self, Config, Scheme, ServerUrl, ServersTransport, ServiceRef},
 };
 use std::{
+    cell::RefCell,
     collections::{BTreeMap, HashMap},
-    sync::Arc,
+    sync::{Arc, Weak},
 };
 
 /// By name.
 pub(super) type Transports = HashMap<String, Arc<TransportOptions>>;
+
+/// The transports and servers that snapshots use. One that comes out of another compilation the same, contents of its
+/// files included, is the same: its connections go on being used.
+#[derive(Debug, Default)]
+pub struct InUse {
+    transports: RefCell<Vec<KnownTransport>>,
+    servers: RefCell<HashMap<Place, Vec<Weak<Server>>>>,
+}
+
+/// Whom a server is for.
+#[derive(Debug, PartialEq, Eq, Hash)]
+enum Place {
+    /// A service, which may name one server several times.
+    Service(String, usize),
+    /// A child.
+    Child(String),
+}
+
+#[derive(Debug)]
+struct KnownTransport {
+    name: String,
+    configured: ServersTransport,
+    files: BTreeMap<Unit, Version>,
+    options: Weak<TransportOptions>,
+}
+
+impl InUse {
+    fn transport(
+        &self,
+        name: &str,
+        configured: &ServersTransport,
+        files: BTreeMap<Unit, Version>,
+        options: TransportOptions,
+    ) -> Arc<TransportOptions> {
+        let mut all = self.transports.borrow_mut();
+        all.retain(|known| known.options.strong_count() > 0);
+        let same = |known: &&KnownTransport| {
+            known.name == name && known.configured == *configured && known.files == files
+        };
+        if let Some(known) = all.iter().find(same).and_then(|known| known.options.upgrade()) {
+            return known;
+        }
+        let options = Arc::new(options);
+        all.push(KnownTransport {
+            name: name.to_owned(),
+            configured: configured.clone(),
+            files,
+            options: Arc::downgrade(&options),
+        });
+        options
+    }
+
+    /// The server at `url` by `transport`; `None` only for a host that the configuration
+    /// would have refused.
+    fn server(
+        &self,
+        place: Place,
+        url: &ServerUrl,
+        transport: &Arc<TransportOptions>,
+    ) -> Option<Arc<Server>> {
+        let mut all = self.servers.borrow_mut();
+        let known = all.entry(place).or_default();
+        known.retain(|server| server.strong_count() > 0);
+        let same = |server: &Arc<Server>| server.url == *url && Arc::ptr_eq(&server.transport, transport);
+        if let Some(server) = known.iter().filter_map(Weak::upgrade).find(same) {
+            return Some(server);
+        }
+        let server = Arc::new(compile_server(url, transport)?);
+        known.push(Arc::downgrade(&server));
+        Some(server)
+    }
+
+    /// Forgets whose servers are gone.
+    fn forget(&self) {
+        self.servers
+            .borrow_mut()
+            .retain(|_, known| known.iter().any(|server| server.strong_count() > 0));
+    }
+}
 
 /// Compiles every `[servers_transports]`.
 pub(super) fn transports(
     config: &Config,
     files: &Files,
     workers: usize,
+    in_use: &InUse,
     problems: &mut Vec<Diagnostic>,
 ) -> Transports {
     let mut compiled = HashMap::new();
     for (name, transport) in &config.servers_transports {
-        match compile_transport(name, transport, files, workers) {
-            Ok(options) => drop(compiled.insert(name.clone(), Arc::new(options))),
+        let (options, used) = files.recording(|| compile_transport(name, transport, files, workers));
+        match options {
+            Ok(options) => {
+                let options = in_use.transport(name, transport, used, options);
+                compiled.insert(name.clone(), options);
+            }
             Err(found) => problems.extend(found.iter().flat_map(|problem| affected(config, name, problem))),
         }
     }
@@ -91,16 +176,21 @@ fn compile_transport(
 }
 
 /// The services of the configuration, by name.
-pub(super) fn services(config: &Config, transports: &Transports) -> HashMap<String, Arc<Service>> {
+pub(super) fn services(
+    config: &Config,
+    transports: &Transports,
+    in_use: &InUse,
+) -> HashMap<String, Arc<Service>> {
+    in_use.forget();
     let compiled = config.services.iter().filter_map(|(name, service)| {
         let transport = transports.get(&service.servers_transport)?;
-        let servers = service
-            .servers
-            .iter()
-            .filter_map(|server| Some((Arc::new(compile_server(&server.url, transport)?), server.weight)));
+        let server = |(place, server): (usize, &model::Server)| {
+            let known = in_use.server(Place::Service(name.clone(), place), &server.url, transport)?;
+            Some((known, server.weight))
+        };
         let service = Service {
             name: name.clone(),
-            servers: servers.collect(),
+            servers: service.servers.iter().enumerate().filter_map(server).collect(),
             pass_host_header: service.pass_host_header,
             uplink: None,
             advertised: None,
@@ -111,10 +201,15 @@ pub(super) fn services(config: &Config, transports: &Transports) -> HashMap<Stri
 }
 
 /// The children's uplink entry points, by child.
-pub(super) fn children(config: &Config, transports: &Transports) -> BTreeMap<String, Arc<Server>> {
+pub(super) fn children(
+    config: &Config,
+    transports: &Transports,
+    in_use: &InUse,
+) -> BTreeMap<String, Arc<Server>> {
     let compiled = config.multicluster.children.iter().filter_map(|(name, child)| {
         let transport = transports.get(&child.servers_transport)?;
-        Some((name.clone(), Arc::new(compile_server(&child.address, transport)?)))
+        let server = in_use.server(Place::Child(name.clone()), &child.address, transport)?;
+        Some((name.clone(), server))
     });
     compiled.collect()
 }

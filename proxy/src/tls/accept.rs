@@ -41,7 +41,6 @@ pub struct Refused {
 /// # Errors
 /// Where the client does not get through.
 pub async fn accept(stream: Stream, policies: &EntryPolicies, attempt: &Attempt) -> Result<Secured, Refused> {
-    let local = stream.local().ip();
     let mut acceptor = LazyConfigAcceptor::new(Acceptor::default(), stream);
     let start = match (&mut acceptor).await {
         Ok(start) => start,
@@ -50,7 +49,7 @@ pub async fn accept(stream: Stream, policies: &EntryPolicies, attempt: &Attempt)
             return Err(Refused { fault, stream });
         }
     };
-    let hello = start.client_hello();
+    let (hello, local) = (start.client_hello(), attempt.local());
     let sni = name_of(&hello);
     let policy = policies.of(sni.as_deref());
     let version = policy.version_for(&hello);
@@ -61,7 +60,8 @@ pub async fn accept(stream: Stream, policies: &EntryPolicies, attempt: &Attempt)
     if policy.sni_strict && !policy.certificates.covers(sni.as_deref(), local) {
         return Err(refuse_name(start, sni.as_deref(), local).await);
     }
-    let handshake = start.into_stream(Arc::clone(&policy.server)).into_fallible();
+    // The hello is judged here, not at the first poll.
+    let handshake = attempt.lend(|| start.into_stream(Arc::clone(&policy.server)).into_fallible());
     let stream = attempt
         .scope(handshake)
         .await
@@ -129,14 +129,17 @@ fn client_of(
 
 /// Answers a hello whose name is not ours: `unrecognized_name` (RFC 6066 section 3), in the clear as every
 /// alert before the handshake's keys is.
-async fn refuse_name(start: StartHandshake<Stream>, sni: Option<&str>, local: IpAddr) -> Refused {
+async fn refuse_name(start: StartHandshake<Stream>, sni: Option<&str>, local: Option<IpAddr>) -> Refused {
     let mut stream = start.io;
     let alert = [21, 3, 3, 0, 2, 2, u8::from(AlertDescription::UnrecognisedName)];
     // The client may be gone; the fault is the same.
     let _ = stream.write_all(&alert).await;
     let detail = match sni {
         Some(_) => "no certificate covers the name and `sni_strict` is set".to_owned(),
-        None => format!("the client names no host, no certificate covers {local}, and `sni_strict` is set"),
+        None => {
+            let local = local.map(|at| at.to_string()).unwrap_or_default();
+            format!("the client names no host, no certificate covers {local}, and `sni_strict` is set")
+        }
     };
     Refused {
         fault: TlsFault {

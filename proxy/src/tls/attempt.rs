@@ -1,7 +1,7 @@
 //! What is known of a handshake while it is under way, also after it failed or was cut off.
 //!
 //! The library calls certificates, verifier and tickets back without saying for which connection. It does so only
-//! inside a poll of that connection's handshake, so [`Attempt::scope`] lends the connection's record to the thread
+//! inside a step of that connection's handshake, so [`Attempt::lend`] lends the connection's record to the thread
 //! for exactly that long. Nothing is shared between connections.
 
 use super::facts::ClientChain;
@@ -38,7 +38,7 @@ impl Proven {
 /// The record of one handshake.
 #[derive(Debug, Default)]
 pub(super) struct Record {
-    /// The socket's own address.
+    /// The address that the client connected to.
     pub local: Option<IpAddr>,
     /// The server name of the hello, lower case.
     pub sni: Option<String>,
@@ -85,9 +85,27 @@ impl Attempt {
         self.0.borrow_mut().shown.take()
     }
 
+    /// The same, left where it is.
+    pub fn shown(&self) -> Option<ClientChain> {
+        self.0.borrow().shown.clone()
+    }
+
+    /// The address that the client connected to.
+    pub(super) fn local(&self) -> Option<IpAddr> {
+        self.0.borrow().local
+    }
+
     /// Changes the record between polls.
     pub(super) fn note(&self, change: impl FnOnce(&mut Record)) {
         change(&mut self.0.borrow_mut());
+    }
+
+    /// Does `step` of the handshake so that [`current`] is this record.
+    pub(super) fn lend<T>(&self, step: impl FnOnce() -> T) -> T {
+        CURRENT.set(Some(self.0.take()));
+        let done = step();
+        self.0.replace(CURRENT.take().unwrap_or_default());
+        done
     }
 
     /// Runs `handshake` so that [`current`] is this record. Cancelling it keeps the record.
@@ -109,10 +127,8 @@ impl<F: Future + Unpin> Future for Scoped<'_, F> {
     type Output = F::Output;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<F::Output> {
-        CURRENT.set(Some(self.attempt.0.take()));
-        let polled = Pin::new(&mut self.handshake).poll(cx);
-        self.attempt.0.replace(CURRENT.take().unwrap_or_default());
-        polled
+        let attempt = self.attempt;
+        attempt.lend(|| Pin::new(&mut self.handshake).poll(cx))
     }
 }
 

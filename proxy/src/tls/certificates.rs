@@ -129,8 +129,8 @@ impl Certificates {
 
     /// Whether a certificate other than the default covers `name` (lower case), or without a name the address that
     /// was connected to.
-    pub fn covers(&self, name: Option<&str>, local: IpAddr) -> bool {
-        self.candidates(name, Some(local)).next().is_some()
+    pub fn covers(&self, name: Option<&str>, local: Option<IpAddr>) -> bool {
+        self.candidates(name, local).next().is_some()
     }
 
     /// Every certificate of a name, or without a name of an address, in the order in which they are tried.

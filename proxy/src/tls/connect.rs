@@ -19,7 +19,7 @@ use rustls::{
 };
 use sallyport_config::{
     diagnostic::Diagnostic,
-    model::{ServersTransport, TlsOptions, TlsVersion},
+    model::{ServersTransport, TlsOptions},
 };
 use std::{future::poll_fn, io, pin::pin, sync::Arc};
 use tokio_rustls::{TlsConnector, client::TlsStream};
@@ -54,7 +54,7 @@ impl ClientSide {
             }
         };
         let mut config = ClientConfig::builder_with_provider(provider)
-            .with_protocol_versions(versions(transport.min_version, TlsVersion::Tls13))
+            .with_protocol_versions(versions(transport.min_version, transport.max_version))
             .map_err(|_| Vec::new())?
             .dangerous()
             .with_custom_certificate_verifier(Arc::clone(&verifier) as _)
@@ -104,6 +104,7 @@ pub struct WorkerSide {
 fn offer(transport: &ServersTransport) -> TlsOptions {
     TlsOptions {
         min_version: transport.min_version,
+        max_version: transport.max_version,
         cipher_suites: transport.cipher_suites.clone(),
         curve_preferences: transport.curve_preferences.clone(),
         ..TlsOptions::default()

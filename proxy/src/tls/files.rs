@@ -134,6 +134,11 @@ impl Files {
         }
     }
 
+    /// Where relative paths start.
+    pub fn base(&self) -> &Path {
+        &self.base
+    }
+
     /// The bytes of a file.
     ///
     /// # Errors
@@ -148,7 +153,7 @@ impl Files {
         if let Some(Contents::Bytes(bytes)) = self.held.borrow().get(&unit).map(|held| &held.contents) {
             return Ok(Arc::clone(bytes));
         }
-        let (seen, bytes) = self.from_disk(file);
+        let (seen, bytes) = self.fetch(file);
         let bytes: Arc<[u8]> = bytes?.into();
         let held = Held::new(
             Some(Named::File(file.clone())),
@@ -160,7 +165,7 @@ impl Files {
         Ok(bytes)
     }
 
-    fn from_disk(&self, file: &Located<PathBuf>) -> (Option<Stamp>, Result<Vec<u8>, Diagnostic>) {
+    fn fetch(&self, file: &Located<PathBuf>) -> (Option<Stamp>, Result<Vec<u8>, Diagnostic>) {
         let (seen, bytes) = read_whole(&self.base.join(&file.value), FILE_BYTES_MAX);
         let bytes = bytes.map_err(|error| refuse(file, &error.to_string(), "check path, owner and mode"));
         (seen, bytes)
@@ -232,7 +237,7 @@ impl Files {
         if let Some(Contents::Key(key)) = self.held.borrow().get(&unit).map(|held| &held.contents) {
             return Ok(CertifiedKey::clone(key));
         }
-        let (seen, read) = self.pair_from_disk(pair, provider);
+        let (seen, read) = self.fetch_pair(pair, provider);
         let (version, key) = read?;
         let named = Some(Named::Pair(pair.clone()));
         let held = Held::new(named, seen, version, Contents::Key(Box::new(key.clone())));
@@ -240,13 +245,9 @@ impl Files {
         Ok(key)
     }
 
-    fn pair_from_disk(
-        &self,
-        pair: &CertFiles,
-        provider: &CryptoProvider,
-    ) -> (Vec<Option<Stamp>>, Result<(Version, CertifiedKey), Diagnostic>) {
-        let (cert_seen, chain) = self.from_disk(&pair.cert_file);
-        let (key_seen, key) = self.from_disk(&pair.key_file);
+    fn fetch_pair(&self, pair: &CertFiles, provider: &CryptoProvider) -> Fetched<CertifiedKey> {
+        let (cert_seen, chain) = self.fetch(&pair.cert_file);
+        let (key_seen, key) = self.fetch(&pair.key_file);
         let read = chain
             .and_then(|chain| Ok((chain, key?)))
             .and_then(|(chain, key)| {
@@ -362,14 +363,14 @@ impl Files {
         found
     }
 
-    fn file_again(&self, file: &Located<PathBuf>) -> Again {
-        let (seen, bytes) = self.from_disk(file);
+    fn file_again(&self, file: &Located<PathBuf>) -> Fetched<Contents> {
+        let (seen, bytes) = self.fetch(file);
         let read = bytes.map(|bytes| (sha256(&bytes), Contents::Bytes(bytes.into())));
         (vec![seen], read)
     }
 
-    fn pair_again(&self, pair: &CertFiles, provider: &CryptoProvider) -> Again {
-        let (seen, read) = self.pair_from_disk(pair, provider);
+    fn pair_again(&self, pair: &CertFiles, provider: &CryptoProvider) -> Fetched<Contents> {
+        let (seen, read) = self.fetch_pair(pair, provider);
         (
             seen,
             read.map(|(version, key)| (version, Contents::Key(Box::new(key)))),
@@ -392,7 +393,8 @@ impl Files {
     }
 }
 
-type Again = (Vec<Option<Stamp>>, Result<(Version, Contents), Diagnostic>);
+/// What was seen of the files of a unit, and what came of reading them.
+type Fetched<T> = (Vec<Option<Stamp>>, Result<(Version, T), Diagnostic>);
 
 impl Unit {
     /// Its files; none where it is not the configuration's.

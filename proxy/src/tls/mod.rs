@@ -8,6 +8,7 @@ mod attempt;
 mod certificates;
 mod clients;
 mod connect;
+mod distinguished;
 mod facts;
 mod fault;
 mod files;
@@ -23,12 +24,14 @@ mod refused;
 mod revocation;
 mod servers;
 mod shown;
+mod tally;
 mod tickets;
 
 pub use accept::{Refused, Secured, accept};
 pub use attempt::Attempt;
 pub use certificates::Certificates;
 pub use connect::{ClientSide, Connected, WorkerSide, connect};
+pub use distinguished::{NameValue, value as name_value};
 pub use facts::{ClientChain, Facts, Protocol, Session, Standing};
 pub use fault::{TLS_REASONS, TlsFault, TlsReason};
 pub use files::{Files, Fresh, Says, Unit, UnitState, Version};
@@ -38,6 +41,7 @@ pub use names::ClientIdentity;
 pub use policy::{EntryPolicies, Known, Policy, PolicyId};
 pub use refused::{Asked, HandshakeFault, RefusedServer, alert_on_certificate};
 pub use shown::{CertificateFacts, RevocationFacts};
+pub use tally::{HANDSHAKES, Tally};
 
 /// The primitives that certificates are loaded with, whatever a policy allows later.
 pub fn base_provider() -> rustls::crypto::CryptoProvider {

@@ -38,7 +38,10 @@ impl Offering {
         for pair in pairs {
             match files.certified_key(pair, provider) {
                 Ok(key) => offered.push(Offered::new(key)),
-                Err(problem) => problems.push(problem),
+                Err(problem) => problems.push(Diagnostic {
+                    message: format!("`certificates`: {}", problem.message),
+                    ..problem
+                }),
             }
         }
         if problems.is_empty() {

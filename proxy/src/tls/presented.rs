@@ -3,10 +3,10 @@
 //! It comes from a peer that is not trusted: everything is cut to a length and control characters are replaced. It
 //! judges nothing.
 
-use super::names::spki_digest;
+use super::{names::spki_digest, shown::base64};
 use rustls::pki_types::{CertificateDer, UnixTime};
 use std::{
-    fmt::{self, Display, Formatter, Write},
+    fmt::{self, Display, Formatter},
     net::IpAddr,
 };
 use x509_parser::{
@@ -158,26 +158,6 @@ fn shown(name: &GeneralName<'_>) -> String {
 /// A digest of a public key as `pinned_spki` takes it.
 pub(super) fn pin(digest: &[u8; 32]) -> String {
     format!("sha256/{}", base64(digest))
-}
-
-/// RFC 4648 section 4.
-fn base64(bytes: &[u8]) -> String {
-    const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
-    let mut text = String::with_capacity(bytes.len().div_ceil(3) * 4);
-    for chunk in bytes.chunks(3) {
-        let mut group = [0u8; 4];
-        for (to, from) in group.iter_mut().skip(1).zip(chunk) {
-            *to = *from;
-        }
-        let bits = u32::from_be_bytes(group);
-        for place in 0..4 {
-            let letter = (bits >> (18 - 6 * place)) & 63;
-            let letter = ALPHABET.get(letter as usize).copied().unwrap_or(b'=');
-            // Writing to a string cannot fail.
-            let _ = text.write_char(if place > chunk.len() { '=' } else { letter.into() });
-        }
-    }
-    text
 }
 
 #[cfg(test)]

@@ -183,10 +183,16 @@ fn trust(transport: &ServersTransport, files: &Files) -> Result<Option<Trust>, V
 }
 
 fn named_roots(transport: &ServersTransport, files: &Files) -> Result<Roots, Vec<Diagnostic>> {
-    let store = roots(&transport.root_cas, files)?;
+    let of_key = |problem: Diagnostic| Diagnostic {
+        message: format!("`root_cas`: {}", problem.message),
+        ..problem
+    };
+    let store = roots(&transport.root_cas, files)
+        .map_err(|problems| problems.into_iter().map(of_key).collect::<Vec<_>>())?;
     let mut named = Vec::new();
     for bundle in &transport.root_cas {
-        named.append(&mut files.certificates(bundle).map_err(|problem| vec![problem])?);
+        let certificates = files.certificates(bundle);
+        named.append(&mut certificates.map_err(|problem| vec![of_key(problem)])?);
     }
     let shown = transport
         .root_cas

@@ -46,8 +46,8 @@ pub struct TransportOptions {
     pub idle_max: usize,
 }
 
-/// A server. Its identity is its address in memory: a reload makes new ones, so that no connection made
-/// under an older trust is used again.
+/// A server. Its identity is its address in memory: where a reload, or a file of its transport, changes anything about
+/// it, it is a new one, so that no connection made under an older trust is used again.
 #[derive(Debug)]
 pub struct Server {
     /// Where it is.

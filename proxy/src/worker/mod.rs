@@ -7,9 +7,10 @@ mod accepting;
 
 use crate::{
     io::{self, DriverKind},
-    serve::{Context, Order},
-    snapshot::Published,
+    serve::{Context, Order, Recheck},
+    snapshot::{Published, TcpWay},
     telemetry::{AdmissionCount, Count, Counters},
+    tls::Tally,
 };
 use nix::{
     sched::{CpuSet, sched_getaffinity, sched_setaffinity},
@@ -50,6 +51,8 @@ pub enum Message {
     Recheck,
     /// Close every connection.
     Close,
+    /// Hand the gathered lines of the access log over, and say so.
+    HandOver(oneshot::Sender<()>),
     /// Report.
     Report(oneshot::Sender<Report>),
 }
@@ -80,6 +83,8 @@ pub struct Worker {
     pub id: usize,
     /// Its counters.
     pub counters: Arc<Counters>,
+    /// What came of its handshakes.
+    pub tally: Arc<Tally>,
     mailbox: mpsc::Sender<Message>,
 }
 
@@ -89,10 +94,11 @@ impl Worker {
     /// # Errors
     /// Where the thread or its driver cannot start.
     pub fn start(id: usize, shared: &Shared) -> std::io::Result<Self> {
-        let counters = Arc::new(Counters::default());
+        let (counters, tally) = (Arc::new(Counters::default()), Arc::new(Tally::default()));
         let (mailbox, messages) = mpsc::channel(MAILBOX_MAX);
         let (started, start) = std::sync::mpsc::channel();
-        let (shared, own_counters) = (shared.clone(), Arc::clone(&counters));
+        let shared = shared.clone();
+        let (own_counters, own_tally) = (Arc::clone(&counters), Arc::clone(&tally));
         thread::Builder::new()
             .name(format!("worker-{id}"))
             .spawn(move || {
@@ -101,7 +107,7 @@ impl Worker {
                 let outcome = io::run(shared.driver, async move {
                     // The starter waits for exactly this word.
                     let _ = started.send(Ok(()));
-                    let context = Context::new(shared.published, own_counters, shared.connections);
+                    let context = Context::new(shared.published, own_counters, own_tally, shared.connections);
                     work(Rc::new(context), messages).await;
                 });
                 if let Err(error) = outcome {
@@ -114,6 +120,7 @@ impl Worker {
         Ok(Self {
             id,
             counters,
+            tally,
             mailbox,
         })
     }
@@ -124,6 +131,16 @@ impl Worker {
     /// Where the worker has ended.
     pub async fn tell(&self, message: Message) -> Result<(), Ended> {
         self.mailbox.send(message).await.map_err(|_| Ended)
+    }
+
+    /// Has the worker hand over the lines of the access log that it has gathered.
+    ///
+    /// # Errors
+    /// Where the worker has ended.
+    pub async fn hand_over(&self) -> Result<(), Ended> {
+        let (sender, receiver) = oneshot::channel();
+        self.tell(Message::HandOver(sender)).await?;
+        receiver.await.map_err(|_| Ended)
     }
 
     /// Asks the worker for its state.
@@ -159,6 +176,7 @@ fn pin(id: usize) {
 
 async fn work(context: Rc<Context>, mut messages: mpsc::Receiver<Message>) {
     drop(io::spawn(reap(Rc::clone(&context))));
+    drop(io::spawn(Recheck::run(Rc::clone(&context))));
     let mut listening: BTreeMap<String, accepting::Stop> = BTreeMap::new();
     while let Some(message) = messages.recv().await {
         match message {
@@ -173,6 +191,10 @@ async fn work(context: Rc<Context>, mut messages: mpsc::Receiver<Message>) {
             }
             Message::Recheck => recheck(&context),
             Message::Close => context.live.tell_all(Order::Close),
+            Message::HandOver(to) => {
+                context.access.hand_over();
+                let _ = to.send(());
+            }
             Message::Report(to) => {
                 let report = Report {
                     connections: context.live.len(),
@@ -186,7 +208,7 @@ async fn work(context: Rc<Context>, mut messages: mpsc::Receiver<Message>) {
 }
 
 /// A source that left the allowlist loses its connections; those of an entry point that is gone, or of a TCP
-/// router that leads elsewhere, finish what is under way.
+/// router that leads elsewhere, finish what is under way; sessions whose policy is another are judged by it.
 fn recheck(context: &Context) {
     let view = context.view();
     let (entries, admissions) = (&view.snapshot.entries, &view.snapshot.admissions);
@@ -194,12 +216,11 @@ fn recheck(context: &Context) {
         .live
         .tell(Order::Drain, |handle| !entries.contains_key(&handle.entry));
     context.live.tell(Order::Drain, |handle| {
-        let leads = |(router, service): &(String, String)| {
-            let tcp = entries.get(&handle.entry).and_then(|entry| entry.tcp.as_ref());
-            tcp.is_some_and(|tcp| tcp.leads(router, service))
-        };
+        let tcp = entries.get(&handle.entry).and_then(|entry| entry.tcp.as_ref());
+        let leads = |by: &TcpWay| tcp.is_some_and(|tcp| tcp.leads(by));
         !handle.tcp.get().is_none_or(leads)
     });
+    context.recheck.ask();
     let now = Instant::now();
     let removed = context.live.tell(Order::Close, |handle| {
         !admissions.keeps(&handle.entry, handle.peer, now)

@@ -7,6 +7,7 @@ pub(crate) mod gate;
 mod lab;
 mod load;
 mod report;
+pub(crate) mod tls;
 
 use std::thread;
 

@@ -112,6 +112,13 @@ const NEEDS: &[Need] = &[
     ),
     tool(Group::Demo, "ps", "shows processes", "procps", "procps-ng"),
     tool(Group::Test, "h2load", "HTTP/2 load", "nghttp2-client", "nghttp2"),
+    tool(
+        Group::Test,
+        "nghttpd",
+        "an HTTP/2 server",
+        "nghttp2-server",
+        "nghttp2",
+    ),
     tool(Group::Test, "wrk", "HTTP/1.1 load", "wrk", "wrk"),
     tool(Group::Test, "nft", "DNAT in tests", "nftables", "nftables"),
     tool(

@@ -112,6 +112,54 @@ pub(super) const PREAMBLE_LOCAL: Family = counter(
     &[],
     "PROXY headers of senders that spoke for themselves, such as health checks.",
 );
+/// Handshakes that succeeded.
+pub(super) const TLS_HANDSHAKES: Family = counter(
+    "sallyport_tls_handshakes_total",
+    &["version", "kind"],
+    "Handshakes with clients that succeeded; kind is full or resumed.",
+);
+/// Handshakes that failed.
+pub(super) const TLS_FAILED: Family = counter(
+    "sallyport_tls_handshakes_failed_total",
+    &["reason"],
+    "Handshakes with clients that failed.",
+);
+/// Sessions that were ended.
+pub(super) const TLS_ENDED: Family = counter(
+    "sallyport_tls_sessions_ended_total",
+    &["reason"],
+    "Live sessions that ended because they would not get in any more.",
+);
+/// When a certificate ends.
+pub(super) const TLS_CERTIFICATE_END: Family = gauge(
+    "sallyport_tls_certificate_not_after_seconds",
+    &["file"],
+    "When the certificate that counts of a file ends, in seconds since the epoch; file is generated for the generated one.",
+);
+/// When a revocation list ends.
+pub(super) const TLS_LIST_END: Family = gauge(
+    "sallyport_tls_crl_next_update_seconds",
+    &["file"],
+    "When the first revocation list of a file expires, in seconds since the epoch.",
+);
+/// Whether all files are taken.
+pub(super) const TLS_FILES_VALID: Family = gauge(
+    "sallyport_tls_files_valid",
+    &[],
+    "1 where every file of TLS as it is now is taken.",
+);
+/// Whether a file is not taken.
+pub(super) const TLS_FILE_REFUSED: Family = gauge(
+    "sallyport_tls_file_refused",
+    &["file"],
+    "1 where a file of TLS as it is now, for a certificate with its key, is not taken and its last good contents count.",
+);
+/// Lines of the access log that are lost.
+pub(super) const ACCESS_LOG_DROPPED: Family = counter(
+    "sallyport_access_log_dropped_total",
+    &[],
+    "Lines of the access log that were given up because its writer was behind, or that could not be written.",
+);
 /// Prefixes of an allowlist's file.
 pub(super) const LIST_PREFIXES: Family = gauge(
     "sallyport_allowlist_prefixes",
@@ -144,6 +192,14 @@ pub(super) const ALL: &[&Family] = &[
     &REMOVED,
     &PREAMBLE_REFUSED,
     &PREAMBLE_LOCAL,
+    &TLS_HANDSHAKES,
+    &TLS_FAILED,
+    &TLS_ENDED,
+    &TLS_CERTIFICATE_END,
+    &TLS_LIST_END,
+    &TLS_FILES_VALID,
+    &TLS_FILE_REFUSED,
+    &ACCESS_LOG_DROPPED,
     &LIST_PREFIXES,
     &LIST_TAKEN,
     &LIST_STALE,
@@ -152,7 +208,7 @@ pub(super) const ALL: &[&Family] = &[
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::telemetry::COUNTS;
+    use crate::{telemetry::COUNTS, tls::TLS_REASONS};
 
     const PAGE: &str = include_str!("../../../../docs/metrics.md");
 
@@ -179,6 +235,17 @@ mod tests {
         let page: Vec<String> = rows
             .filter_map(|row| row.split_once('`'))
             .map(|(rest, _)| format!("preamble_{rest}"))
+            .collect();
+        assert_eq!(page, codes);
+    }
+
+    #[test]
+    fn the_page_has_every_reason_of_tls() {
+        let codes: Vec<&str> = TLS_REASONS.iter().map(|reason| reason.code()).collect();
+        let rows = PAGE.lines().filter_map(|line| line.strip_prefix("| `tls_"));
+        let page: Vec<String> = rows
+            .filter_map(|row| row.split_once('`'))
+            .map(|(rest, _)| format!("tls_{rest}"))
             .collect();
         assert_eq!(page, codes);
     }

@@ -6,6 +6,7 @@
 mod exposition;
 mod families;
 mod gather;
+mod secured;
 
 use super::{
     admin::Text,

@@ -85,7 +85,7 @@ pub(crate) fn run(options: &Options) -> Result<()> {
 }
 
 /// What is shipped is what is measured.
-fn build_release(target: &std::path::Path) -> Result<PathBuf> {
+pub(in crate::bench) fn build_release(target: &std::path::Path) -> Result<PathBuf> {
     tasks::run(tasks::cargo().args(["build", "--locked", "--release", "-p", "sallyport"]))?;
     Ok(target.join("release/sallyport"))
 }
