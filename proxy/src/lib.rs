@@ -13,6 +13,7 @@ pub mod accept;
 pub mod balance;
 pub mod hello;
 pub mod http;
+pub mod middleware;
 pub mod preamble;
 pub mod route;
 pub mod tls;
@@ -20,6 +21,7 @@ pub mod uplink;
 pub mod upstream;
 
 // Assembly.
+pub mod access_log;
 pub mod cli;
 pub mod control;
 pub mod serve;

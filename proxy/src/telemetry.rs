@@ -91,6 +91,8 @@ pub enum Count {
     NoRouter,
     /// 403: the route demands what the connection has not proven.
     NotProven,
+    /// 431: what servers would be told of the client's certificate is too long.
+    IdentityTooLong,
     /// 421: the host's TLS policy is not the handshake's.
     Misdirected,
     /// 502.
@@ -109,10 +111,12 @@ pub enum Count {
     UpstreamOpened,
     /// Requests that went over a kept connection.
     UpstreamReused,
+    /// Lines of the access log that were given up because its queue was full.
+    AccessLogDropped,
 }
 
 /// All counts with their codes, in the order of [`Count`].
-pub const COUNTS: [(Count, &str); 47] = [
+pub const COUNTS: [(Count, &str); 49] = [
     (Count::Accepted, "accepted"),
     (Count::Closed, "closed"),
     (Count::SourceRefused, "source_refused"),
@@ -154,6 +158,7 @@ pub const COUNTS: [(Count, &str); 47] = [
     (Count::BadRequest, "bad_request"),
     (Count::NoRouter, "no_router"),
     (Count::NotProven, "not_proven"),
+    (Count::IdentityTooLong, "identity_too_long"),
     (Count::Misdirected, "misdirected"),
     (Count::UpstreamFailed, "upstream_failed"),
     (Count::NoServer, "no_server"),
@@ -163,6 +168,7 @@ pub const COUNTS: [(Count, &str); 47] = [
     (Count::UplinkStripped, "uplink_stripped"),
     (Count::UpstreamOpened, "upstream_opened"),
     (Count::UpstreamReused, "upstream_reused"),
+    (Count::AccessLogDropped, "access_log_dropped"),
 ];
 
 impl Count {

@@ -1,6 +1,7 @@
 //! What a worker's connections share: counters, the pool, and the worker's view of the snapshot.
 
 use crate::{
+    access_log::Lines,
     balance::RoundRobin,
     snapshot::{Entry, Published, Service, Snapshot},
     telemetry::Counters,
@@ -20,6 +21,8 @@ use super::{handshakes::HandshakeLog, live::Live, recheck::Recheck};
 pub struct Context {
     /// Counters of this worker.
     pub counters: Arc<Counters>,
+    /// Lines of the access log on their way to the writer.
+    pub access: Rc<Lines>,
     /// What came of its handshakes.
     pub tally: Arc<Tally>,
     /// Connections to servers.
@@ -61,6 +64,7 @@ impl Context {
         let (pool, live) = (Rc::default(), Rc::default());
         let handshakes = HandshakeLog::default();
         Self {
+            access: Rc::new(Lines::new(Arc::clone(&counters))),
             counters,
             tally,
             pool,

@@ -1,5 +1,6 @@
 //! The way of a connection, stage by stage.
 
+mod access;
 mod announce;
 mod answer;
 mod clock;
@@ -176,6 +177,7 @@ fn refuse_preamble(context: &Context, entry: &Entry, peer: SocketAddr, fault: &P
     let Some(count) = fault.count() else { return };
     context.counters.add(count);
     let (entry, reason) = (entry.name.as_str(), count.code());
+    access::refused_preamble(context, entry, peer, reason);
     match fault {
         PreambleFault::Missing | PreambleFault::Malformed(_) | PreambleFault::HeaderTimeout => {
             tracing::info!(%peer, entry, reason, detail = %fault, "closed: PROXY protocol");
@@ -205,6 +207,7 @@ async fn secure(
         client: preamble.client,
         entry: &entry.name,
     };
+    let refused = |reason| access::refused_handshake(context, &from, preamble, &attempt, reason);
     let limit = entry.timeouts.tls_handshake;
     match io::timeout(limit, tls::accept(stream, policies, &attempt)).await {
         Ok(Ok(secured)) => {
@@ -217,17 +220,19 @@ async fn secure(
                 Some(secured.facts),
             ))
         }
-        Ok(Err(refused)) => {
+        Ok(Err(failed)) => {
             context.counters.add(Count::TlsFailed);
-            context.tally.failed(refused.fault.reason);
-            context.handshakes.failed(&from, &attempt, &refused.fault);
-            if let Some(stream) = refused.stream {
+            refused(failed.fault.reason);
+            context.tally.failed(failed.fault.reason);
+            context.handshakes.failed(&from, &attempt, &failed.fault);
+            if let Some(stream) = failed.stream {
                 protocol::linger(Transport::Plain(stream)).await;
             }
             None
         }
         Err(_) => {
             context.counters.add(Count::TlsTimeout);
+            refused(TlsReason::Timeout);
             context.tally.failed(TlsReason::Timeout);
             context.handshakes.timed_out(&from, &attempt);
             None

@@ -43,6 +43,7 @@ pub(super) fn compile_entry(
         forwarded_trusted: resolve(&entry.forwarded_trusted, lists),
         timeouts: entry.timeouts,
         limits: entry.limits,
+        middlewares: Vec::new(),
         side: Arc::new(match entry.kind {
             EntryPointKind::Ordinary => Side::Clients(clients_table(config, name, routes)),
             EntryPointKind::Uplink { .. } => Side::Parents(parents(config, name, entry, routes)),
@@ -139,6 +140,7 @@ pub(super) fn route(config: &Config, name: &str, router: &Router, policies: &Pol
     };
     Route {
         router: name.to_owned(),
+        middlewares: Vec::new(),
         service: router.service.clone(),
         demands_client: demanding.map_or_else(inherited, |policy| policy.proves_client()),
     }

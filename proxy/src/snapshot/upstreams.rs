@@ -7,7 +7,7 @@ use crate::{
 };
 use sallyport_config::{
     diagnostic::Diagnostic,
-    model::{self, Config, Scheme, ServerUrl, ServersTransport, ServiceRef},
+    model::{self, Config, Scheme, ServerUrl, ServiceRef, transport::ServersTransport},
 };
 use std::{
     cell::RefCell,

@@ -109,10 +109,7 @@ impl Facts {
                 Protocol::Http11
             },
             alpn,
-            version: match session.protocol_version() {
-                Some(ProtocolVersion::TLSv1_3) => "TLSv1.3",
-                _ => "TLSv1.2",
-            },
+            version: session.protocol_version().map_or("unknown", version_name),
             suite: session
                 .negotiated_cipher_suite()
                 .map_or("unknown", |suite| suite_name(suite.suite())),
@@ -126,6 +123,15 @@ impl Facts {
             client: client.and_then(|chain| chain.identity.clone()),
             shown: shown.map(Arc::new),
         }
+    }
+}
+
+/// `TLSv1.2` or `TLSv1.3`.
+pub(super) fn version_name(version: ProtocolVersion) -> &'static str {
+    match version {
+        ProtocolVersion::TLSv1_3 => "TLSv1.3",
+        ProtocolVersion::TLSv1_2 => "TLSv1.2",
+        _ => "unknown",
     }
 }
 

@@ -51,6 +51,8 @@ pub enum Message {
     Recheck,
     /// Close every connection.
     Close,
+    /// Hand the gathered lines of the access log over, and say so.
+    HandOver(oneshot::Sender<()>),
     /// Report.
     Report(oneshot::Sender<Report>),
 }
@@ -131,6 +133,16 @@ impl Worker {
         self.mailbox.send(message).await.map_err(|_| Ended)
     }
 
+    /// Has the worker hand over the lines of the access log that it has gathered.
+    ///
+    /// # Errors
+    /// Where the worker has ended.
+    pub async fn hand_over(&self) -> Result<(), Ended> {
+        let (sender, receiver) = oneshot::channel();
+        self.tell(Message::HandOver(sender)).await?;
+        receiver.await.map_err(|_| Ended)
+    }
+
     /// Asks the worker for its state.
     ///
     /// # Errors
@@ -179,6 +191,10 @@ async fn work(context: Rc<Context>, mut messages: mpsc::Receiver<Message>) {
             }
             Message::Recheck => recheck(&context),
             Message::Close => context.live.tell_all(Order::Close),
+            Message::HandOver(to) => {
+                context.access.hand_over();
+                let _ = to.send(());
+            }
             Message::Report(to) => {
                 let report = Report {
                     connections: context.live.len(),
