@@ -6,7 +6,7 @@
 
 use super::{Order, context::Context, live::Handle};
 use crate::{
-    io,
+    io::{self, Instant},
     telemetry::Count,
     tls::{ClientChain, EntryPolicies, Facts, Judged, PolicyId, TlsReason, judge_again},
 };
@@ -42,11 +42,16 @@ impl Recheck {
 
     /// Judges for as long as the worker lives.
     pub async fn run(context: Rc<Context>) {
+        let mut next = Instant::now() + EVERY;
         loop {
             let which = tokio::select! {
                 () = context.recheck.wanted.notified() => Which::Changed,
-                () = io::sleep(EVERY) => Which::Proven,
+                () = io::sleep_until(next) => Which::Proven,
             };
+            // Changes that come often must not put it off.
+            if which == Which::Proven {
+                next = Instant::now() + EVERY;
+            }
             pass(&context, which).await;
         }
     }
