@@ -43,10 +43,8 @@ pub struct Config {
     pub services: BTreeMap<String, Service>,
     /// How to talk to servers; `default` is always there.
     pub servers_transports: BTreeMap<String, transport::ServersTransport>,
-    /// Routers of connections.
-    pub tcp_routers: BTreeMap<String, tcp::TcpRouter>,
-    /// What answers connections.
-    pub tcp_services: BTreeMap<String, tcp::TcpService>,
+    /// Routers and services of connections.
+    pub tcp: tcp::Tcp,
     /// Certificates and TLS options.
     pub tls: Tls,
     /// What this gateway advertises to its parents.

@@ -1,7 +1,7 @@
 //! Names and policies: which certificate a client sees, and the known ways past a policy, each a test named after the
 //! advisory that told of it elsewhere.
 
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result, ensure};
 use sallyport_tests::case::Case;
 use sallyport_tests::certs::{Authority, Identity, KeyType, Role};
 use sallyport_tests::curl::Curl;
@@ -372,7 +372,7 @@ fn answer(case: &Case, client: &TlsClient, size: usize) -> Result<u16> {
     let (head, message) = hello.split_at(5);
     let mut records = Vec::new();
     for piece in message.chunks(size) {
-        records.extend_from_slice(&head[..3]);
+        records.extend_from_slice(head.first_chunk::<3>().context("no record")?);
         records.extend_from_slice(&u16::try_from(piece.len())?.to_be_bytes());
         records.extend_from_slice(piece);
     }
