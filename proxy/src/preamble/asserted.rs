@@ -116,45 +116,6 @@ impl fmt::Display for Told {
     }
 }
 
-/// `key=value` pairs for one line of the log; nothing for what was not said.
-impl fmt::Display for Asserted {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let mut fields = Fields { f, empty: true };
-        fields.told("authority", self.authority.as_ref())?;
-        fields.told("alpn", self.alpn.as_ref())?;
-        fields.told("unique_id", self.unique_id.as_ref())?;
-        fields.told("netns", self.netns.as_ref())?;
-        let Some(tls) = &self.tls else { return Ok(()) };
-        fields.write("tls", &tls.client.over_tls())?;
-        fields.write("tls_certificate", &tls.client.certificate())?;
-        fields.write("tls_verify", &tls.verify)?;
-        fields.told("tls_version", tls.version.as_ref())?;
-        fields.told("tls_cn", tls.common_name.as_ref())?;
-        fields.told("tls_cipher", tls.cipher.as_ref())?;
-        fields.told("tls_sig_alg", tls.signature_algorithm.as_ref())?;
-        fields.told("tls_key_alg", tls.key_algorithm.as_ref())?;
-        fields.told("tls_group", tls.group.as_ref())?;
-        fields.told("tls_sig_scheme", tls.signature_scheme.as_ref())
-    }
-}
-
-struct Fields<'a, 'f> {
-    f: &'a mut fmt::Formatter<'f>,
-    empty: bool,
-}
-
-impl Fields<'_, '_> {
-    fn told(&mut self, key: &str, value: Option<&Told>) -> fmt::Result {
-        value.map_or(Ok(()), |value| self.write(key, value))
-    }
-
-    fn write(&mut self, key: &str, value: &dyn fmt::Display) -> fmt::Result {
-        let gap = if self.empty { "" } else { " " };
-        self.empty = false;
-        write!(self.f, "{gap}{key}={value}")
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::{Asserted, AssertedTls, ClientBits, Told};
@@ -199,23 +160,5 @@ mod tests {
         assert!(asserted(0x01).over_tls());
         assert!(!asserted(0x06).over_tls());
         assert!(!Asserted::default().over_tls());
-    }
-
-    #[test]
-    fn a_line_holds_what_was_said_and_no_more() {
-        assert_eq!(Asserted::default().to_string(), "");
-        let asserted = Asserted {
-            alpn: Some(Told::new(b"h2")),
-            tls: Some(AssertedTls {
-                client: ClientBits(3),
-                version: Some(Told::new(b"TLSv1.3")),
-                ..AssertedTls::default()
-            }),
-            ..Asserted::default()
-        };
-        assert_eq!(
-            asserted.to_string(),
-            "alpn=h2 tls=true tls_certificate=true tls_verify=0 tls_version=TLSv1.3"
-        );
     }
 }
