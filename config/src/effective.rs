@@ -4,8 +4,9 @@
 
 use crate::model::{
     Alpn, ClientAuth, Config, EntryPoint, EntryPointKind, GateMode, ListenAddress, Reach, Router, Scheme,
-    ServerUrl, ServersTransport, SourceRef, TlsOptions, TlsVersion,
+    ServerUrl, SourceRef, TlsOptions, TlsVersion,
     tcp::{TcpRouter, TcpTls},
+    transport::ServersTransport,
 };
 use ipnet::IpNet;
 use std::{fmt, time::Duration};

@@ -3,28 +3,18 @@
 //! A value of these types exists only after [`crate::parse`] found nothing wrong: names resolve, numbers
 //! are in range, rules are parsed. It holds no secrets, only paths to them, and knows no sockets or files.
 
+pub mod access_log;
+mod located;
+pub mod middleware;
 pub mod sending;
 pub mod tcp;
+pub mod transport;
+
+pub use located::Located;
 
 use crate::{diagnostic::Location, rule::Rule};
 use ipnet::IpNet;
 use std::{collections::BTreeMap, net::SocketAddr, num::NonZeroUsize, path::PathBuf, time::Duration};
-
-/// A value with the place in the configuration that it came from, for errors found later (a missing file).
-/// Two are equal where their values are: what moved to another line is still the same.
-#[derive(Clone, Debug, Eq)]
-pub struct Located<T> {
-    /// The value itself.
-    pub value: T,
-    /// Where it stands.
-    pub at: Location,
-}
-
-impl<T: PartialEq> PartialEq for Located<T> {
-    fn eq(&self, other: &Self) -> bool {
-        self.value == other.value
-    }
-}
 
 /// The whole configuration.
 #[derive(Clone, Debug)]
@@ -33,6 +23,8 @@ pub struct Config {
     pub proxy: Proxy,
     /// The operator's log.
     pub log: Log,
+    /// A line for each request; `None` is off.
+    pub access_log: Option<access_log::AccessLog>,
     /// Metrics for Prometheus.
     pub metrics: Metrics,
     /// The admin socket.
@@ -45,14 +37,14 @@ pub struct Config {
     pub entry_points: BTreeMap<String, EntryPoint>,
     /// Routers, ordinary ones and those reached by uplinks.
     pub routers: BTreeMap<String, Router>,
+    /// What requests and answers go through.
+    pub middlewares: BTreeMap<String, middleware::Middleware>,
     /// Local services.
     pub services: BTreeMap<String, Service>,
     /// How to talk to servers; `default` is always there.
-    pub servers_transports: BTreeMap<String, ServersTransport>,
-    /// Routers of connections.
-    pub tcp_routers: BTreeMap<String, tcp::TcpRouter>,
-    /// What answers connections.
-    pub tcp_services: BTreeMap<String, tcp::TcpService>,
+    pub servers_transports: BTreeMap<String, transport::ServersTransport>,
+    /// Routers and services of connections.
+    pub tcp: tcp::Tcp,
     /// Certificates and TLS options.
     pub tls: Tls,
     /// What this gateway advertises to its parents.
@@ -236,6 +228,8 @@ pub struct EntryPoint {
     pub timeouts: Timeouts,
     /// Limits.
     pub limits: Limits,
+    /// Names of middlewares before every router's own, chains resolved.
+    pub middlewares: Vec<String>,
     /// The allowlist of this port.
     pub gate: Option<EntryPointGate>,
 }
@@ -334,6 +328,8 @@ pub struct Router {
     pub reach: Reach,
     /// Explicit priority, or the length of the rule's text where it was 0 or absent.
     pub priority: i64,
+    /// Names of middlewares in order, chains resolved; those of the entry point come before.
+    pub middlewares: Vec<String>,
     /// What answers.
     pub service: ServiceRef,
     /// `tls.options`, where the router has a `tls` table (`default` where it names none).
@@ -400,45 +396,6 @@ pub enum Scheme {
     Https,
     /// HTTP/2 in the clear, prior knowledge.
     H2c,
-}
-
-/// `[servers_transports.NAME]`.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ServersTransport {
-    /// SNI sent and name verified; absent: the URL's host.
-    pub server_name: Option<String>,
-    /// CA bundles that replace the system's store; empty: the system's.
-    pub root_cas: Vec<Located<PathBuf>>,
-    /// Names of which any one must be in the certificate; empty: the server name.
-    pub subject_names: Vec<String>,
-    /// Client certificates; the first that the server accepts is sent.
-    pub certificates: Vec<CertFiles>,
-    /// No verification at all.
-    pub insecure_skip_verify: bool,
-    /// Base64 SHA-256 digests of accepted public keys, decoded; any one must match, in place of CAs.
-    pub pinned_spki: Vec<[u8; 32]>,
-    /// Lowest version that is offered; default TLS 1.2.
-    pub min_version: TlsVersion,
-    /// Highest version that is offered; default TLS 1.3.
-    pub max_version: TlsVersion,
-    /// TLS 1.2 suites that are offered; empty: all that are safe.
-    pub cipher_suites: Vec<CipherSuite>,
-    /// Groups that are offered, in order of preference; empty: the default order.
-    pub curve_preferences: Vec<Curve>,
-    /// HTTP/1.1 only.
-    pub disable_http2: bool,
-    /// A PROXY header in front of each connection; absent: none.
-    pub proxy_protocol: Option<sending::SendProxy>,
-    /// Idle connections kept for one server by the whole process; default 64.
-    pub max_idle_per_server: u32,
-    /// TCP connect; default 30 s.
-    pub dial_timeout: Option<Duration>,
-    /// TLS handshake; default 10 s.
-    pub tls_handshake_timeout: Option<Duration>,
-    /// Request sent to response header; default none.
-    pub response_header_timeout: Option<Duration>,
-    /// An idle connection's life; default 90 s.
-    pub idle_timeout: Option<Duration>,
 }
 
 /// A certificate chain and its key.

@@ -1,7 +1,10 @@
 //! The words of the enums of the model: one table a type, read by the parser and by every page that names the value.
 //! It must not know where a word stands or what it leads to.
 
-use crate::model::{Destinations, GateAttach, GateMode, LaterFragments};
+use crate::model::{
+    Destinations, GateAttach, GateMode, LaterFragments,
+    access_log::{FieldRule, LineFormat},
+};
 
 /// The words of an enum in the configuration: what the file says, status and logs say too.
 pub trait Spelled: Copy + PartialEq + 'static {
@@ -47,4 +50,16 @@ impl Spelled for LaterFragments {
 impl Spelled for Destinations {
     const WORDS: &'static [(&'static str, Self)] =
         &[("auto", Self::Auto), ("local", Self::Local), ("any", Self::Any)];
+}
+
+impl Spelled for LineFormat {
+    const WORDS: &'static [(&'static str, Self)] = &[("json", Self::Json), ("common", Self::Common)];
+}
+
+impl Spelled for FieldRule {
+    const WORDS: &'static [(&'static str, Self)] = &[
+        ("keep", Self::Keep),
+        ("drop", Self::Drop),
+        ("redact", Self::Redact),
+    ];
 }

@@ -30,6 +30,8 @@ pub enum Fault {
     BadRequest,
     /// More header fields than `limits.headers`.
     HeadersTooMany,
+    /// What servers would be told of the client's certificate is too long.
+    IdentityTooLong,
     /// The body did not come in time.
     RequestTimeout,
     /// The host's TLS policy is not the handshake's.
@@ -55,6 +57,11 @@ impl Fault {
                 StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
                 "request header fields too large\n",
                 Count::BadRequest,
+            ),
+            Self::IdentityTooLong => (
+                StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
+                "client certificate too large\n",
+                Count::IdentityTooLong,
             ),
             Self::RequestTimeout => (
                 StatusCode::REQUEST_TIMEOUT,

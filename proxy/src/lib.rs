@@ -13,13 +13,16 @@ pub mod accept;
 pub mod balance;
 pub mod hello;
 pub mod http;
+pub mod middleware;
 pub mod preamble;
 pub mod route;
 pub mod tls;
+pub mod tunnel;
 pub mod uplink;
 pub mod upstream;
 
 // Assembly.
+pub mod access_log;
 pub mod cli;
 pub mod control;
 pub mod serve;

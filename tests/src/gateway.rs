@@ -43,6 +43,7 @@ pub struct Setup {
     name: String,
     dir: PathBuf,
     preamble: String,
+    user: Option<u32>,
 }
 
 impl Setup {
@@ -64,7 +65,18 @@ impl Setup {
             name: name.to_owned(),
             dir,
             preamble,
+            user: None,
         })
+    }
+
+    /// Runs the gateway as this user, without any capability; whatever it reads must be readable for that user.
+    ///
+    /// # Errors
+    /// Where its directory cannot be given to the user.
+    pub fn as_user(mut self, user: u32) -> Result<Setup> {
+        std::os::unix::fs::chown(&self.dir, Some(user), Some(user))?;
+        self.user = Some(user);
+        Ok(self)
     }
 
     /// Replaces a line of the preamble's tables, or adds to it.
@@ -143,10 +155,15 @@ impl Setup {
     /// # Errors
     /// Where it cannot be started.
     pub fn spawn(&self) -> Result<Gateway> {
-        let spawn = Spawn::new(&self.name, binary()?)
-            .arg("run")
-            .arg("--config")
-            .arg(self.file());
+        let spawn = match self.user {
+            None => Spawn::new(&self.name, binary()?),
+            Some(user) => Spawn::new(&self.name, "setpriv")
+                .arg(format!("--reuid={user}"))
+                .arg(format!("--regid={user}"))
+                .arg("--clear-groups")
+                .arg(binary()?),
+        };
+        let spawn = spawn.arg("run").arg("--config").arg(self.file());
         Ok(Gateway {
             proc: self.ns.spawn(spawn)?,
             setup: self.clone(),

@@ -16,6 +16,7 @@ use std::io::{ErrorKind, Read, Write};
 use std::net::TcpStream;
 use std::path::Path;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 /// Largest answer that is read.
 const ANSWER_BYTES_MAX: usize = 1024 * 1024;
@@ -150,6 +151,16 @@ impl TlsClient {
         }
     }
 
+    /// The same client, offering HTTP/2 alone.
+    #[must_use]
+    pub fn over_http2(&self) -> TlsClient {
+        let mut config = ClientConfig::clone(&self.config);
+        config.alpn_protocols = vec![b"h2".to_vec()];
+        TlsClient {
+            config: Arc::new(config),
+        }
+    }
+
     /// A handshake that has not begun.
     ///
     /// # Errors
@@ -238,6 +249,12 @@ impl Session {
         self.stream.conn.handshake_kind() == Some(HandshakeKind::Resumed)
     }
 
+    /// The key exchange group, by IANA's name.
+    #[must_use]
+    pub fn group(&self) -> Option<&'static str> {
+        self.stream.conn.negotiated_key_exchange_group()?.name().as_str()
+    }
+
     /// Asks for `/` of `host` and reads the whole answer; the connection stays.
     ///
     /// # Errors
@@ -271,6 +288,37 @@ impl Session {
                 );
             }
             bytes.extend_from_slice(buffer.get(..count).unwrap_or_default());
+        }
+    }
+
+    /// Sends bytes.
+    ///
+    /// # Errors
+    /// Where the connection is gone.
+    pub fn send(&mut self, bytes: &[u8]) -> Result<()> {
+        self.stream.write_all(bytes)?;
+        Ok(self.stream.flush()?)
+    }
+
+    /// What comes next; `None` where the connection has ended, in whatever way.
+    ///
+    /// # Errors
+    /// Where nothing comes within `limit`.
+    pub fn receive(&mut self, limit: Duration) -> Result<Option<Vec<u8>>> {
+        self.stream.sock.set_read_timeout(Some(limit))?;
+        let mut buffer = vec![0_u8; 16 * 1024];
+        let read = self.stream.read(&mut buffer);
+        self.stream.sock.set_read_timeout(None)?;
+        match read {
+            Ok(0) => Ok(None),
+            Ok(count) => {
+                buffer.truncate(count);
+                Ok(Some(buffer))
+            }
+            Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) => {
+                bail!("the connection is open, and nothing came within {limit:?}")
+            }
+            Err(_) => Ok(None),
         }
     }
 

@@ -277,6 +277,8 @@ fn a_reload_and_an_idle_time_end_a_connection_of_ones_own(case: &Case) -> Result
     let gateway: Gateway = case.gateway(&body("", "http", "proxy_protocol = \"v1\""))?;
     let mut client = raw_client::connect(&case.ns, None, local(PORT))?;
     ask(&mut client)?;
+    let dialled = "proxy_protocol = \"v1\"\ntimeouts = { dial = \"7s\" }";
+    gateway.setup().write(&body("", "http", dialled))?;
     gateway.proc.signal(Signal::SIGHUP)?;
     closed(&backend, 1, "the end of the older configuration's connection")?;
     ask(&mut client)?;

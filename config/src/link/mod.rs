@@ -4,13 +4,14 @@
 //! It reads no TOML. What a section already refused is left out here, so that nothing is reported twice.
 
 mod entry_points;
+mod middlewares;
 mod names;
 mod routers;
 mod tcp;
 mod uplinks;
 
 use crate::{
-    model::{Config, EntryPoint},
+    model::{Config, EntryPoint, tcp::Tcp},
     report::{Fault, Place, Report},
     section::{Draft, EntryPointDraft, RouterDraft, TcpRouterDraft, UplinkDraft},
 };
@@ -35,32 +36,39 @@ pub(crate) fn link(report: &Report<'_>, draft: Draft) -> Config {
     let mut config = Config {
         proxy: draft.proxy,
         log: draft.log,
+        access_log: draft.access_log,
         metrics: draft.metrics,
         admin: draft.admin,
         gate: draft.gate,
         allowlists: draft.allowlists,
         entry_points: points,
         routers: BTreeMap::new(),
+        middlewares: BTreeMap::new(),
         services: draft.services,
         servers_transports: draft.servers_transports,
-        tcp_routers: BTreeMap::new(),
-        tcp_services: draft.tcp_services,
+        tcp: Tcp {
+            routers: BTreeMap::new(),
+            services: draft.tcp_services,
+        },
         tls: draft.tls,
         uplinks: BTreeMap::new(),
         multicluster: draft.multicluster,
         warnings: Vec::new(),
     };
+    config.middlewares = middlewares::resolve(report, draft.middlewares);
     let places = Places {
         entry_points: draft.entry_points,
         routers: draft.routers,
         tcp_routers: draft.tcp_routers,
         uplinks: draft.uplinks,
     };
+    middlewares::attach_to_entry_points(report, &mut config, &places);
     entry_points::check(report, &mut config, &places);
     config.uplinks = uplinks::resolve(report, &config, &places);
     config.routers = routers::resolve(report, &config, &places);
-    config.tcp_routers = tcp::resolve(report, &config, &places);
+    config.tcp.routers = tcp::resolve(report, &config, &places);
     uplinks::check_proofs(report, &config, &places);
+    middlewares::attach_to_routers(report, &mut config, &places);
     routers::check_conflicts(report, &config, &places);
     tcp::check_conflicts(report, &config, &places);
     if config.entry_points.is_empty() {

@@ -11,7 +11,12 @@ fn built_in(kind: Kind) -> Option<&'static str> {
     match kind {
         Kind::Allowlist => Some(EVERYONE),
         Kind::ServersTransport | Kind::TlsOptions => Some(DEFAULT),
-        Kind::EntryPoint | Kind::UplinkEntryPoint | Kind::Service | Kind::TcpService | Kind::Uplink => None,
+        Kind::EntryPoint
+        | Kind::UplinkEntryPoint
+        | Kind::Middleware
+        | Kind::Service
+        | Kind::TcpService
+        | Kind::Uplink => None,
     }
 }
 
@@ -37,6 +42,17 @@ impl Names {
         all
     }
 
+    /// The kind of TLS settings that is taken for `kind` and has something of that name.
+    fn namesake(&self, kind: Kind, name: &str) -> Option<Kind> {
+        let other = match kind {
+            Kind::ServersTransport => Kind::TlsOptions,
+            Kind::TlsOptions => Kind::ServersTransport,
+            _ => return None,
+        };
+        let written = self.defined.get(&other)?;
+        written.contains_key(name).then_some(other)
+    }
+
     /// The message for a name that nothing of `kind` has.
     pub(super) fn unknown(&self, kind: Kind, name: &str) -> Fault {
         let known = self.known(kind);
@@ -44,9 +60,15 @@ impl Names {
             [] => format!("the name of one of the {}, of which there is none", plural(kind)),
             names => one_of(names.iter().copied()),
         };
-        let remedy = match nearest(name, known) {
-            Some(near) => format!("write `{near}` if that was meant"),
-            None => format!("define `[{}.{name}]` or name another", kind.table()),
+        let remedy = match (self.namesake(kind, name), nearest(name, known)) {
+            (Some(other), _) => format!(
+                "`[{}.{name}]` is another thing ({}); define `[{}.{name}]` or name another",
+                other.table(),
+                side(other),
+                kind.table()
+            ),
+            (None, Some(near)) => format!("write `{near}` if that was meant"),
+            (None, None) => format!("define `[{}.{name}]` or name another", kind.table()),
         };
         Fault::found(format!(
             "found `{name}`, which no {} has as its name",
@@ -57,11 +79,20 @@ impl Names {
     }
 }
 
+/// Whom TLS settings are for.
+fn side(kind: Kind) -> &'static str {
+    match kind {
+        Kind::TlsOptions => "TLS towards clients",
+        _ => "TLS towards servers",
+    }
+}
+
 fn plural(kind: Kind) -> &'static str {
     match kind {
         Kind::Allowlist => "allowlists",
         Kind::EntryPoint => "entry points",
         Kind::UplinkEntryPoint => "uplink entry points",
+        Kind::Middleware => "middlewares",
         Kind::Service => "services",
         Kind::ServersTransport => "servers transports",
         Kind::TcpService => "TCP services",

@@ -21,6 +21,7 @@ pub(super) fn resolve(report: &Report<'_>, config: &Config, places: &Places) -> 
                 rule: rule.clone(),
                 reach,
                 priority: draft.priority,
+                middlewares: Vec::new(),
                 service: service.clone(),
                 tls: draft.tls.as_ref().map(|tls| tls.name.clone()),
                 at: report.locate(draft.place),

@@ -287,6 +287,30 @@ impl<'a> Table<'a> {
         found
     }
 
+    /// The values of a table whose keys are the operator's words; a key that stands in two files is reported.
+    pub(crate) fn pairs(&self, key: &str) -> Vec<(String, Value<'a>)> {
+        let collection = self.merged_unchecked(key);
+        let mut found = Vec::new();
+        for (name, entries) in &collection.entries {
+            let path = join(&collection.path, name);
+            let schema = join(&collection.schema, "NAME");
+            let values: Vec<Value<'a>> = entries
+                .iter()
+                .map(|entry| Value::new(self.report, path.clone(), schema.clone(), entry.key, entry.node))
+                .collect();
+            if let [first, others @ ..] = values.as_slice() {
+                collection.report_twice(&path, first, others);
+                found.push(((*name).to_owned(), first.clone()));
+            }
+        }
+        found
+    }
+
+    /// Whether a key of it was refused, so that a missing one may be what that was meant to be.
+    pub(crate) fn is_excused(&self) -> bool {
+        self.excused.get()
+    }
+
     /// A boolean.
     pub(crate) fn flag(&self, key: &str) -> Option<bool> {
         self.get(key)?.flag()

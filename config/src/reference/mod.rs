@@ -40,6 +40,7 @@ pub fn reference() -> &'static [OptionDoc] {
             ("", rows::UPLINK_ENTRY_POINT),
             ("uplink_entry_points.NAME.", rows::ENTRY_POINT),
             ("", rows::HTTP),
+            ("", rows::MIDDLEWARE),
             ("", rows::TLS),
             ("", rows::MULTICLUSTER),
         ];

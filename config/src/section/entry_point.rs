@@ -85,12 +85,17 @@ fn entry_point(named: &Named<'_>, kind: EntryPointKind, names: &mut Names) -> En
         }),
         timeouts: timeouts(table.table("timeouts").as_ref()),
         limits: limits(table.table("limits").as_ref()),
+        // Resolved by the link stage.
+        middlewares: Vec::new(),
         gate: gate.as_ref().map(|table| self::gate(table, names)),
     };
     EntryPointDraft {
         place: named.place,
         point,
         trusted_place: trusted.map(|value| value.place()),
+        middlewares: names
+            .list(Kind::Middleware, table, "middlewares")
+            .unwrap_or_default(),
         required: required.map(|value| Mention::of(&value, "required")),
     }
 }

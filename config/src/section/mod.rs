@@ -2,8 +2,10 @@
 //!
 //! A section checks its own keys and values. What needs another section is the [`crate::link`] stage's.
 
+mod access_log;
 mod client_auth;
 pub(crate) mod entry_point;
+mod middleware;
 mod multicluster;
 mod process;
 mod router;
@@ -12,6 +14,7 @@ mod service;
 mod tcp;
 mod tls;
 
+pub(crate) use middleware::MiddlewareDraft;
 pub(crate) use multicluster::UplinkDraft;
 pub(crate) use router::RouterDraft;
 pub(crate) use tcp::{TcpRouterDraft, TcpTlsDraft};
@@ -19,8 +22,8 @@ pub(crate) use tcp::{TcpRouterDraft, TcpTlsDraft};
 use crate::{
     address,
     model::{
-        Admin, Allowlist, EntryPoint, Gate, Log, Metrics, Multicluster, Proxy, ServersTransport, Service,
-        SourceRef, Tls, tcp::TcpService,
+        Admin, Allowlist, EntryPoint, Gate, Log, Metrics, Multicluster, Proxy, Service, SourceRef, Tls,
+        access_log::AccessLog, tcp::TcpService,
     },
     reader::{Named, Table, Value},
     report::{Fault, Place},
@@ -43,6 +46,7 @@ pub(crate) enum Kind {
     Allowlist,
     EntryPoint,
     UplinkEntryPoint,
+    Middleware,
     Service,
     ServersTransport,
     TcpService,
@@ -57,6 +61,7 @@ impl Kind {
             Self::Allowlist => "allowlist",
             Self::EntryPoint => "entry point",
             Self::UplinkEntryPoint => "uplink entry point",
+            Self::Middleware => "middleware",
             Self::Service => "service",
             Self::ServersTransport => "servers transport",
             Self::TcpService => "TCP service",
@@ -71,6 +76,7 @@ impl Kind {
             Self::Allowlist => "allowlists",
             Self::EntryPoint => "entry_points",
             Self::UplinkEntryPoint => "uplink_entry_points",
+            Self::Middleware => "middlewares",
             Self::Service => "services",
             Self::ServersTransport => "servers_transports",
             Self::TcpService => "tcp_services",
@@ -112,6 +118,8 @@ pub(crate) struct EntryPointDraft {
     pub(crate) point: EntryPoint,
     /// `proxy_protocol.trusted_ips`, where it is written.
     pub(crate) trusted_place: Option<Place>,
+    /// `middlewares` as it is written.
+    pub(crate) middlewares: Vec<Mention>,
     /// `gate.required`, where it is written.
     pub(crate) required: Option<Mention>,
 }
@@ -120,14 +128,16 @@ pub(crate) struct EntryPointDraft {
 pub(crate) struct Draft {
     pub(crate) proxy: Proxy,
     pub(crate) log: Log,
+    pub(crate) access_log: Option<AccessLog>,
     pub(crate) metrics: Metrics,
     pub(crate) admin: Admin,
     pub(crate) gate: Gate,
     pub(crate) allowlists: BTreeMap<String, Allowlist>,
     pub(crate) entry_points: BTreeMap<String, EntryPointDraft>,
     pub(crate) routers: Vec<RouterDraft>,
+    pub(crate) middlewares: BTreeMap<String, MiddlewareDraft>,
     pub(crate) services: BTreeMap<String, Service>,
-    pub(crate) servers_transports: BTreeMap<String, ServersTransport>,
+    pub(crate) servers_transports: BTreeMap<String, crate::model::transport::ServersTransport>,
     pub(crate) tcp_routers: Vec<TcpRouterDraft>,
     pub(crate) tcp_services: BTreeMap<String, TcpService>,
     pub(crate) tls: Tls,
@@ -225,12 +235,14 @@ pub(crate) fn read(root: &Table<'_>) -> Draft {
     Draft {
         proxy: process::proxy(&root.merged("proxy")),
         log: process::log(&root.merged("log")),
+        access_log: access_log::access_log(root),
         metrics: process::metrics(&root.merged("metrics")),
         admin: process::admin(&root.merged("admin")),
         gate: process::gate(&root.merged("gate")),
         allowlists: process::allowlists(root, &mut names),
         entry_points: entry_point::entry_points(root, &mut names),
         routers: router::routers(root, &mut names),
+        middlewares: middleware::middlewares(root, &mut names),
         services: service::services(root, &mut names),
         servers_transports: service::transports(root, &mut names),
         tcp_routers: tcp::tcp_routers(root, &mut names),

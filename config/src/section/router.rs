@@ -22,6 +22,8 @@ pub(crate) struct RouterDraft {
     /// `None` where absent.
     pub(crate) uplinks: Option<Vec<Mention>>,
     pub(crate) priority: i64,
+    /// As they are written.
+    pub(crate) middlewares: Vec<Mention>,
     /// `None` where it was refused.
     pub(crate) service: Option<ServiceRef>,
     /// The router's own choice of TLS options, where it has a `tls` table.
@@ -55,6 +57,9 @@ fn router(named: &Named<'_>, names: &mut Names) -> RouterDraft {
             (explicit, _) => explicit,
         },
         rule,
+        middlewares: names
+            .list(Kind::Middleware, table, "middlewares")
+            .unwrap_or_default(),
         service: table
             .need("service", "the name of a service")
             .and_then(|value| service(&value, names)),

@@ -2,7 +2,7 @@
 
 use crate::{
     address::{self, Wildcards},
-    model::{CertFiles, Server, ServersTransport, Service},
+    model::{CertFiles, Server, Service, transport::ServersTransport},
     reader::{NameRule, Table, Value},
     report::Fault,
     section::{DEFAULT, Kind, Names, send_proxy::send_proxy, tls::offered},

@@ -215,8 +215,8 @@ entry_points = ["webb"]
 [services.s]
 servers = [{ url = "ftp://a" }, { weight = 70000 }]
 
-[access_log]
-path = "-"
+[tcp_services.x]
+servers = []
 "#;
     refused(
         text,
@@ -248,7 +248,7 @@ path = "-"
             ("26:20", &["`services.s.servers[0].url`", "another scheme"]),
             ("26:33", &["`services.s.servers[1]`", "`url` is missing"]),
             ("26:44", &["`services.s.servers[1].weight`", "from 0 to 65535"]),
-            ("28:2", &["`access_log`", "not supported yet"]),
+            ("28:2", &["`tcp_services`", "not supported yet"]),
         ],
     );
 }

@@ -2,6 +2,7 @@
 
 mod examples;
 mod layout;
+mod middlewares;
 mod properties;
 mod reference_doc;
 mod refused;

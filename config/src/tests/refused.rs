@@ -160,7 +160,6 @@ fn entry_points() {
     check_point("limits", "{ headers = 0 }", &["from 1 to 10000"]);
     check_point("limits", "{ connections_per_ip = 5 }", &["not supported yet"]);
     check_point("redirect", "{ to = \"b\" }", &["not supported yet"]);
-    check_point("middlewares", "[\"a\"]", &["not supported yet"]);
 }
 
 #[test]
@@ -317,6 +316,31 @@ fn servers_transports() {
         &["`TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256`"],
     );
     transport("curve_preferences = [\"P-256\"]", "2:22", &["`CurveP256`"]);
+}
+
+#[test]
+fn tls_options_and_servers_transports_are_told_apart() {
+    let service = "[services.s]\nservers = [{ url = \"https://a\" }]\nservers_transport = \"x\"\n";
+    refused(
+        &format!("{service}[tls.options.x]\n"),
+        &[(
+            "3:21",
+            &[
+                "`[tls.options.x]` is another thing (TLS towards clients)",
+                "define `[servers_transports.x]`",
+            ],
+        )],
+    );
+    refused(
+        "[entry_points.e]\naddress = \":443\"\ntls = { options = \"x\" }\n[servers_transports.x]\n",
+        &[(
+            "3:19",
+            &[
+                "`[servers_transports.x]` is another thing",
+                "define `[tls.options.x]`",
+            ],
+        )],
+    );
 }
 
 #[test]

@@ -4,7 +4,7 @@
 //! was taken before in force. Listeners, and connections to servers whose files are the same, stay; sessions of clients
 //! that would not get in any more end.
 
-use super::state::State;
+use super::{discovery, state::State};
 use crate::{
     snapshot::{Snapshot, StateDir, compile},
     tls::{Files, Fresh, Says, Unit, UnitState, base_provider},
@@ -25,8 +25,13 @@ pub(super) async fn take(state: &Rc<State>) {
         let offered = state.directory.borrow().services(Instant::now());
         let admissions = state.admitting.borrow().admissions(&running);
         let snapshot = snapshot.with_discovered(&offered).with_admissions(admissions);
+        let (_, before) = state.published().read();
+        let other_children = !snapshot.has_the_children_of(&before);
         state.publish(snapshot);
         state.tell_all(|| Message::Recheck).await;
+        if other_children {
+            discovery::restart(state);
+        }
     }
 }
 

@@ -199,6 +199,7 @@ async fn serve(state: Rc<State>) -> Result<(), RunError> {
     wait_for_the_end(&state).await?;
     drop(admin);
     drain(&state).await;
+    finish_log(&state).await;
     Ok(())
 }
 
@@ -207,13 +208,26 @@ async fn wait_for_the_end(state: &Rc<State>) -> Result<(), RunError> {
     let mut terminate = on(SignalKind::terminate())?;
     let mut interrupt = on(SignalKind::interrupt())?;
     let mut hangup = on(SignalKind::hangup())?;
+    let mut rotated = on(SignalKind::user_defined1())?;
     loop {
         tokio::select! {
             _ = terminate.recv() => return Ok(()),
             _ = interrupt.recv() => return Ok(()),
+            _ = rotated.recv() => state.kept.access_log.reopen(),
             _ = hangup.recv() => drop(reload::reload(state).await),
         }
     }
+}
+
+/// How long the end waits for a slow disk to take the last lines of the access log.
+const LAST_LINES: Duration = Duration::from_secs(2);
+
+async fn finish_log(state: &State) {
+    for worker in &state.workers {
+        // A worker that does not answer has more than lines to lose.
+        let _ = tokio::time::timeout(LAST_LINES, worker.hand_over()).await;
+    }
+    state.kept.access_log.finish(LAST_LINES);
 }
 
 /// How often the end of draining is looked for.

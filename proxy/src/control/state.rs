@@ -11,7 +11,7 @@ use crate::{
     gate::{self, lists::Lists},
     io::Choice,
     snapshot::{Kept, Published, Snapshot},
-    telemetry::COUNTS,
+    telemetry::{COUNTS, Count},
     tls::{Files, TLS_REASONS},
     uplink::directory::Directory,
     worker::{Message, Shared, Worker},
@@ -271,7 +271,8 @@ impl State {
 
     /// All counters, summed over the workers.
     pub(super) fn counts(&self) -> BTreeMap<&'static str, u64> {
-        let sum = |count| self.workers.iter().map(|worker| worker.counters.get(count)).sum();
+        let sum =
+            |count: Count| -> u64 { self.workers.iter().map(|worker| worker.counters.get(count)).sum() };
         let mut sums: BTreeMap<&'static str, u64> =
             COUNTS.iter().map(|(count, code)| (*code, sum(*count))).collect();
         for (place, reason) in TLS_REASONS.iter().enumerate() {
@@ -279,6 +280,9 @@ impl State {
             let sum = failed.filter_map(|all| all.get(place).copied()).sum();
             sums.insert(reason.code(), sum);
         }
+        // Workers give lines up for a full queue, the writer for a disk that takes none.
+        let dropped = sums.entry(Count::AccessLogDropped.code()).or_default();
+        *dropped = dropped.saturating_add(self.kept.access_log.lost());
         sums
     }
 }

@@ -9,8 +9,10 @@ use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 use std::{
+    cell::Cell,
     future::Future,
     pin::Pin,
+    rc::Rc,
     task::{Context, Poll, ready},
     time::Duration,
 };
@@ -45,13 +47,20 @@ pub struct Streamed {
     started: Instant,
     limit: Option<Duration>,
     received: u64,
+    /// Somebody who wants to know the same.
+    tally: Option<Rc<Cell<u64>>>,
     sleep: Option<Pin<Box<Sleep>>>,
 }
 
 impl RequestBody {
     /// Wraps what came with a request whose first byte came at `started`; `limit` is the deadline of the
-    /// whole request.
-    pub fn new(incoming: Incoming, started: Instant, limit: Option<Duration>) -> Self {
+    /// whole request, `tally` is told how many bytes have come.
+    pub fn new(
+        incoming: Incoming,
+        started: Instant,
+        limit: Option<Duration>,
+        tally: Option<Rc<Cell<u64>>>,
+    ) -> Self {
         if incoming.is_end_stream() {
             return Self::Empty;
         }
@@ -60,6 +69,7 @@ impl RequestBody {
             started,
             limit,
             received: 0,
+            tally,
             sleep: None,
         }))
     }
@@ -104,6 +114,9 @@ impl Body for RequestBody {
                 body.received = body
                     .received
                     .saturating_add(u64::try_from(count).unwrap_or(u64::MAX));
+                if let Some(tally) = &body.tally {
+                    tally.set(body.received);
+                }
                 Poll::Ready(Some(Ok(frame)))
             }
             Poll::Ready(Some(Err(error))) => Poll::Ready(Some(Err(BodyFault::Client(error)))),

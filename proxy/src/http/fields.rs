@@ -1,4 +1,4 @@
-//! Header fields that must not pass: hop-by-hop ones, and the uplink's.
+//! Header fields that must not pass: hop-by-hop ones, the uplink's, and what others say of the client.
 //!
 //! One scan over the names tells which kinds are there; the common request has few and pays for no more.
 //! Names are compared in every spelling that a server might take for the same: `-`, `_` and `.` are one.
@@ -19,13 +19,26 @@ pub const HUB_UPLINK: HeaderName = HeaderName::from_static("hub-uplink");
 pub struct Found {
     hop_by_hop: bool,
     forwarding: bool,
+    identity: bool,
     uplink: bool,
 }
 
 impl Found {
+    fn note_forwarding(&mut self, name: &[u8]) {
+        let identity = is_identity(name);
+        self.identity |= identity;
+        self.forwarding |= identity || is_forwarding(name);
+    }
+
     /// Whether any spelling of a forwarding field is there.
     pub(super) fn forwarding(self) -> bool {
         self.forwarding
+    }
+
+    /// Whether any spelling of a field that tells of a client certificate is there; such a field is a forwarding
+    /// field too.
+    pub(super) fn identity(self) -> bool {
+        self.identity
     }
 
     /// Whether any spelling of `Hub-Uplink` is there.
@@ -42,10 +55,10 @@ pub fn scan(headers: &HeaderMap) -> Found {
         match bytes.first() {
             Some(b'c') => {
                 found.hop_by_hop |= *name == CONNECTION;
-                found.forwarding |= is_forwarding(bytes);
+                found.note_forwarding(bytes);
             }
             Some(b'e' | b'k' | b'p' | b't' | b'u') => found.hop_by_hop |= is_hop_by_hop(name),
-            Some(b'f' | b'x') => found.forwarding |= is_forwarding(bytes),
+            Some(b'f' | b's' | b'x') => found.note_forwarding(bytes),
             Some(b'h') => found.uplink |= same_name(bytes, b"hub-uplink"),
             _ => {}
         }
@@ -65,16 +78,32 @@ fn starts_like(name: &[u8], canonical: &[u8]) -> bool {
 
 /// Fields by which proxies tell of the client; whoever is not trusted may not send them.
 pub(super) fn is_forwarding(name: &[u8]) -> bool {
-    const WHOLE: [&[u8]; 7] = [
+    const WHOLE: [&[u8]; 5] = [
         b"forwarded",
         b"x-forwarded",
         b"x-real-ip",
         b"x-scheme",
-        b"client-cert",
-        b"client-cert-chain",
         b"x-client-ip",
     ];
-    starts_like(name, b"x-forwarded-") || WHOLE.iter().any(|whole| same_name(name, whole))
+    starts_like(name, b"x-forwarded-")
+        || WHOLE.iter().any(|whole| same_name(name, whole))
+        || is_identity(name)
+}
+
+/// Fields by which proxies tell of a client's certificate: those of RFC 9440, of Traefik and Envoy, and what
+/// nginx, Apache and HAProxy are usually told to write.
+pub fn is_identity(name: &[u8]) -> bool {
+    const STARTS: [&[u8]; 8] = [
+        b"client-cert",
+        b"x-client-cert",
+        b"x-client-dn",
+        b"x-client-verify",
+        b"x-forwarded-client-cert",
+        b"x-forwarded-tls-client-",
+        b"x-ssl-client-",
+        b"ssl-client-",
+    ];
+    matches!(name.first(), Some(b'c' | b's' | b'x')) && STARTS.iter().any(|start| starts_like(name, start))
 }
 
 fn is_hop_by_hop(name: &HeaderName) -> bool {
@@ -188,6 +217,20 @@ fn lists(value: &HeaderValue, word: &str) -> bool {
         .is_ok_and(|list| list.split(',').any(|item| item.trim().eq_ignore_ascii_case(word)))
 }
 
+/// Removes fields that tell of a client certificate and stand there more than once: whoever wrote the one, another
+/// wrote the other, and a server may read either.
+pub(super) fn strip_ambiguous_identity(headers: &mut HeaderMap) {
+    let twice: Vec<HeaderName> = headers
+        .keys()
+        .filter(|name| is_identity(name.as_str().as_bytes()))
+        .filter(|name| headers.get_all(*name).iter().nth(1).is_some())
+        .cloned()
+        .collect();
+    for name in twice {
+        headers.remove(name);
+    }
+}
+
 /// Removes every spelling of `Hub-Uplink`.
 pub fn strip_uplink(headers: &mut HeaderMap) {
     remove_where(headers, |name| same_name(name, b"hub-uplink"));
@@ -296,12 +339,37 @@ mod tests {
     }
 
     #[test]
+    fn trailers_bring_no_certificate_and_connection_names_none_away() {
+        let pairs = [
+            ("client-cert", ":eA==:"),
+            ("client_cert_chain", ":eA==:"),
+            ("x-forwarded-tls-client-cert-info", "x"),
+            ("ssl.client.cert", "x"),
+            ("x-sum", "1"),
+        ];
+        let mut trailers = headers(&pairs);
+        strip_trailers(&mut trailers);
+        assert_eq!(names(&trailers), ["x-sum"]);
+        let listed =
+            "client-cert, client_cert_chain, x-forwarded-tls-client-cert-info, ssl.client.cert, x-sum";
+        let mut request = headers(&[&[("connection", listed)][..], &pairs[..]].concat());
+        let found = scan(&request);
+        assert!(found.identity() && found.forwarding());
+        strip_request(&mut request, found);
+        assert_eq!(names(&request).len(), 4, "{request:?}");
+        assert!(!request.contains_key("x-sum"));
+    }
+
+    #[test]
     fn a_plain_request_is_left_alone() {
         let request = headers(&[
             ("host", "a"),
             ("user-agent", "x"),
             ("accept", "*/*"),
             ("cookie", "a=b"),
+            ("sec-fetch-mode", "navigate"),
+            ("content-type", "text/plain"),
+            ("x-request-id", "1"),
         ]);
         assert_eq!(scan(&request), Found::default());
     }

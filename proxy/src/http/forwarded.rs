@@ -4,7 +4,7 @@
 //! written. From a trusted one they stay, and the peer is added to `X-Forwarded-For`; spellings with `_` or
 //! `.` go even then, because no proxy writes them: it passed on what its own client had sent.
 
-use super::fields::{Found, is_forwarding, remove_where};
+use super::fields::{Found, is_forwarding, is_identity, remove_where, strip_ambiguous_identity};
 use http::{HeaderMap, HeaderName, HeaderValue};
 use std::net::IpAddr;
 
@@ -34,15 +34,38 @@ pub struct Facts {
     pub port: HeaderValue,
 }
 
-/// Makes the fields true. `host` is what the client asked for.
-pub fn rewrite(headers: &mut HeaderMap, found: Found, trust: PeerTrust, facts: &Facts, host: &HeaderValue) {
-    if found.forwarding() && trust == PeerTrust::Untrusted {
-        remove_where(headers, is_forwarding);
+/// Whether a client showed a certificate on this very connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OwnCertificate {
+    /// It did, verified or not.
+    Shown,
+    /// It did not; or it is a parent's, which is no client's.
+    None,
+}
+
+/// Removes what the peer may not say. To be called before anything goes by the fields.
+///
+/// What a trusted peer says of a client certificate stays only where this connection has none of its own: a
+/// request is never about two certificates.
+pub fn strip(headers: &mut HeaderMap, found: Found, trust: PeerTrust, own: OwnCertificate) {
+    if !found.forwarding() {
+        return;
     }
+    if trust == PeerTrust::Untrusted {
+        return remove_where(headers, is_forwarding);
+    }
+    let other_spelling = |name: &[u8]| name.iter().any(|byte| matches!(byte, b'_' | b'.'));
+    remove_where(headers, |name| is_forwarding(name) && other_spelling(name));
+    match own {
+        _ if !found.identity() => {}
+        OwnCertificate::Shown => remove_where(headers, is_identity),
+        OwnCertificate::None => strip_ambiguous_identity(headers),
+    }
+}
+
+/// Writes the fields that are ours, after [`strip`]. `host` is what the client asked for.
+pub fn write(headers: &mut HeaderMap, found: Found, trust: PeerTrust, facts: &Facts, host: &HeaderValue) {
     if found.forwarding() && trust == PeerTrust::Trusted {
-        remove_where(headers, |name| {
-            is_forwarding(name) && name.iter().any(|byte| matches!(byte, b'_' | b'.'))
-        });
         return extend(headers, facts, host);
     }
     headers.insert(FOR, facts.client.clone());
@@ -92,6 +115,10 @@ mod tests {
     }
 
     fn rewritten(pairs: &[(&str, &'static str)], trust: PeerTrust) -> HeaderMap {
+        rewritten_beside(pairs, trust, OwnCertificate::None)
+    }
+
+    fn rewritten_beside(pairs: &[(&str, &'static str)], trust: PeerTrust, own: OwnCertificate) -> HeaderMap {
         let pair = |(name, value): &(&str, &'static str)| {
             (
                 HeaderName::try_from(*name).expect("a name"),
@@ -100,7 +127,8 @@ mod tests {
         };
         let mut headers: HeaderMap = pairs.iter().map(pair).collect();
         let found = scan(&headers);
-        rewrite(
+        strip(&mut headers, found, trust, own);
+        write(
             &mut headers,
             found,
             trust,
@@ -127,6 +155,15 @@ mod tests {
             "x-forwarded-tls-client-cert",
             "x-scheme",
             "x-forwarded",
+            "Client.Cert",
+            "X-Forwarded-Client-Cert",
+            "X_Forwarded_Tls_Client_Cert_Info",
+            "X-Client-Cert",
+            "x_client-cert_chain",
+            "X-SSL-Client-Verify",
+            "SSL_CLIENT_CERT",
+            "ssl.client_s_dn",
+            "X-Client-DN",
         ];
         for name in spellings {
             let headers = rewritten(&[(name, "6.6.6.6")], PeerTrust::Untrusted);
@@ -166,16 +203,54 @@ mod tests {
         }
     }
 
+    const IDENTITY: [&str; 6] = [
+        "client-cert",
+        "client-cert-chain",
+        "x-client-cert",
+        "x-forwarded-client-cert",
+        "x-forwarded-tls-client-cert",
+        "x-forwarded-tls-client-cert-info",
+    ];
+
+    #[test]
+    fn a_trusted_peer_tells_of_a_certificate_only_where_there_is_no_other() {
+        for name in IDENTITY {
+            let sent = [(name, "told")];
+            assert_eq!(rewritten(&sent, PeerTrust::Trusted)[name], "told", "{name}");
+            let beside = rewritten_beside(&sent, PeerTrust::Trusted, OwnCertificate::Shown);
+            assert!(!beside.contains_key(name), "{name}");
+            let stranger = rewritten_beside(&sent, PeerTrust::Untrusted, OwnCertificate::None);
+            assert!(!stranger.contains_key(name), "{name}");
+        }
+    }
+
+    #[test]
+    fn a_certificate_that_is_told_of_twice_is_not_believed_at_all() {
+        for name in IDENTITY {
+            let sent = [(name, "forged"), (name, "told"), ("x-forwarded-for", "10.0.0.1")];
+            let headers = rewritten(&sent, PeerTrust::Trusted);
+            assert!(!headers.contains_key(name), "{name}");
+            assert_eq!(headers["x-forwarded-for"], "10.0.0.1, 192.0.2.7");
+        }
+    }
+
     #[test]
     fn other_fields_stay() {
         let headers = rewritten(
-            &[("x-forward", "a"), ("xforwardedfor", "b"), ("x-request-id", "c")],
+            &[
+                ("x-forward", "a"),
+                ("xforwardedfor", "b"),
+                ("x-request-id", "c"),
+                ("sec-fetch-site", "d"),
+                ("client", "e"),
+            ],
             PeerTrust::Untrusted,
         );
         assert_eq!(
             (&headers["x-forward"], &headers["xforwardedfor"]),
             (&"a".parse().expect("v"), &"b".parse().expect("v"))
         );
+        assert!(headers.contains_key("sec-fetch-site") && headers.contains_key("client"));
     }
 
     #[test]

@@ -4,6 +4,7 @@
 
 pub mod authority;
 pub mod body;
+pub mod call;
 pub mod fields;
 pub mod forwarded;
 pub mod target;

@@ -25,6 +25,32 @@ impl Asserted {
     pub fn over_tls(&self) -> bool {
         self.tls.as_ref().is_some_and(|tls| tls.client.over_tls())
     }
+
+    /// Each fact that was said, under its name in logs, as one printable line.
+    pub fn said(&self) -> Vec<(&'static str, String)> {
+        let mut said = Vec::new();
+        let mut say = |name, told: &Option<Told>| {
+            if let Some(told) = told {
+                said.push((name, told.to_string()));
+            }
+        };
+        say("authority", &self.authority);
+        say("alpn", &self.alpn);
+        say("unique_id", &self.unique_id);
+        say("netns", &self.netns);
+        let Some(tls) = &self.tls else { return said };
+        say("tls_version", &tls.version);
+        say("tls_cn", &tls.common_name);
+        say("tls_cipher", &tls.cipher);
+        say("tls_sig_alg", &tls.signature_algorithm);
+        say("tls_key_alg", &tls.key_algorithm);
+        say("tls_group", &tls.group);
+        say("tls_sig_scheme", &tls.signature_scheme);
+        said.push(("tls", tls.client.over_tls().to_string()));
+        said.push(("tls_certificate", tls.client.certificate().to_string()));
+        said.push(("tls_verify", tls.verify.to_string()));
+        said
+    }
 }
 
 /// `PP2_TYPE_SSL` with its own fields.
@@ -160,5 +186,30 @@ mod tests {
         assert!(asserted(0x01).over_tls());
         assert!(!asserted(0x06).over_tls());
         assert!(!Asserted::default().over_tls());
+    }
+
+    #[test]
+    fn what_was_said_comes_out_and_no_more() {
+        assert_eq!(Asserted::default().said(), []);
+        let asserted = Asserted {
+            alpn: Some(Told::new(b"h2")),
+            tls: Some(AssertedTls {
+                client: ClientBits(3),
+                common_name: Some(Told::new(b"eve\n")),
+                ..AssertedTls::default()
+            }),
+            ..Asserted::default()
+        };
+        let expected = [
+            ("alpn", "h2"),
+            ("tls_cn", "eve\\n"),
+            ("tls", "true"),
+            ("tls_certificate", "true"),
+            ("tls_verify", "0"),
+        ];
+        assert_eq!(
+            asserted.said(),
+            expected.map(|(name, value)| (name, value.to_owned()))
+        );
     }
 }

@@ -1,8 +1,12 @@
 //! What goes back to a client: a server's answer, or one of ours.
 
-use super::connection::Connection;
+use super::{
+    access::{Notes, Pending},
+    connection::Connection,
+};
 use crate::{
     fault::Fault,
+    http::call::{AnswerBody, BodyError},
     io::{Instant, Sleep, sleep_until},
     telemetry::Count,
     upstream::UpstreamBody,
@@ -10,7 +14,7 @@ use crate::{
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
 use hyper::{
-    HeaderMap, Response, StatusCode,
+    HeaderMap, Request, Response, StatusCode,
     header::{CONNECTION, CONTENT_TYPE, HeaderValue},
 };
 use std::{
@@ -24,15 +28,16 @@ use std::{
 /// A response body, which marks its request as ended when it is done or dropped.
 pub(super) struct ResponseBody {
     source: Source,
-    _under_way: UnderWay,
+    under_way: UnderWay,
     deadline: Option<Pin<Box<Sleep>>>,
     /// Why the body ends early, kept back for one turn.
-    broken: Option<hyper::Error>,
+    broken: Option<BodyError>,
 }
 
 enum Source {
     Own(Option<Bytes>),
     Upstream(UpstreamBody),
+    Through(AnswerBody),
 }
 
 /// Why a response body ended early; the client's connection is cut, so that it notices.
@@ -40,7 +45,7 @@ enum Source {
 pub(super) enum ResponseFault {
     /// The server broke it off.
     #[error("the server broke off the response body")]
-    Upstream(#[source] hyper::Error),
+    Upstream(#[source] BodyError),
     /// It took longer than `timeouts.write`.
     #[error("the response took longer than `timeouts.write`")]
     Timeout,
@@ -49,43 +54,91 @@ pub(super) enum ResponseFault {
 /// A request under way on a connection.
 pub(super) struct UnderWay {
     connection: Rc<Connection>,
+    /// Its line of the access log, where that is on.
+    pending: Option<Box<Pending>>,
 }
 
 impl UnderWay {
     /// Marks the start; the end is when this is dropped.
-    pub(super) fn new(connection: &Rc<Connection>) -> (Self, Instant) {
+    pub(super) fn new<B>(connection: &Rc<Connection>, request: &Request<B>) -> (Self, Instant) {
         let started = connection.clock.request_started();
         (
             Self {
                 connection: Rc::clone(connection),
+                pending: Pending::begin(&connection.context, request, started),
             },
             started,
         )
+    }
+
+    /// For whoever has something to tell of the request.
+    pub(super) fn notes(&self) -> Notes<'_> {
+        Notes::of(self.pending.as_deref())
+    }
+}
+
+impl ResponseFault {
+    /// Its code in the access log.
+    fn code(&self) -> &'static str {
+        match self {
+            Self::Upstream(_) => "upstream_broke",
+            Self::Timeout => "write_timeout",
+        }
+    }
+}
+
+impl Drop for ResponseBody {
+    /// Whoever drops a body before its end has lost the client.
+    fn drop(&mut self) {
+        if let Some(pending) = &mut self.under_way.pending
+            && !self.source.is_end_stream()
+        {
+            pending.broke_off();
+        }
     }
 }
 
 impl Drop for UnderWay {
     fn drop(&mut self) {
         self.connection.clock.request_ended();
+        if let Some(pending) = self.pending.take() {
+            pending.end(&self.connection);
+        }
     }
 }
 
 impl ResponseBody {
     /// A server's body; `limit` is the deadline of the whole response.
     pub(super) fn upstream(body: UpstreamBody, under_way: UnderWay, limit: Option<Duration>) -> Self {
+        Self::streamed(Source::Upstream(body), under_way, limit)
+    }
+
+    /// A body that came through middlewares; `limit` is the deadline of the whole response.
+    pub(super) fn through(body: AnswerBody, under_way: UnderWay, limit: Option<Duration>) -> Self {
+        Self::streamed(Source::Through(body), under_way, limit)
+    }
+
+    fn streamed(source: Source, under_way: UnderWay, limit: Option<Duration>) -> Self {
         let deadline = limit.map(|limit| Box::pin(sleep_until(Instant::now() + limit)));
         Self {
-            source: Source::Upstream(body),
-            _under_way: under_way,
+            source,
+            under_way,
             deadline,
             broken: None,
+        }
+    }
+
+    /// The header of the answer as it goes out; `reason` is the code of a fault.
+    pub(super) fn answered(&mut self, status: StatusCode, headers: &HeaderMap, reason: Option<&'static str>) {
+        if let Some(pending) = &mut self.under_way.pending {
+            pending.answered(status, headers, reason);
         }
     }
 
     fn own(body: Bytes, under_way: UnderWay) -> Self {
         Self {
             source: Source::Own(Some(body)),
-            _under_way: under_way,
+            under_way,
             deadline: None,
             broken: None,
         }
@@ -144,13 +197,51 @@ impl Body for ResponseBody {
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, ResponseFault>>> {
-        let this = &mut *self;
+        let polled = self.poll_source(cx);
+        if let (Some(pending), Poll::Ready(Some(frame))) = (&mut self.under_way.pending, &polled) {
+            match frame {
+                Ok(frame) => frame.data_ref().map_or((), |data| pending.sent(data)),
+                Err(fault) => pending.broke(fault.code()),
+            }
+        }
+        polled
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.source.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match &self.source {
+            Source::Own(body) => SizeHint::with_exact(body.as_ref().map_or(0, |body| body.len() as u64)),
+            Source::Upstream(body) => body.size_hint(),
+            Source::Through(body) => body.size_hint(),
+        }
+    }
+}
+
+impl Source {
+    fn is_end_stream(&self) -> bool {
+        match self {
+            Self::Own(body) => body.is_none(),
+            Self::Upstream(body) => body.is_end_stream(),
+            Self::Through(body) => body.is_end_stream(),
+        }
+    }
+}
+
+impl ResponseBody {
+    fn poll_source(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, ResponseFault>>> {
+        let this = self;
         if let Some(error) = this.broken.take() {
             return Poll::Ready(Some(Err(ResponseFault::Upstream(error))));
         }
         let frame = match &mut this.source {
             Source::Own(body) => return Poll::Ready(body.take().map(|bytes| Ok(Frame::data(bytes)))),
-            Source::Upstream(body) => Pin::new(body).poll_frame(cx),
+            Source::Upstream(body) => Pin::new(body)
+                .poll_frame(cx)
+                .map(|frame| frame.map(|frame| frame.map_err(BodyError::from))),
+            Source::Through(body) => Pin::new(body).poll_frame(cx),
         };
         match (frame, &mut this.deadline) {
             (Poll::Pending, Some(deadline)) => deadline
@@ -165,20 +256,6 @@ impl Body for ResponseBody {
             }
             (Poll::Ready(frame), _) => Poll::Ready(frame.map(|frame| frame.map_err(ResponseFault::Upstream))),
             (Poll::Pending, None) => Poll::Pending,
-        }
-    }
-
-    fn is_end_stream(&self) -> bool {
-        match &self.source {
-            Source::Own(body) => body.is_none(),
-            Source::Upstream(body) => body.is_end_stream(),
-        }
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        match &self.source {
-            Source::Own(body) => SizeHint::with_exact(body.as_ref().map_or(0, |body| body.len() as u64)),
-            Source::Upstream(body) => body.size_hint(),
         }
     }
 }

@@ -1,11 +1,12 @@
 //! A routed request on its way to a server, and the answer on its way back.
 
-use super::{connection::Connection, context::View};
+use super::{access::Notes, connection::Connection, context::View};
 use crate::{
     fault::{Fault, with_causes},
     http::{
         authority::Authority,
         body::RequestBody,
+        call::{AnswerBody, Answering, BodyError, Call},
         fields::{self, Found, HUB_UPLINK},
         forwarded::{self, PeerTrust},
         target::Target,
@@ -13,13 +14,22 @@ use crate::{
     snapshot::{Route, Service},
     upstream::{Behalf, Notice, Server, UpstreamBody, UpstreamFault},
 };
+use bytes::Bytes;
 use http::{
     HeaderMap, HeaderValue, Request, Response, StatusCode, Uri, Version,
     header::{CONTENT_LENGTH, COOKIE, HOST, TRANSFER_ENCODING},
     request::Parts,
     uri::PathAndQuery,
 };
-use std::{borrow::Cow, rc::Rc, sync::Arc};
+use http_body::{Body, Frame, SizeHint};
+use sallyport_config::model::ServiceRef;
+use std::{
+    borrow::Cow,
+    pin::Pin,
+    rc::Rc,
+    sync::Arc,
+    task::{Context, Poll},
+};
 
 /// What the earlier stages found out, owned.
 pub(super) struct Outgoing {
@@ -58,52 +68,9 @@ impl From<Target<'_>> for Rewritten {
     }
 }
 
-/// Sends a request to the service of its route.
-///
-/// # Errors
-/// What the client is told instead of an answer.
-pub(super) async fn forward(
-    connection: &Rc<Connection>,
-    view: &View,
-    route: &Route,
-    parts: Parts,
-    body: RequestBody,
-    outgoing: Outgoing,
-) -> Result<Response<UpstreamBody>, Fault> {
-    let service = view.snapshot.service(&route.service).ok_or(Fault::NoServer)?;
-    let server = view.next_server(service).ok_or(Fault::NoServer)?;
-    let request = request(connection, service, &server, parts, body, outgoing);
-    let context = &connection.context;
-    let behalf = Behalf::Client(&**connection);
-    match context
-        .pool
-        .send(&server, request, &context.counters, behalf)
-        .await
-    {
-        Ok(response) => accept(response),
-        Err(error) => Err(error),
-    }
-    .map_err(|error| explain(connection, route, service, &server, &error))
-}
-
-/// Makes a server's answer the gateway's own.
-fn accept(mut response: Response<UpstreamBody>) -> Result<Response<UpstreamBody>, UpstreamFault> {
-    if response.status() == StatusCode::SWITCHING_PROTOCOLS {
-        return Err(UpstreamFault::Switched);
-    }
-    fields::strip_response(response.headers_mut()).map_err(UpstreamFault::Coding)?;
-    *response.version_mut() = Version::HTTP_11;
-    Ok(response)
-}
-
-fn request(
-    connection: &Connection,
-    service: &Service,
-    server: &Server,
-    mut parts: Parts,
-    body: RequestBody,
-    outgoing: Outgoing,
-) -> Request<RequestBody> {
+/// Makes a request what it is to everything behind routing: hop-by-hop fields are gone, forwarding fields tell the
+/// truth, the target is canonical, and `Host` is what the client asked for.
+pub(super) fn clean(connection: &Connection, parts: &mut Parts, outgoing: Outgoing) {
     let headers = &mut parts.headers;
     // RFC 9112 section 6.3: with both, the transfer coding decides, and the length must not go on.
     if headers.contains_key(TRANSFER_ENCODING) {
@@ -117,31 +84,118 @@ fn request(
         .authority
         .0
         .unwrap_or_else(|| HeaderValue::from_static(""));
-    forwarded::rewrite(
+    forwarded::write(
         headers,
         outgoing.found,
         outgoing.trust,
         &connection.forwarded,
         &asked,
     );
-    let own = || HeaderValue::from_str(server.authority.as_str()).ok();
-    let host = if service.pass_host_header && !asked.is_empty() {
-        Some(asked)
-    } else {
-        own()
-    };
-    if let Some(host) = host {
-        headers.insert(HOST, host);
-    }
-    if let Some(uplink) = &service.uplink {
-        headers.insert(HUB_UPLINK, uplink.clone());
-    }
+    headers.insert(HOST, asked);
     let came = || parts.uri.path_and_query().cloned();
     if let Some(target) = outgoing.target.0.or_else(came) {
         parts.uri = Uri::from(target);
     }
     parts.version = Version::HTTP_11;
-    Request::from_parts(parts, body)
+}
+
+/// How a request of one route reaches services.
+pub(super) struct Way<'a> {
+    /// The connection that it came by.
+    pub connection: &'a Rc<Connection>,
+    /// The configuration that it goes by.
+    pub view: &'a View,
+    /// Its route.
+    pub route: &'a Route,
+    /// Who wants to know how it goes.
+    pub notes: Notes<'a>,
+}
+
+impl Way<'_> {
+    /// Sends a clean request to a service.
+    ///
+    /// # Errors
+    /// What the client is told instead of an answer.
+    pub(super) async fn send(
+        &self,
+        service: &ServiceRef,
+        mut request: Request<RequestBody>,
+    ) -> Result<Response<UpstreamBody>, Fault> {
+        let service = self.view.snapshot.service(service).ok_or(Fault::NoServer)?;
+        let server = self.view.next_server(service).ok_or(Fault::NoServer)?;
+        self.notes.asks(&service.name, &server.url);
+        address(&mut request, service, &server);
+        let (context, clock) = (&self.connection.context, self.notes.clock());
+        let behalf = Behalf::Client(&**self.connection);
+        let sent = context
+            .pool
+            .send(&server, request, &context.counters, behalf)
+            .await;
+        self.notes.answered(clock);
+        match sent {
+            Ok(response) => accept(response),
+            Err(error) => Err(error),
+        }
+        .map_err(|error| explain(self.connection, self.route, service, &server, &error))
+    }
+}
+
+impl Call for Way<'_> {
+    fn call<'a>(&'a self, service: &'a ServiceRef, request: Request<RequestBody>) -> Answering<'a> {
+        Box::pin(async move {
+            let response = self.send(service, request).await?;
+            Ok(response.map(|body| AnswerBody::Streamed(Box::pin(Erased(body)))))
+        })
+    }
+}
+
+/// A server's body as middlewares see it.
+struct Erased(UpstreamBody);
+
+impl Body for Erased {
+    type Data = Bytes;
+    type Error = BodyError;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        Pin::new(&mut self.0)
+            .poll_frame(cx)
+            .map(|frame| frame.map(|frame| frame.map_err(BodyError::from)))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.0.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.0.size_hint()
+    }
+}
+
+/// Makes a server's answer the gateway's own.
+fn accept(mut response: Response<UpstreamBody>) -> Result<Response<UpstreamBody>, UpstreamFault> {
+    if response.status() == StatusCode::SWITCHING_PROTOCOLS {
+        return Err(UpstreamFault::Switched);
+    }
+    fields::strip_response(response.headers_mut()).map_err(UpstreamFault::Coding)?;
+    *response.version_mut() = Version::HTTP_11;
+    Ok(response)
+}
+
+/// Writes what depends on the server.
+fn address(request: &mut Request<RequestBody>, service: &Service, server: &Server) {
+    let headers = request.headers_mut();
+    let asked = headers.get(HOST).is_some_and(|host| !host.is_empty());
+    if !(service.pass_host_header && asked)
+        && let Ok(own) = HeaderValue::from_str(server.authority.as_str())
+    {
+        headers.insert(HOST, own);
+    }
+    if let Some(uplink) = &service.uplink {
+        headers.insert(HUB_UPLINK, uplink.clone());
+    }
 }
 
 /// HTTP/2 may split the cookie field; HTTP/1.1 and the applications behind it expect one (RFC 9113 section

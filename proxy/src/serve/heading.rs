@@ -1,6 +1,6 @@
 //! The stage preamble on a connection: what a PROXY header says goes to the log, and why one is refused is counted.
 
-use super::context::Context;
+use super::{access, context::Context};
 use crate::{
     io::Stream,
     preamble::{self, Asserted, AssertedTls, Origin, Preamble, PreambleFault, Told},
@@ -68,6 +68,7 @@ fn refuse(context: &Context, entry: &Entry, peer: SocketAddr, fault: &PreambleFa
     let Some(count) = fault.count() else { return };
     context.counters.add(count);
     let (entry, reason) = (entry.name.as_str(), count.code());
+    access::refused_preamble(context, entry, peer, reason);
     match fault {
         PreambleFault::Missing | PreambleFault::Malformed(_) | PreambleFault::HeaderTimeout => {
             tracing::info!(%peer, entry, reason, detail = %fault, "closed: PROXY protocol");

@@ -1,5 +1,6 @@
 //! The way of a connection, stage by stage.
 
+mod access;
 mod announce;
 mod answer;
 mod clock;
@@ -12,6 +13,8 @@ mod live;
 mod protocol;
 mod recheck;
 mod request;
+mod tcp;
+mod tunnels;
 mod uplinks;
 
 pub use context::Context;
@@ -25,7 +28,7 @@ use crate::{
     preamble::Preamble,
     snapshot::Entry,
     telemetry::{AdmissionCount, AdmissionCounters, Count},
-    tls::{self, Attempt, Facts, Protocol, TlsReason},
+    tls::{self, Attempt, EntryPolicies, Facts, Protocol, Secured, TlsReason},
     upstream::Own,
 };
 use clock::Clock;
@@ -59,6 +62,15 @@ pub async fn connection(
     let client = preamble.client;
     registered.handle.client.set(Some(client));
     let local = stream.local();
+    let came = tcp::Came {
+        context: &context,
+        entry: &entry,
+        preamble: &preamble,
+        handle: &registered.handle,
+    };
+    let Some(stream) = tcp::divert(&came, stream).await else {
+        return;
+    };
     let Some((transport, protocol, tls)) = secure(&context, &entry, stream, &preamble).await else {
         return;
     };
@@ -135,7 +147,7 @@ fn admitted(context: &Context, entry: &Entry, counters: &AdmissionCounters, peer
     }
 }
 
-/// hello and tls: the handshake, or which HTTP it is in the clear.
+/// tls: the handshake, or which HTTP it is in the clear.
 async fn secure(
     context: &Context,
     entry: &Entry,
@@ -146,6 +158,20 @@ async fn secure(
         let protocol = protocol::recognise(&mut stream, entry.timeouts.read_header).await?;
         return Some((Transport::Plain(stream), protocol, None));
     };
+    let secured = shake_hands(context, entry, stream, preamble, policies).await?;
+    let protocol = secured.facts.protocol;
+    let transport = Transport::Server(Box::new(secured.stream));
+    Some((transport, protocol, Some(secured.facts)))
+}
+
+/// tls: the handshake by one of `policies`, counted and said where it fails.
+async fn shake_hands(
+    context: &Context,
+    entry: &Entry,
+    stream: Stream,
+    preamble: &Preamble,
+    policies: &EntryPolicies,
+) -> Option<Secured> {
     // The address that the client connected to, as far as somebody who is trusted says it.
     let connected = preamble.destination.map_or(stream.local(), |at| at.0);
     let attempt = Attempt::new(connected.ip());
@@ -154,29 +180,27 @@ async fn secure(
         client: preamble.client,
         entry: &entry.name,
     };
+    let refused = |reason| access::refused_handshake(context, &from, preamble, &attempt, reason);
     let limit = entry.timeouts.tls_handshake;
     match io::timeout(limit, tls::accept(stream, policies, &attempt)).await {
         Ok(Ok(secured)) => {
             context.counters.add(Count::TlsAccepted);
             context.tally.accepted(&secured.facts);
-            let protocol = secured.facts.protocol;
-            Some((
-                Transport::Server(Box::new(secured.stream)),
-                protocol,
-                Some(secured.facts),
-            ))
+            Some(secured)
         }
-        Ok(Err(refused)) => {
+        Ok(Err(failed)) => {
             context.counters.add(Count::TlsFailed);
-            context.tally.failed(refused.fault.reason);
-            context.handshakes.failed(&from, &attempt, &refused.fault);
-            if let Some(stream) = refused.stream {
+            refused(failed.fault.reason);
+            context.tally.failed(failed.fault.reason);
+            context.handshakes.failed(&from, &attempt, &failed.fault);
+            if let Some(stream) = failed.stream {
                 protocol::linger(Transport::Plain(stream)).await;
             }
             None
         }
         Err(_) => {
             context.counters.add(Count::TlsTimeout);
+            refused(TlsReason::Timeout);
             context.tally.failed(TlsReason::Timeout);
             context.handshakes.timed_out(&from, &attempt);
             None

@@ -1,6 +1,7 @@
 //! HTTP on a connection: hyper's state machines under our deadlines, orders and endings.
 
 use super::{
+    access,
     answer::ResponseBody,
     clock::Passed,
     connection::{Connection, Watched},
@@ -13,7 +14,7 @@ use crate::{
     tls::Protocol,
 };
 use hyper::{
-    Request, Response,
+    Request, Response, StatusCode,
     body::Incoming,
     server::conn::{http1, http2},
     service::Service,
@@ -189,6 +190,7 @@ fn report(ending: &Ending, connection: &Connection) -> Broken {
         }
         Ending::Passed(Passed::Header) => {
             counters.add(Count::RequestTimeout);
+            access::refused_request(connection, None, Count::RequestTimeout.code());
             tracing::debug!(%peer, entry, "closed: no request header in time");
             Broken::No
         }
@@ -197,6 +199,13 @@ fn report(ending: &Ending, connection: &Connection) -> Broken {
             counters.add(Count::Requests);
             counters.add(Count::AnswersClient);
             counters.add(Count::BadRequest);
+            // hyper has answered by itself, on HTTP/1.1 alone.
+            let status = if error.is_parse_too_large() {
+                StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE
+            } else {
+                StatusCode::BAD_REQUEST
+            };
+            access::refused_request(connection, Some(status), Count::BadRequest.code());
             tracing::debug!(%peer, entry, %error, "closed: malformed request");
             Broken::No
         }

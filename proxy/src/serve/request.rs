@@ -1,25 +1,29 @@
 //! One request, from its header to its answer.
 
 use super::{
+    access::Notes,
     answer::{self, ResponseBody, UnderWay},
     connection::Connection,
     context::View,
-    forward, uplinks,
+    forward::{self, Way},
+    uplinks,
 };
 use crate::{
     fault::Fault,
     http::{
         authority::{self, Authority},
         body::RequestBody,
+        call::AnswerBody,
         fields::{self, Found},
-        forwarded::{self, PeerTrust},
+        forwarded::{self, OwnCertificate, PeerTrust},
         target::{self, Target},
     },
     io::Instant,
+    middleware::{self, Chain, Next, Turn},
     route::{self, RouteId, Table},
     snapshot::{Entry, Route, Side},
     telemetry::Count,
-    tls,
+    tls::{self, ClientChain},
     upstream::UpstreamBody,
 };
 use bytes::Bytes;
@@ -32,6 +36,8 @@ use std::{convert::Infallible, net::IpAddr, rc::Rc};
 pub(super) enum Outcome {
     /// A server's answer.
     Upstream(Response<UpstreamBody>),
+    /// One that came through middlewares.
+    Through(Response<AnswerBody>),
     /// An answer of ours.
     Own(StatusCode, HeaderMap, Bytes),
 }
@@ -41,18 +47,26 @@ pub(super) async fn answer(
     connection: Rc<Connection>,
     request: Request<Incoming>,
 ) -> Result<Response<ResponseBody>, Infallible> {
-    let (under_way, started) = UnderWay::new(&connection);
+    let (under_way, started) = UnderWay::new(&connection, &request);
     connection.context.counters.add(Count::Requests);
-    let response = match walk(&connection, request, started).await {
+    let outcome = walk(&connection, request, started, under_way.notes()).await;
+    let reason = outcome.as_ref().err().map(|fault| fault.answer().2.code());
+    let response = match outcome {
         Ok(Outcome::Upstream(response)) => {
             let limit = connection.entry.timeouts.write;
             response.map(|body| ResponseBody::upstream(body, under_way, limit))
+        }
+        Ok(Outcome::Through(response)) => {
+            let limit = connection.entry.timeouts.write;
+            response.map(|body| ResponseBody::through(body, under_way, limit))
         }
         Ok(Outcome::Own(status, headers, body)) => answer::own(status, headers, body, under_way),
         Err(fault) => answer::fault(fault, under_way),
     };
     connection.context.counters.add(answer::count(response.status()));
-    Ok(response)
+    let (head, mut body) = response.into_parts();
+    body.answered(head.status, &head.headers, reason);
+    Ok(Response::from_parts(head, body))
 }
 
 /// The stages of a request, top to bottom.
@@ -60,11 +74,12 @@ async fn walk(
     connection: &Rc<Connection>,
     request: Request<Incoming>,
     started: Instant,
+    notes: Notes<'_>,
 ) -> Result<Outcome, Fault> {
     let view = connection.context.view();
     let entry = view.entry(&connection.entry).ok_or(Fault::NotFound)?;
     let (mut parts, incoming) = request.into_parts();
-    let body = RequestBody::new(incoming, started, entry.timeouts.read);
+    let body = RequestBody::new(incoming, started, entry.timeouts.read, notes.tally());
     let found = fields::scan(&parts.headers);
     check_limits(&parts, found, connection)?;
     let reached = match &*entry.side {
@@ -78,11 +93,15 @@ async fn walk(
         Reached::Route(table, trust) => (table, trust),
         Reached::Own(outcome) => return Ok(*outcome),
     };
+    // Before rules look at the fields: a stranger's must not choose a route.
+    forwarded::strip(&mut parts.headers, found, trust, own_certificate(connection));
     let (authority, target) = canonical(&parts, connection)?;
     check_policy(entry, connection, &authority)?;
     let client = client_of(connection, &parts.headers, trust);
+    notes.client(client);
     let id = find(table, &parts, &authority, &target, client).ok_or(Fault::NotFound)?;
     let route = route_of(&view, id)?;
+    notes.router(&route.router);
     check_proof(route, connection)?;
     let outgoing = forward::Outgoing {
         authority: authority.into(),
@@ -90,9 +109,68 @@ async fn walk(
         found,
         trust,
     };
-    forward::forward(connection, &view, route, parts, body, outgoing)
-        .await
-        .map(Outcome::Upstream)
+    forward::clean(connection, &mut parts, outgoing);
+    let way = Way {
+        connection,
+        view: &view,
+        route,
+        notes,
+    };
+    let chain = Chain::new(&entry.middlewares, &route.middlewares);
+    if chain.is_empty() {
+        let sent = way.send(&route.service, Request::from_parts(parts, body)).await;
+        return sent.map(Outcome::Upstream);
+    }
+    through(chain, &way, parts, body).await
+}
+
+/// middleware: what the entry point and the route named, then the service.
+async fn through(
+    mut chain: Chain<'_>,
+    way: &Way<'_>,
+    mut parts: Parts,
+    body: RequestBody,
+) -> Result<Outcome, Fault> {
+    let facts = middleware::Facts {
+        certificates: clients_certificates(way.connection),
+    };
+    let service = &way.route.service;
+    match chain.heads(&mut parts, &facts)? {
+        Turn::End => {
+            let sent = way.send(service, Request::from_parts(parts, body)).await;
+            sent.map(Outcome::Upstream)
+        }
+        Turn::Answer(answer) => {
+            let (head, body) = answer.into_parts();
+            Ok(Outcome::Own(head.status, head.headers, body))
+        }
+        Turn::Around(around) => {
+            let next = Next {
+                chain,
+                facts,
+                service,
+                call: way,
+            };
+            let answer = around.call(Request::from_parts(parts, body), next).await;
+            answer.map(Outcome::Through)
+        }
+    }
+}
+
+/// What the client showed; on the way of parents the certificate is a parent's, who speaks for its clients by
+/// fields.
+fn clients_certificates(connection: &Connection) -> Option<&ClientChain> {
+    match &*connection.entry.side {
+        Side::Parents(_) => None,
+        Side::Clients(_) => connection.tls.as_ref()?.shown.as_deref(),
+    }
+}
+
+fn own_certificate(connection: &Connection) -> OwnCertificate {
+    match clients_certificates(connection) {
+        Some(_) => OwnCertificate::Shown,
+        None => OwnCertificate::None,
+    }
 }
 
 /// What HTTP/1.1's own parser does not see to, or HTTP/2's: a request is the same by either.

@@ -1,6 +1,6 @@
 //! Entry points and the routers that are reached by them.
 
-use super::{Entry, Parents, Proof, PublishedUplink, Route, Side, policies::Policies};
+use super::{Entry, Parents, Proof, PublishedUplink, Route, Side, policies::Policies, tcp::tcp_entry};
 use crate::{
     gate::policy::{Allowlists, resolve},
     preamble,
@@ -43,10 +43,12 @@ pub(super) fn compile_entry(
         forwarded_trusted: resolve(&entry.forwarded_trusted, lists),
         timeouts: entry.timeouts,
         limits: entry.limits,
+        middlewares: Vec::new(),
         side: Arc::new(match entry.kind {
             EntryPointKind::Ordinary => Side::Clients(clients_table(config, name, routes)),
             EntryPointKind::Uplink { .. } => Side::Parents(parents(config, name, entry, routes)),
         }),
+        tcp: tcp_entry(config, name, entry, policies),
     }
 }
 
@@ -139,6 +141,7 @@ pub(super) fn route(config: &Config, name: &str, router: &Router, policies: &Pol
     };
     Route {
         router: name.to_owned(),
+        middlewares: Vec::new(),
         service: router.service.clone(),
         demands_client: demanding.map_or_else(inherited, |policy| policy.proves_client()),
     }

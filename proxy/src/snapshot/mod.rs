@@ -4,19 +4,24 @@
 //! opens no socket.
 
 mod entries;
+mod middlewares;
 mod named;
 mod policies;
 mod published;
 mod sources;
+mod tcp;
 mod upstreams;
 
 pub use published::Published;
 pub use sources::check_sources;
+pub use tcp::{TcpEntry, TcpRoute, TcpService, TcpWay, Way};
 pub use upstreams::InUse;
 
 use crate::{
     accept::{self, Admissions},
+    access_log::{self, AccessLog, Opening},
     gate::policy::{Allowlists, SourceSet, resolve},
+    middleware::Middleware,
     preamble,
     route::{RouteId, Table},
     tls::{EntryPolicies, Files, Known},
@@ -24,6 +29,7 @@ use crate::{
     upstream::Server,
 };
 use entries::{compile_entry, route};
+use middlewares::{in_order, middlewares};
 use policies::{policies_at, tls_policies};
 use sallyport_config::{
     diagnostic::Diagnostic,
@@ -38,6 +44,8 @@ use upstreams::{children, services, transports};
 /// Everything that a request needs to know of the configuration.
 #[derive(Clone, Debug)]
 pub struct Snapshot {
+    /// Where a line for each request goes; `None` is off.
+    pub access_log: Option<Arc<AccessLog>>,
     /// Downstream connections of the whole process.
     pub connections_max: usize,
     /// By name.
@@ -48,6 +56,8 @@ pub struct Snapshot {
     pub routes: Arc<Vec<Route>>,
     /// By name.
     pub services: HashMap<String, Arc<Service>>,
+    /// By name.
+    pub tcp_services: HashMap<String, Arc<TcpService>>,
     /// The children's uplink entry points, by child.
     pub children: BTreeMap<String, Arc<Server>>,
     /// What the children advertise, by service name without `@multicluster`.
@@ -71,8 +81,12 @@ pub struct Entry {
     pub timeouts: Timeouts,
     /// Limits.
     pub limits: Limits,
+    /// Before those of every route.
+    pub middlewares: Vec<Arc<Middleware>>,
     /// Who is served.
     pub side: Arc<Side>,
+    /// The routers of connections, asked before HTTP; `None` where there are none.
+    pub tcp: Option<Arc<TcpEntry>>,
 }
 
 /// Whom an entry point serves.
@@ -120,6 +134,8 @@ pub struct PublishedUplink {
 pub struct Route {
     /// The router's name.
     pub router: String,
+    /// What requests go through, after those of the entry point.
+    pub middlewares: Vec<Arc<Middleware>>,
     /// What answers.
     pub service: ServiceRef,
     /// Whether the connection must have shown a verified client certificate.
@@ -144,6 +160,8 @@ pub struct Service {
 /// What outlives a snapshot.
 #[derive(Debug, Default)]
 pub struct Kept {
+    /// Destinations of the access log.
+    pub access_log: access_log::Keeper,
     /// TLS policies and their ticket keys.
     pub policies: Known,
     /// Servers and how to talk to them.
@@ -176,6 +194,10 @@ pub fn compile(
     let policies = tls_policies(config, files, kept, state_dir, &mut problems, &mut remarks);
     let transports = transports(config, files, workers, &kept.upstreams, &mut problems);
     problems.append(&mut check_sources(config, lists));
+    let access_log = access_log(config, files, kept, state_dir).unwrap_or_else(|problem| {
+        problems.push(problem);
+        None
+    });
     if !problems.is_empty() {
         let others = named::problems(config, files);
         let told = |other: &Diagnostic| problems.iter().any(|problem| problem.at == other.at);
@@ -191,14 +213,15 @@ pub fn compile(
         .zip(0..)
         .map(|(name, id)| (name.as_str(), RouteId(id)))
         .collect();
+    let middlewares = middlewares(config);
     let entries = config.entry_points.iter().map(|(name, entry)| {
         let own = policies_at(&policies, name, kept);
-        (
-            name.clone(),
-            Arc::new(compile_entry(config, name, entry, lists, &own, &routes)),
-        )
+        let mut compiled = compile_entry(config, name, entry, lists, &own, &routes);
+        compiled.middlewares = in_order(&middlewares, &entry.middlewares);
+        (name.clone(), Arc::new(compiled))
     });
     Ok(Snapshot {
+        access_log,
         connections_max: usize::try_from(config.proxy.max_connections).unwrap_or(usize::MAX),
         entries: entries.collect(),
         admissions: Arc::new(Admissions::settled(accept::Policies::compile(config, lists))),
@@ -206,14 +229,32 @@ pub fn compile(
             config
                 .routers
                 .iter()
-                .map(|(name, router)| route(config, name, router, &policies))
+                .map(|(name, router)| Route {
+                    middlewares: in_order(&middlewares, &router.middlewares),
+                    ..route(config, name, router, &policies)
+                })
                 .collect(),
         ),
         services: services(config, &transports, &kept.upstreams),
+        tcp_services: tcp::tcp_services(config),
         children: children(config, &transports, &kept.upstreams),
         discovered: HashMap::new(),
         remarks: Arc::new(remarks),
     })
+}
+
+fn access_log(
+    config: &Config,
+    files: &Files,
+    kept: &Kept,
+    state_dir: StateDir,
+) -> Result<Option<Arc<AccessLog>>, Diagnostic> {
+    let opening = match state_dir {
+        StateDir::Keep => Opening::Open,
+        StateDir::LookOnly => Opening::Try,
+    };
+    let configured = config.access_log.as_ref();
+    kept.access_log.compile(configured, files.base(), opening)
 }
 
 impl Snapshot {
@@ -264,6 +305,15 @@ impl Snapshot {
             discovered: services.collect(),
             ..self.clone()
         }
+    }
+
+    /// Whether its children are asked by the very servers of `other`.
+    pub fn has_the_children_of(&self, other: &Self) -> bool {
+        let (own, others) = (&self.children, &other.children);
+        own.len() == others.len()
+            && own
+                .iter()
+                .all(|(name, server)| others.get(name).is_some_and(|known| Arc::ptr_eq(server, known)))
     }
 
     /// The service that a route names, where it is known.

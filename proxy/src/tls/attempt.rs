@@ -85,6 +85,11 @@ impl Attempt {
         self.0.borrow_mut().shown.take()
     }
 
+    /// The same, left where it is.
+    pub fn shown(&self) -> Option<ClientChain> {
+        self.0.borrow().shown.clone()
+    }
+
     /// The address that the client connected to.
     pub(super) fn local(&self) -> Option<IpAddr> {
         self.0.borrow().local

@@ -19,7 +19,7 @@ use rustls::{
 };
 use sallyport_config::{
     diagnostic::Diagnostic,
-    model::{ServersTransport, TlsOptions},
+    model::{TlsOptions, transport::ServersTransport},
 };
 use std::{future::poll_fn, io, pin::pin, sync::Arc};
 use tokio_rustls::{TlsConnector, client::TlsStream};

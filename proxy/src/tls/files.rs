@@ -134,6 +134,11 @@ impl Files {
         }
     }
 
+    /// Where relative paths start.
+    pub fn base(&self) -> &Path {
+        &self.base
+    }
+
     /// The bytes of a file.
     ///
     /// # Errors

@@ -3,7 +3,7 @@
 //! Names count only from the subject alternative name extension (RFC 6125 section 6.4.4 retires the common
 //! name); this module never verifies anything: it reads certificates whose chain was verified.
 
-use super::provider::sha256;
+use super::{distinguished::rfc4514, provider::sha256};
 use rustls::pki_types::CertificateDer;
 use std::{fmt::Write, net::IpAddr};
 use x509_parser::prelude::{FromDer, GeneralName, ParsedExtension, X509Certificate};
@@ -11,9 +11,9 @@ use x509_parser::prelude::{FromDer, GeneralName, ParsedExtension, X509Certificat
 /// Facts of a verified client certificate.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ClientIdentity {
-    /// Distinguished name.
+    /// Distinguished name, as RFC 4514 writes it.
     pub subject: String,
-    /// Distinguished name of the issuer.
+    /// Distinguished name of the issuer, as RFC 4514 writes it.
     pub issuer: String,
     /// Hexadecimal, as in the certificate.
     pub serial: String,
@@ -37,8 +37,8 @@ impl ClientIdentity {
             addresses,
         } = alternative_names(&parsed);
         Some(Self {
-            subject: parsed.subject().to_string(),
-            issuer: parsed.issuer().to_string(),
+            subject: rfc4514(parsed.subject()),
+            issuer: rfc4514(parsed.issuer()),
             serial: parsed.raw_serial_as_string(),
             fingerprint: hexadecimal(&sha256(certificate)),
             dns_names,
@@ -78,7 +78,7 @@ pub(super) fn not_after(certificate: &CertificateDer<'_>) -> Option<u64> {
 pub(super) fn subject(certificate: &CertificateDer<'_>) -> Option<(String, Vec<u8>)> {
     let (_, parsed) = X509Certificate::from_der(certificate).ok()?;
     let subject = parsed.subject();
-    Some((subject.to_string(), subject.as_raw().to_vec()))
+    Some((rfc4514(subject), subject.as_raw().to_vec()))
 }
 
 /// What a server's certificate is for: DNS names in lower case, and addresses.

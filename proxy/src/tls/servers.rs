@@ -21,7 +21,7 @@ use rustls::{
     pki_types::{CertificateDer, ServerName, UnixTime},
     server::ParsedCertificate,
 };
-use sallyport_config::{diagnostic::Diagnostic, model::ServersTransport};
+use sallyport_config::{diagnostic::Diagnostic, model::transport::ServersTransport};
 use std::sync::Arc;
 
 /// Verifies servers as one transport demands.

@@ -8,7 +8,7 @@ mod accepting;
 use crate::{
     io::{self, DriverKind},
     serve::{Context, Order, Recheck},
-    snapshot::Published,
+    snapshot::{Published, TcpWay},
     telemetry::{AdmissionCount, Count, Counters},
     tls::Tally,
 };
@@ -51,6 +51,8 @@ pub enum Message {
     Recheck,
     /// Close every connection.
     Close,
+    /// Hand the gathered lines of the access log over, and say so.
+    HandOver(oneshot::Sender<()>),
     /// Report.
     Report(oneshot::Sender<Report>),
 }
@@ -131,6 +133,16 @@ impl Worker {
         self.mailbox.send(message).await.map_err(|_| Ended)
     }
 
+    /// Has the worker hand over the lines of the access log that it has gathered.
+    ///
+    /// # Errors
+    /// Where the worker has ended.
+    pub async fn hand_over(&self) -> Result<(), Ended> {
+        let (sender, receiver) = oneshot::channel();
+        self.tell(Message::HandOver(sender)).await?;
+        receiver.await.map_err(|_| Ended)
+    }
+
     /// Asks the worker for its state.
     ///
     /// # Errors
@@ -179,6 +191,10 @@ async fn work(context: Rc<Context>, mut messages: mpsc::Receiver<Message>) {
             }
             Message::Recheck => recheck(&context),
             Message::Close => context.live.tell_all(Order::Close),
+            Message::HandOver(to) => {
+                context.access.hand_over();
+                let _ = to.send(());
+            }
             Message::Report(to) => {
                 let report = Report {
                     connections: context.live.len(),
@@ -191,14 +207,19 @@ async fn work(context: Rc<Context>, mut messages: mpsc::Receiver<Message>) {
     }
 }
 
-/// A source that left the allowlist loses its connections; those of an entry point that is gone finish what
-/// is under way; sessions whose policy is another are judged by it.
+/// A source that left the allowlist loses its connections; those of an entry point that is gone, or of a TCP
+/// router that leads elsewhere, finish what is under way; sessions whose policy is another are judged by it.
 fn recheck(context: &Context) {
     let view = context.view();
     let (entries, admissions) = (&view.snapshot.entries, &view.snapshot.admissions);
     context
         .live
         .tell(Order::Drain, |handle| !entries.contains_key(&handle.entry));
+    context.live.tell(Order::Drain, |handle| {
+        let tcp = entries.get(&handle.entry).and_then(|entry| entry.tcp.as_ref());
+        let leads = |by: &TcpWay| tcp.is_some_and(|tcp| tcp.leads(by));
+        !handle.tcp.get().is_none_or(leads)
+    });
     context.recheck.ask();
     let now = Instant::now();
     let removed = context.live.tell(Order::Close, |handle| {

@@ -10,7 +10,6 @@ use sallyport_tests::fragments::local;
 use sallyport_tests::nginx::{Nginx, Serves};
 use sallyport_tests::on_both_drivers;
 use sallyport_tests::openssl::{SClient, Version, alert};
-use std::net::SocketAddr;
 
 on_both_drivers!(
     only_devices_with_a_certificate_of_my_ca_get_in,
@@ -114,7 +113,7 @@ fn the_public_site_is_no_way_around(case: &Case) -> Result<()> {
         }
     }
     for version in Version::ALL {
-        let to = SocketAddr::from(local(443));
+        let to = local(443);
         let unnamed = SClient::new(&case.ns, to, version).get("code.domain.tld")?;
         ensure!(
             !unnamed.has_answer() && unnamed.alert.is_some(),

@@ -26,11 +26,12 @@ const STAGES: &[&str] = &[
     "middleware",
     "balance",
     "upstream",
+    "tunnel",
 ];
 /// What every stage stands on; it imports no stage.
 const SUBSTRATE: &[&str] = &["io", "clock", "fault", "telemetry"];
 /// What puts the stages together, on the data path; nothing but assembly imports it.
-const DATA_ASSEMBLY: &[&str] = &["uplink", "snapshot", "serve", "worker"];
+const DATA_ASSEMBLY: &[&str] = &["access_log", "uplink", "snapshot", "serve", "worker"];
 /// What puts the process together; the data path must not import it.
 const PROCESS_ASSEMBLY: &[&str] = &["control", "admin", "cli"];
 

@@ -154,6 +154,12 @@ pub(super) const TLS_FILE_REFUSED: Family = gauge(
     &["file"],
     "1 where a file of TLS as it is now, for a certificate with its key, is not taken and its last good contents count.",
 );
+/// Lines of the access log that are lost.
+pub(super) const ACCESS_LOG_DROPPED: Family = counter(
+    "sallyport_access_log_dropped_total",
+    &[],
+    "Lines of the access log that were given up because its writer was behind, or that could not be written.",
+);
 /// Prefixes of an allowlist's file.
 pub(super) const LIST_PREFIXES: Family = gauge(
     "sallyport_allowlist_prefixes",
@@ -193,6 +199,7 @@ pub(super) const ALL: &[&Family] = &[
     &TLS_LIST_END,
     &TLS_FILES_VALID,
     &TLS_FILE_REFUSED,
+    &ACCESS_LOG_DROPPED,
     &LIST_PREFIXES,
     &LIST_TAKEN,
     &LIST_STALE,

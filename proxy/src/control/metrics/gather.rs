@@ -3,8 +3,9 @@
 use super::{
     exposition::Samples,
     families::{
-        ACCEPT, ALL, GATE_ATTACH, GATE_CONFIRM, GATE_DIFFERS, GATE_GENERATION, GATE_PACKETS, GATE_PREFIXES,
-        GATE_UP, LIST_PREFIXES, LIST_STALE, LIST_TAKEN, PREAMBLE_LOCAL, PREAMBLE_REFUSED, REMOVED,
+        ACCEPT, ACCESS_LOG_DROPPED, ALL, GATE_ATTACH, GATE_CONFIRM, GATE_DIFFERS, GATE_GENERATION,
+        GATE_PACKETS, GATE_PREFIXES, GATE_UP, LIST_PREFIXES, LIST_STALE, LIST_TAKEN, PREAMBLE_LOCAL,
+        PREAMBLE_REFUSED, REMOVED,
     },
     secured,
 };
@@ -35,6 +36,7 @@ pub(super) async fn text(state: &State) -> String {
     accept(state, &mut samples);
     preamble(state, &mut samples);
     secured::gather(state, &mut samples);
+    access_log(state, &mut samples);
     allowlists(state, &mut samples);
     samples.text(ALL)
 }
@@ -145,6 +147,11 @@ fn preamble(state: &State, samples: &mut Samples) {
         samples.add(&PREAMBLE_REFUSED, &[code], of(*count));
     }
     samples.add(&PREAMBLE_LOCAL, &[], of(Count::PreambleLocal));
+}
+
+fn access_log(state: &State, samples: &mut Samples) {
+    let dropped = state.counts().get(Count::AccessLogDropped.code()).copied();
+    samples.add(&ACCESS_LOG_DROPPED, &[], dropped.unwrap_or_default());
 }
 
 fn allowlists(state: &State, samples: &mut Samples) {

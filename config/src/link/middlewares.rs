@@ -1,0 +1,160 @@
+//! Middlewares: chains become the names that they stand for, and lists of entry points and routers too.
+//!
+//! That each name is defined was asked already; a chain that leads back to itself, or a list that grows too long, is
+//! found here.
+
+use super::Places;
+use crate::{
+    model::{
+        Config, Reach,
+        middleware::{MIDDLEWARES_MAX, Middleware},
+    },
+    report::{Fault, Report},
+    section::{Mention, MiddlewareDraft},
+};
+use std::collections::BTreeMap;
+
+/// Names that are looked at to resolve one chain: chains that lead nowhere must not take for ever either.
+const ENTERED_MAX: usize = 16 * MIDDLEWARES_MAX;
+
+/// The middlewares, their chains resolved.
+pub(super) fn resolve(
+    report: &Report<'_>,
+    drafts: BTreeMap<String, MiddlewareDraft>,
+) -> BTreeMap<String, Middleware> {
+    let mut chains = BTreeMap::new();
+    for (name, draft) in &drafts {
+        if let MiddlewareDraft::Chain(members) = draft {
+            chains.insert(name.clone(), unroll(report, &drafts, name, members));
+        }
+    }
+    let resolved = drafts.into_iter().filter_map(|(name, draft)| {
+        let middleware = match draft {
+            MiddlewareDraft::PassTlsClientCert(settings) => Middleware::PassTlsClientCert(settings),
+            MiddlewareDraft::Chain(_) => Middleware::Chain(chains.remove(&name)?),
+            MiddlewareDraft::Broken => return None,
+        };
+        Some((name, middleware))
+    });
+    resolved.collect()
+}
+
+/// What a chain stands for. No recursion: how deep chains nest is the file's choice.
+fn unroll(
+    report: &Report<'_>,
+    drafts: &BTreeMap<String, MiddlewareDraft>,
+    own: &str,
+    members: &[Mention],
+) -> Vec<String> {
+    let (mut found, mut entered) = (Vec::new(), 0);
+    for member in members {
+        let mut path = vec![own];
+        let mut waiting = vec![Step::Enter(member.name.as_str())];
+        while let Some(step) = waiting.pop() {
+            let Step::Enter(name) = step else {
+                path.pop();
+                continue;
+            };
+            entered += 1;
+            match drafts.get(name) {
+                _ if name == own => {
+                    report.error(member.place, &member.path, &leads_back(own));
+                    return Vec::new();
+                }
+                // Another chain's circle, which is told there.
+                Some(MiddlewareDraft::Chain(_)) if path.contains(&name) => {}
+                Some(MiddlewareDraft::Chain(inner)) => {
+                    path.push(name);
+                    waiting.push(Step::Leave);
+                    waiting.extend(inner.iter().rev().map(|inner| Step::Enter(inner.name.as_str())));
+                }
+                Some(_) => found.push(name.to_owned()),
+                None => {}
+            }
+            if found.len() > MIDDLEWARES_MAX || entered > ENTERED_MAX {
+                report.error(member.place, &member.path, &too_many());
+                return Vec::new();
+            }
+        }
+    }
+    found
+}
+
+enum Step<'a> {
+    Enter(&'a str),
+    Leave,
+}
+
+fn leads_back(own: &str) -> Fault {
+    Fault::found(format!("the chain `{own}` leads back to itself by this name"))
+        .expected("chains that end")
+        .fix("remove the name from one of the chains")
+}
+
+fn too_many() -> Fault {
+    Fault::found(format!(
+        "this name makes it more than {MIDDLEWARES_MAX} middlewares"
+    ))
+    .expected(format!("at most {MIDDLEWARES_MAX}, chains resolved"))
+    .fix("name fewer")
+}
+
+/// A list of mentions, chains resolved.
+fn flatten(report: &Report<'_>, known: &BTreeMap<String, Middleware>, list: &[Mention]) -> Vec<String> {
+    let mut found: Vec<String> = Vec::new();
+    for mention in list {
+        match known.get(&mention.name) {
+            Some(Middleware::Chain(members)) => found.extend(members.iter().cloned()),
+            Some(_) => found.push(mention.name.clone()),
+            None => {}
+        }
+        if found.len() > MIDDLEWARES_MAX {
+            report.error(mention.place, &mention.path, &too_many());
+            break;
+        }
+    }
+    found
+}
+
+/// Fills in the middlewares of the entry points.
+pub(super) fn attach_to_entry_points(report: &Report<'_>, config: &mut Config, places: &Places) {
+    for (name, draft) in &places.entry_points {
+        let list = flatten(report, &config.middlewares, &draft.middlewares);
+        if let Some(point) = config.entry_points.get_mut(name) {
+            if point.is_uplink() {
+                warn_of_parents(report, &config.middlewares, &draft.middlewares, &list);
+            }
+            point.middlewares = list;
+        }
+    }
+}
+
+/// Fills in the middlewares of the routers.
+pub(super) fn attach_to_routers(report: &Report<'_>, config: &mut Config, places: &Places) {
+    for draft in &places.routers {
+        let list = flatten(report, &config.middlewares, &draft.middlewares);
+        if let Some(router) = config.routers.get_mut(&draft.name) {
+            if matches!(router.reach, Reach::Uplinks(_)) {
+                warn_of_parents(report, &config.middlewares, &draft.middlewares, &list);
+            }
+            router.middlewares = list;
+        }
+    }
+}
+
+/// A request over an uplink comes with the parent's certificate, which says nothing of the client.
+fn warn_of_parents(
+    report: &Report<'_>,
+    known: &BTreeMap<String, Middleware>,
+    written: &[Mention],
+    list: &[String],
+) {
+    let tells = |name: &&String| matches!(known.get(*name), Some(Middleware::PassTlsClientCert(_)));
+    let (Some(name), Some(first)) = (list.iter().find(tells), written.first()) else {
+        return;
+    };
+    let fault = Fault::found(format!("`{name}` tells of certificates on the way of parents"))
+        .so("it tells nothing there: the certificate is the parent's, and what the parent says of its client passes")
+        .fix("put it on the parent's routers");
+    report.warning(first.place, &first.path, &fault);
+}
