@@ -9,7 +9,7 @@ use crate::{
     report::Fault,
     spelled::Spelled,
 };
-use std::{collections::BTreeMap, path::PathBuf};
+use std::collections::BTreeMap;
 
 /// Longest name of a header field that can be named.
 const NAME_BYTES_MAX: usize = 256;
@@ -35,7 +35,7 @@ fn path(table: &Table<'_>) -> Located<Destination> {
         at: table.at(),
     };
     written.map_or_else(standard, |Located { value, at }| Located {
-        value: if value == PathBuf::from("-") {
+        value: if value.as_os_str() == "-" {
             Destination::StandardOutput
         } else {
             Destination::File(value)

@@ -72,7 +72,7 @@ pub struct Facts {
     pub sni: Option<String>,
     /// The application protocol.
     pub protocol: Protocol,
-    /// What ALPN agreed on; `None` where the client offered nothing.
+    /// Which HTTP ALPN agreed on; `None` where the client offered nothing, or it is none of HTTP.
     pub alpn: Option<&'static str>,
     /// `TLSv1.2` or `TLSv1.3`.
     pub version: &'static str,
@@ -96,7 +96,7 @@ impl Facts {
         sni: Option<String>,
         shown: Option<ClientChain>,
     ) -> Self {
-        let alpn = session.alpn_protocol().map(alpn_name);
+        let alpn = session.alpn_protocol().and_then(alpn_name);
         let client = shown
             .as_ref()
             .filter(|chain| chain.standing == Standing::Verified);
@@ -135,11 +135,11 @@ pub(super) fn version_name(version: ProtocolVersion) -> &'static str {
     }
 }
 
-fn alpn_name(protocol: &[u8]) -> &'static str {
+fn alpn_name(protocol: &[u8]) -> Option<&'static str> {
     match protocol {
-        b"h2" => "h2",
-        b"http/1.1" => "http/1.1",
-        _ => "unknown",
+        b"h2" => Some("h2"),
+        b"http/1.1" => Some("http/1.1"),
+        _ => None,
     }
 }
 

@@ -105,17 +105,26 @@ impl Policy {
     pub fn at(&self, entry_point: &str, known: &Known) -> Self {
         let purpose = sha256(&[self.digest.as_slice(), entry_point.as_bytes()].concat());
         let tickets: Arc<dyn ProducesTickets> = Arc::new(Tickets::new(&known.masters, purpose));
-        let with_tickets = |server: &Arc<ServerConfig>| {
+        self.changed(|server| server.ticketer = Arc::clone(&tickets))
+    }
+
+    /// The same policy for what is not HTTP: one of `protocols` is agreed on, and where there are none, none is.
+    pub fn speaking(&self, protocols: &[&str]) -> Self {
+        self.changed(|server| {
+            server.alpn_protocols = protocols.iter().map(|name| name.as_bytes().to_vec()).collect();
+        })
+    }
+
+    fn changed(&self, change: impl Fn(&mut ServerConfig)) -> Self {
+        let changed = |server: &Arc<ServerConfig>| {
             let mut server = ServerConfig::clone(server);
-            server.ticketer = Arc::clone(&tickets);
+            change(&mut server);
             Arc::new(server)
         };
         let each = self.by_group.iter();
         Self {
-            server: with_tickets(&self.server),
-            by_group: each
-                .map(|(group, server)| (*group, with_tickets(server)))
-                .collect(),
+            server: changed(&self.server),
+            by_group: each.map(|(group, server)| (*group, changed(server))).collect(),
             ..self.clone()
         }
     }
