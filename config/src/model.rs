@@ -4,29 +4,17 @@
 //! are in range, rules are parsed. It holds no secrets, only paths to them, and knows no sockets or files.
 
 pub mod access_log;
+mod located;
 pub mod middleware;
 pub mod sending;
 pub mod tcp;
 pub mod transport;
 
+pub use located::Located;
+
 use crate::{diagnostic::Location, rule::Rule};
 use ipnet::IpNet;
 use std::{collections::BTreeMap, net::SocketAddr, num::NonZeroUsize, path::PathBuf, time::Duration};
-
-/// A value with its place in the configuration, for errors found later. What moved to another line is still equal.
-#[derive(Clone, Debug, Eq)]
-pub struct Located<T> {
-    /// The value itself.
-    pub value: T,
-    /// Where it stands.
-    pub at: Location,
-}
-
-impl<T: PartialEq> PartialEq for Located<T> {
-    fn eq(&self, other: &Self) -> bool {
-        self.value == other.value
-    }
-}
 
 /// The whole configuration.
 #[derive(Clone, Debug)]
@@ -55,10 +43,8 @@ pub struct Config {
     pub services: BTreeMap<String, Service>,
     /// How to talk to servers; `default` is always there.
     pub servers_transports: BTreeMap<String, transport::ServersTransport>,
-    /// Routers of connections.
-    pub tcp_routers: BTreeMap<String, tcp::TcpRouter>,
-    /// What answers connections.
-    pub tcp_services: BTreeMap<String, tcp::TcpService>,
+    /// Routers and services of connections.
+    pub tcp: tcp::Tcp,
     /// Certificates and TLS options.
     pub tls: Tls,
     /// What this gateway advertises to its parents.

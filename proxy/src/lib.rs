@@ -17,6 +17,7 @@ pub mod middleware;
 pub mod preamble;
 pub mod route;
 pub mod tls;
+pub mod tunnel;
 pub mod uplink;
 pub mod upstream;
 

@@ -113,10 +113,30 @@ pub enum Count {
     UpstreamReused,
     /// Lines of the access log that were given up because its queue was full.
     AccessLogDropped,
+    /// Closed: a ClientHello that could be read in two ways, or is none, where TCP routers go by it.
+    HelloRefused,
+    /// Closed: no whole ClientHello in time, where TCP routers go by it.
+    HelloTimeout,
+    /// Closed: no TCP router takes the connection, and HTTP cannot.
+    TcpNoRouter,
+    /// Closed: no server of the TCP service could be reached.
+    TcpNoServer,
+    /// Connections that were joined to a server of a TCP service.
+    TcpOpened,
+    /// Those of them that ended.
+    TcpClosed,
+    /// Those that ended because nothing moved for too long.
+    TcpIdle,
+    /// Those that ended because one side broke.
+    TcpBroken,
+    /// Bytes from their clients.
+    TcpBytesToServer,
+    /// Bytes to their clients.
+    TcpBytesToClient,
 }
 
 /// All counts with their codes, in the order of [`Count`].
-pub const COUNTS: [(Count, &str); 49] = [
+pub const COUNTS: [(Count, &str); 59] = [
     (Count::Accepted, "accepted"),
     (Count::Closed, "closed"),
     (Count::SourceRefused, "source_refused"),
@@ -169,6 +189,16 @@ pub const COUNTS: [(Count, &str); 49] = [
     (Count::UpstreamOpened, "upstream_opened"),
     (Count::UpstreamReused, "upstream_reused"),
     (Count::AccessLogDropped, "access_log_dropped"),
+    (Count::HelloRefused, "hello_refused"),
+    (Count::HelloTimeout, "hello_timeout"),
+    (Count::TcpNoRouter, "tcp_no_router"),
+    (Count::TcpNoServer, "tcp_no_server"),
+    (Count::TcpOpened, "tcp_opened"),
+    (Count::TcpClosed, "tcp_closed"),
+    (Count::TcpIdle, "tcp_idle"),
+    (Count::TcpBroken, "tcp_broken"),
+    (Count::TcpBytesToServer, "tcp_bytes_to_server"),
+    (Count::TcpBytesToClient, "tcp_bytes_to_client"),
 ];
 
 impl Count {
@@ -251,6 +281,13 @@ impl Counters {
     pub fn add(&self, count: Count) {
         if let Some(value) = self.values.get(count as usize) {
             value.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    /// Counts some, such as bytes; none costs nothing.
+    pub fn add_many(&self, count: Count, many: u64) {
+        if let Some(value) = self.values.get(count as usize).filter(|_| many > 0) {
+            value.fetch_add(many, Ordering::Relaxed);
         }
     }
 

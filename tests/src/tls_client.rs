@@ -249,6 +249,12 @@ impl Session {
         self.stream.conn.handshake_kind() == Some(HandshakeKind::Resumed)
     }
 
+    /// The key exchange group, by IANA's name.
+    #[must_use]
+    pub fn group(&self) -> Option<&'static str> {
+        self.stream.conn.negotiated_key_exchange_group()?.name().as_str()
+    }
+
     /// Asks for `/` of `host` and reads the whole answer; the connection stays.
     ///
     /// # Errors

@@ -715,34 +715,12 @@ fn status_and_metrics_show_what_stands_behind_tls(case: &Case) -> Result<()> {
     ensure!(at(&shown, "/used_by/0") == "tls.certificates", "{shown}");
     let generated = named("sallyport.invalid")?;
     ensure!(at(&generated, "/name") == "generated", "{generated}");
-    let kept = gateway.setup().state_dir().join("default-certificate.pem");
-    if kept.is_file() {
-        ensure!(
-            at(&generated, "/spki") == pin(case, &kept)?.as_str(),
-            "{generated}"
-        );
-    }
-    let list = at(&tls, "/revocation_lists/0/lists/0");
-    ensure!(
-        at(list, "/revoked") == 1 && at(list, "/expired") == false,
-        "{tls}"
-    );
-    ensure!(
-        at(list, "/next_update")
-            .as_u64()
-            .is_some_and(|next| next > 3_000_000_000),
-        "{list}"
-    );
-    let authorities = at(&tls, "/authorities/0");
-    ensure!(
-        at(authorities, "/count") == 1 && at(authorities, "/used_by/0") == "tls.options.mtls",
-        "{tls}"
-    );
-    let demand = &at(&gateway.status()?, "/entry_points/0/clients/0");
-    ensure!(
-        at(&demand, "/client_auth") == "RequireAndVerifyClientCert",
-        "{demand}"
-    );
+    let kept = pin(case, &gateway.setup().state_dir().join("default-certificate.pem"))?;
+    ensure!(at(&generated, "/spki") == kept.as_str(), "{generated}");
+    lists_and_authorities(&tls)?;
+    let status = gateway.status()?;
+    let demand = at(&status, "/entry_points/0/clients/0/client_auth");
+    ensure!(demand == "RequireAndVerifyClientCert", "{status}");
     let label = format!(
         "sallyport_tls_certificate_not_after_seconds{{file=\"{}\"}}",
         short.cert.display()
@@ -755,6 +733,26 @@ fn status_and_metrics_show_what_stands_behind_tls(case: &Case) -> Result<()> {
         gateway.proc.log()
     );
     text_shows_it_too(&gateway)
+}
+
+fn lists_and_authorities(tls: &Value) -> Result<()> {
+    let list = at(tls, "/revocation_lists/0/lists/0");
+    ensure!(
+        at(list, "/revoked") == 1 && at(list, "/expired") == false,
+        "{tls}"
+    );
+    ensure!(
+        at(list, "/next_update")
+            .as_u64()
+            .is_some_and(|next| next > 3_000_000_000),
+        "{list}"
+    );
+    let authorities = at(tls, "/authorities/0");
+    ensure!(
+        at(authorities, "/count") == 1 && at(authorities, "/used_by/0") == "tls.options.mtls",
+        "{tls}"
+    );
+    Ok(())
 }
 
 fn text_shows_it_too(gateway: &Gateway) -> Result<()> {

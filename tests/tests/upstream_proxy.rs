@@ -167,7 +167,8 @@ fn field(kind: u8, value: &[u8]) -> Result<Vec<u8>> {
 fn what_a_sender_in_front_asserts_of_its_client_is_passed_on(case: &Case) -> Result<()> {
     let backend = Proxied::start(&case.ns, local(BACKEND))?;
     let entry = "proxy_protocol = { trusted_ips = [\"127.0.0.1/32\"] }";
-    let keys = "proxy_protocol = { version = \"v2\", tlvs = [\"authority\", \"alpn\", \"ssl\", \"unique_id\"] }";
+    let keys =
+        "proxy_protocol = { version = \"v2\", tlvs = [\"authority\", \"alpn\", \"ssl\", \"unique_id\"] }";
     let _gateway = case.gateway(&body(entry, "http", keys))?;
     let tls = [
         &[7, 0, 0, 0, 0][..],

@@ -1,7 +1,7 @@
-//! `cargo xtask fuzz gate`: the gate's programs and their oracle on as many generated packets as one has patience for.
+//! `cargo xtask fuzz SUBJECT`: a parser and its oracle on as many generated inputs as one has patience for.
 //!
-//! It builds the packet tests with optimisation and tells them how much to try; a packet on which they disagree
-//! becomes a vector that the tests replay. It must not know a packet.
+//! It builds the tests of the subject with optimisation and tells them how much to try; an input on which the two
+//! disagree becomes a vector that the tests replay. It must not know an input.
 
 use std::thread;
 
@@ -9,22 +9,83 @@ use anyhow::{Context, Result, bail};
 
 use crate::tasks;
 
+/// What is tried.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Subject {
+    /// The gate's programs, on packets.
+    Gate,
+    /// The parser of PROXY headers.
+    Proxy,
+    /// The parser of ClientHellos.
+    Hello,
+}
+
+impl Subject {
+    /// By its word on the command line.
+    ///
+    /// # Errors
+    /// Names a word that is none.
+    pub(crate) fn parse(word: &str) -> Result<Self> {
+        match word {
+            "gate" => Ok(Self::Gate),
+            "proxy" => Ok(Self::Proxy),
+            "hello" => Ok(Self::Hello),
+            other => bail!("`{other}` is no subject of `fuzz`; expected gate, proxy or hello"),
+        }
+    }
+
+    fn word(self) -> &'static str {
+        match self {
+            Self::Gate => "gate",
+            Self::Proxy => "proxy",
+            Self::Hello => "hello",
+        }
+    }
+
+    /// What its inputs are called.
+    fn inputs(self) -> &'static str {
+        match self {
+            Self::Gate => "--packets",
+            Self::Proxy | Self::Hello => "--inputs",
+        }
+    }
+
+    /// How many without the option.
+    fn default_inputs(self) -> u64 {
+        match self {
+            Self::Gate => 100_000_000,
+            Self::Proxy | Self::Hello => 10_000_000,
+        }
+    }
+
+    /// The test program, a filter of its tests, and the variable that says how many inputs.
+    fn tests(self) -> (&'static str, &'static str, &'static str) {
+        match self {
+            Self::Gate => ("gate_packets", "fuzz::", "SALLYPORT_FUZZ_PACKETS"),
+            Self::Proxy => ("first_bytes", "preamble::", "SALLYPORT_FUZZ_INPUTS"),
+            Self::Hello => ("first_bytes", "hello::", "SALLYPORT_FUZZ_INPUTS"),
+        }
+    }
+}
+
 /// How much to try.
 #[derive(PartialEq, Eq, Debug)]
 pub(crate) struct Options {
-    packets: u64,
+    subject: Subject,
+    inputs: u64,
     threads: u64,
     seed: Option<u64>,
 }
 
 impl Options {
-    /// Reads the words after `fuzz gate`.
+    /// Reads the words after the subject.
     ///
     /// # Errors
     /// Names the word that it does not know, or the number that is none.
-    pub(crate) fn parse(words: &[&str]) -> Result<Self> {
+    pub(crate) fn parse(subject: Subject, words: &[&str]) -> Result<Self> {
         let mut options = Self {
-            packets: 100_000_000,
+            subject,
+            inputs: subject.default_inputs(),
             threads: thread::available_parallelism().map_or(1, |count| count.get() as u64),
             seed: None,
         };
@@ -36,51 +97,41 @@ impl Options {
                 .parse()
                 .with_context(|| format!("`{name} {value}`: expected a number"))?;
             match *name {
-                "--packets" => options.packets = number,
+                name if name == subject.inputs() => options.inputs = number,
                 "--threads" => options.threads = number,
                 "--seed" => options.seed = Some(number),
-                other => {
-                    bail!(
-                        "`{other}` is no option of `fuzz gate`; expected --packets N, --seed S or --threads N"
-                    )
-                }
+                other => bail!(
+                    "`{other}` is no option of `fuzz {}`; expected {} N, --seed S or --threads N",
+                    subject.word(),
+                    subject.inputs()
+                ),
             }
         }
-        if options.packets < 1 || !(1..=64).contains(&options.threads) {
-            bail!("at least 1 packet and from 1 to 64 threads are needed");
+        if options.inputs < 1 || !(1..=64).contains(&options.threads) {
+            bail!(
+                "`{} N` must be at least 1, and from 1 to 64 threads are needed",
+                subject.inputs()
+            );
         }
         Ok(options)
     }
 }
 
-/// Runs the packet tests that replay kept vectors, then the long run; its last line counts packets by reason.
+/// Runs the tests that replay kept vectors, then the long run; its last lines count inputs by what became of them.
 ///
 /// # Errors
-/// Without root, and where programs and oracle disagree; the packet is then among the vectors.
-pub(crate) fn gate(options: &Options) -> Result<()> {
-    if !tasks::is_root() {
+/// Where the two disagree; the input is then among the vectors. For the gate without root.
+pub(crate) fn run(options: &Options) -> Result<()> {
+    if options.subject == Subject::Gate && !tasks::is_root() {
         bail!("root is needed to load BPF programs");
     }
+    let (program, filter, variable) = options.subject.tests();
     let mut command = tasks::cargo();
     command
-        .args([
-            "test",
-            "--locked",
-            "--profile",
-            "test-release",
-            "--package",
-            "sallyport",
-        ])
-        .args([
-            "--test",
-            "gate_packets",
-            "fuzz::",
-            "--",
-            "--nocapture",
-            "--test-threads",
-            "1",
-        ])
-        .env("SALLYPORT_FUZZ_PACKETS", options.packets.to_string())
+        .args(["test", "--locked", "--profile", "test-release"])
+        .args(["--package", "sallyport", "--test", program, filter])
+        .args(["--", "--nocapture", "--test-threads", "1"])
+        .env(variable, options.inputs.to_string())
         .env("SALLYPORT_FUZZ_THREADS", options.threads.to_string())
         .env("SALLYPORT_FUZZ_KEEP", "1")
         .env("CI", "1");
@@ -96,24 +147,33 @@ mod tests {
 
     #[test]
     fn words_become_options_or_are_named() {
-        let options =
-            Options::parse(&["--packets", "7", "--seed", "9", "--threads", "3"]).expect("good words");
+        let words = ["--packets", "7", "--seed", "9", "--threads", "3"];
+        let options = Options::parse(Subject::Gate, &words).expect("good words");
         assert_eq!(
             options,
             Options {
-                packets: 7,
+                subject: Subject::Gate,
+                inputs: 7,
                 threads: 3,
                 seed: Some(9)
             }
         );
+        for word in ["proxy", "hello"] {
+            let subject = Subject::parse(word).expect("a subject");
+            let options = Options::parse(subject, &["--inputs", "5"]).expect("good words");
+            assert_eq!((options.subject.word(), options.inputs), (word, 5));
+            assert_eq!(Options::parse(subject, &[]).expect("no words").inputs, 10_000_000);
+            assert!(Options::parse(subject, &["--packets", "5"]).is_err());
+        }
+        assert!(Subject::parse("gates").is_err());
         for (words, named) in [
             (&["--packets"][..], "--packets"),
             (&["--packets", "many"], "many"),
             (&["--rounds", "1"], "--rounds"),
-            (&["--packets", "0"], "packet"),
+            (&["--packets", "0"], "packets"),
             (&["--threads", "65"], "threads"),
         ] {
-            let error = Options::parse(words).expect_err("bad words");
+            let error = Options::parse(Subject::Gate, words).expect_err("bad words");
             assert!(format!("{error:#}").contains(named), "{words:?}: {error:#}");
         }
     }

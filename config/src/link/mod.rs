@@ -12,7 +12,7 @@ mod tcp;
 mod uplinks;
 
 use crate::{
-    model::{Config, EntryPoint},
+    model::{Config, EntryPoint, tcp::Tcp},
     report::{Fault, Place, Report},
     section::{Draft, EntryPointDraft, RouterDraft, TcpRouterDraft, UplinkDraft},
 };
@@ -47,8 +47,10 @@ pub(crate) fn link(report: &Report<'_>, draft: Draft) -> Config {
         middlewares: BTreeMap::new(),
         services: draft.services,
         servers_transports: draft.servers_transports,
-        tcp_routers: BTreeMap::new(),
-        tcp_services: draft.tcp_services,
+        tcp: Tcp {
+            routers: BTreeMap::new(),
+            services: draft.tcp_services,
+        },
         tls: draft.tls,
         uplinks: BTreeMap::new(),
         multicluster: draft.multicluster,
@@ -66,7 +68,7 @@ pub(crate) fn link(report: &Report<'_>, draft: Draft) -> Config {
     entry_points::check(report, &mut config, &places);
     config.uplinks = uplinks::resolve(report, &config, &places);
     config.routers = routers::resolve(report, &config, &places);
-    config.tcp_routers = tcp::resolve(report, &config, &places);
+    config.tcp.routers = tcp::resolve(report, &config, &places);
     uplinks::check_proofs(report, &config, &places);
     middlewares::attach_to_routers(report, &mut config, &places);
     routers::check_conflicts(report, &config, &places);

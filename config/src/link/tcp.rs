@@ -117,7 +117,7 @@ fn default_set(report: &Report<'_>, config: &Config, draft: &TcpRouterDraft) -> 
 /// What stands at one entry point and must not stand together.
 pub(super) fn check_conflicts(report: &Report<'_>, config: &Config, places: &Places) {
     for (index, draft) in places.tcp_routers.iter().enumerate() {
-        let Some(router) = config.tcp_routers.get(&draft.name) else {
+        let Some(router) = config.tcp.routers.get(&draft.name) else {
             continue;
         };
         for other in places.tcp_routers.iter().skip(index + 1) {
@@ -133,8 +133,8 @@ pub(super) fn check_conflicts(report: &Report<'_>, config: &Config, places: &Pla
 /// Two routers that take the same connections at the same rank: which of them it is would be chance.
 fn check_twins(report: &Report<'_>, config: &Config, one: &TcpRouterDraft, other: &TcpRouterDraft) {
     let routers = (
-        config.tcp_routers.get(&one.name),
-        config.tcp_routers.get(&other.name),
+        config.tcp.routers.get(&one.name),
+        config.tcp.routers.get(&other.name),
     );
     let (Some(left), Some(right)) = routers else {
         return;

@@ -2,7 +2,16 @@
 
 use super::sending::SendProxy;
 use crate::{diagnostic::Location, rule::TcpRule};
-use std::{fmt, time::Duration};
+use std::{collections::BTreeMap, fmt, time::Duration};
+
+/// `[tcp_routers]` and `[tcp_services]`.
+#[derive(Clone, Debug, Default)]
+pub struct Tcp {
+    /// Routers of connections, by name.
+    pub routers: BTreeMap<String, TcpRouter>,
+    /// What answers connections, by name.
+    pub services: BTreeMap<String, TcpService>,
+}
 
 /// `[tcp_routers.NAME]`.
 #[derive(Clone, Debug)]

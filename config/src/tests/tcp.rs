@@ -15,7 +15,7 @@ fn with(keys: &str) -> String {
 
 #[test]
 fn a_router_says_what_happens_to_tls() {
-    let tls = |keys: &str| accepted(&with(keys)).tcp_routers["r"].clone();
+    let tls = |keys: &str| accepted(&with(keys)).tcp.routers["r"].clone();
     let clear = tls("rule = \"HostSNI(`*`)\"\nentry_points = [\"web\"]");
     assert_eq!((clear.tls, clear.priority), (TcpTls::Clear, -1));
     let through = tls("rule = \"HostSNI(`a.b`)\"\ntls = { passthrough = true }");
@@ -41,10 +41,10 @@ fn a_router_says_what_happens_to_tls() {
 #[test]
 fn a_handshake_without_own_options_goes_by_those_of_the_entry_point() {
     let config = accepted(&with("rule = \"HostSNI(`a`)\"\ntls = {}"));
-    let (router, point) = (&config.tcp_routers["r"], &config.entry_points["websecure"]);
+    let (router, point) = (&config.tcp.routers["r"], &config.entry_points["websecure"]);
     assert_eq!(config.tcp_tls_options(router, point), Some("strict"));
     let config = accepted(&with("rule = \"HostSNI(`a`)\"\ntls = { options = \"other\" }"));
-    let (router, point) = (&config.tcp_routers["r"], &config.entry_points["websecure"]);
+    let (router, point) = (&config.tcp.routers["r"], &config.entry_points["websecure"]);
     assert_eq!(config.tcp_tls_options(router, point), Some("other"));
 }
 
@@ -54,7 +54,8 @@ fn services_have_deadlines_of_their_own() {
         accepted(&format!(
             "[tcp_services.s]\nservers = [{{ address = \"DB.local:1\" }}]\n{keys}\n"
         ))
-        .tcp_services["s"]
+        .tcp
+        .services["s"]
             .clone()
     };
     let plain = service("");

@@ -12,6 +12,7 @@ mod connect;
 mod listener;
 mod memory;
 mod probe;
+mod reset;
 mod runtime;
 mod stream;
 mod transport;

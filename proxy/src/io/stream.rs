@@ -1,6 +1,7 @@
 //! A connected byte stream: poll based, with a prefix that was read ahead and is read again.
 
-use super::{probe::DriverKind, runtime::driver, uring::Socket};
+use super::{probe::DriverKind, reset::disconnect, runtime::driver, uring::Socket};
+use socket2::SockRef;
 use std::{
     future::poll_fn,
     io::{self, IoSlice},
@@ -100,6 +101,15 @@ impl Stream {
         match &mut self.socket {
             Driver::Uring(socket) => socket.poll_sent(cx),
             Driver::Epoll(socket) => Pin::new(socket).poll_flush(cx),
+        }
+    }
+
+    /// Breaks the connection off at once: the peer sees a reset, not an end, and what was not sent is lost. What is in
+    /// flight completes with an error.
+    pub fn reset(&self) {
+        match &self.socket {
+            Driver::Uring(socket) => disconnect(socket.descriptor()),
+            Driver::Epoll(socket) => disconnect(SockRef::from(socket)),
         }
     }
 

@@ -24,6 +24,24 @@ pub enum Transport {
 }
 
 impl Transport {
+    /// What ALPN agreed on; `None` where it did not, or nobody shook hands here.
+    pub fn protocol(&self) -> Option<&[u8]> {
+        match self {
+            Self::Plain(_) => None,
+            Self::Server(stream) => stream.get_ref().1.alpn_protocol(),
+            Self::Client(stream) => stream.get_ref().1.alpn_protocol(),
+        }
+    }
+
+    /// Breaks the connection off at once: the peer sees a reset, not an end, and what was not sent is lost.
+    pub fn reset(&self) {
+        match self {
+            Self::Plain(stream) => stream.reset(),
+            Self::Server(stream) => stream.get_ref().0.reset(),
+            Self::Client(stream) => stream.get_ref().0.reset(),
+        }
+    }
+
     /// Waits until everything that was written is with the kernel.
     ///
     /// # Errors

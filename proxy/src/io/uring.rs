@@ -14,6 +14,7 @@
 use super::buffer::{self, LARGE, SMALL};
 use io_uring::{cqueue, opcode, squeue, types};
 use nix::sys::socket::{Shutdown, shutdown};
+use socket2::SockRef;
 use std::{
     future::Future,
     io::{self, IoSlice},
@@ -183,6 +184,11 @@ impl Socket {
             received_at: 0,
             receive_size: SMALL,
         }
+    }
+
+    /// The descriptor, for calls that are no operations of the ring.
+    pub(super) fn descriptor(&self) -> SockRef<'_> {
+        SockRef::from(&*self.fd)
     }
 
     /// Reads what has come into `into`; nothing filled is the end of the stream. Cancelling keeps the

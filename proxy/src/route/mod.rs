@@ -1,12 +1,15 @@
-//! Which router takes a request.
+//! Which router takes a request, or a connection.
 //!
-//! Routers are ordered once: priority, then specificity, then name. A router whose rule demands certain
-//! hosts is looked up by host, so that ten thousand of them cost a request one hash; the others are tried in
-//! order. The answer is the same as trying all of them in order.
+//! Routers are ordered once: priority, then specificity, then name. The answer is the same as trying all of them
+//! in order.
+
+mod ordered;
+pub mod tcp;
 
 use http::{HeaderMap, Method};
+use ordered::Ordered;
 use sallyport_config::rule::{Matcher, Op, Rule};
-use std::{cmp::Reverse, collections::HashMap, net::IpAddr};
+use std::{cmp::Reverse, net::IpAddr};
 
 /// Identifies a router within one snapshot.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -29,13 +32,7 @@ pub struct Facts<'a> {
 
 /// The routers of one entry point or uplink, in order.
 #[derive(Debug)]
-pub struct Table {
-    ordered: Vec<(RouteId, Rule)>,
-    /// Positions in `ordered`, ascending.
-    by_host: HashMap<String, Vec<usize>>,
-    /// Positions of rules that demand no host, ascending.
-    anywhere: Vec<usize>,
-}
+pub struct Table(Ordered<Matcher, RouteId>);
 
 impl Table {
     /// Orders routers given as identifier, rule, priority and name.
@@ -44,46 +41,21 @@ impl Table {
         routers.sort_by_cached_key(|(_, rule, priority, name)| {
             (Reverse(*priority), Reverse(specificity(rule)), (*name).to_owned())
         });
-        let mut table = Self {
-            ordered: Vec::new(),
-            by_host: HashMap::new(),
-            anywhere: Vec::new(),
-        };
-        for (position, (id, rule, _, _)) in routers.into_iter().enumerate() {
-            match rule.required_hosts() {
-                None => table.anywhere.push(position),
-                Some(hosts) => {
-                    for host in hosts {
-                        table.by_host.entry(host.to_owned()).or_default().push(position);
-                    }
-                }
-            }
-            table.ordered.push((id, rule.clone()));
+        let mut ordered = Ordered::default();
+        for (id, rule, _, _) in routers {
+            ordered.push(id, rule, rule.required_hosts());
         }
-        table
+        Self(ordered)
     }
 
     /// The first router whose rule holds.
     pub fn find(&self, facts: &Facts<'_>) -> Option<RouteId> {
-        let of_host = self
-            .by_host
-            .get(facts.host)
-            .map(Vec::as_slice)
-            .unwrap_or_default();
-        let mut of_host = of_host.iter().copied().peekable();
-        let mut anywhere = self.anywhere.iter().copied().peekable();
-        loop {
-            let position = match (of_host.peek(), anywhere.peek()) {
-                (Some(here), Some(there)) if here < there => of_host.next(),
-                (Some(_), None) => of_host.next(),
-                (_, Some(_)) => anywhere.next(),
-                (None, None) => None,
-            };
-            let (id, rule) = self.ordered.get(position?)?;
-            if rule.eval(|matcher| holds(matcher, facts)) {
-                return Some(*id);
-            }
-        }
+        self.0.find(Some(facts.host), |matcher| holds(matcher, facts))
+    }
+
+    /// Whether there is no router.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
     }
 }
 

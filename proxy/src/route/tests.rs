@@ -202,8 +202,8 @@ fn a_request_tries_only_its_own_host_of_ten_thousand() {
         .map(|n| router(&format!("Host(`h{n}.example`)"), 1, &format!("r{n}")))
         .collect();
     let table = table(&routers);
-    assert_eq!(table.anywhere.len(), 0);
-    assert!(table.by_host.values().all(|positions| positions.len() == 1));
+    assert_eq!(table.0.anywhere.len(), 0);
+    assert!(table.0.by_name.values().all(|positions| positions.len() == 1));
     assert_eq!(
         table.find(&Request::new("h9999.example", "/").facts()),
         Some(RouteId(9999))

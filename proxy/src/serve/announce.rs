@@ -21,6 +21,10 @@ pub(super) struct Announced<'a> {
     pub local: SocketAddr,
     /// What its handshake proved; `None` in the clear.
     pub tls: Option<&'a Facts>,
+    /// The host name of its hello.
+    pub authority: Option<&'a str>,
+    /// What ALPN agreed on here.
+    pub alpn: Option<&'a [u8]>,
     /// What it is called where no sender in front of us has called it something.
     pub unique_id: &'a str,
 }
@@ -41,9 +45,15 @@ impl Announced<'_> {
         let common_name = self.tls.and_then(|tls| tls.shown.as_ref()?.common_name());
         let mut facts = match (asserted.filter(|asserted| asserted.over_tls()), self.tls) {
             (Some(asserted), _) => told_by_sender(asserted),
-            (None, Some(tls)) => told_by_us(tls, common_name.as_deref()),
+            (None, Some(tls)) => write::Facts {
+                authority: self.authority,
+                alpn: self.alpn,
+                ..told_by_us(tls, common_name.as_deref())
+            },
             (None, None) => write::Facts {
-                authority: asserted.and_then(|asserted| text(asserted.authority.as_ref())),
+                authority: self
+                    .authority
+                    .or(asserted.and_then(|asserted| text(asserted.authority.as_ref()))),
                 alpn: asserted.and_then(|asserted| bytes(asserted.alpn.as_ref())),
                 ..write::Facts::default()
             },
@@ -67,14 +77,12 @@ fn told_by_us<'a>(tls: &'a Facts, common_name: Option<&'a str>) -> write::Facts<
         common_name,
     });
     write::Facts {
-        authority: tls.sni.as_deref(),
-        alpn: tls.alpn.map(str::as_bytes),
         tls: Some(TlsFacts {
             version: tls.version,
             cipher: Some(tls.suite),
             client: certificate,
         }),
-        unique_id: None,
+        ..write::Facts::default()
     }
 }
 

@@ -65,6 +65,8 @@ impl Downstream for Connection {
             preamble: &self.preamble,
             local: self.local,
             tls: self.tls.as_deref(),
+            authority: self.tls.as_ref().and_then(|tls| tls.sni.as_deref()),
+            alpn: self.tls.as_ref().and_then(|tls| tls.alpn).map(str::as_bytes),
             unique_id: self.unique_id.get_or_init(announce::fresh_id),
         };
         announced.header(sending)

@@ -3,11 +3,12 @@
 use crate::{
     access_log::Lines,
     balance::RoundRobin,
-    snapshot::{Entry, Published, Service, Snapshot},
+    snapshot::{Entry, Published, Service, Snapshot, TcpService},
     telemetry::Counters,
     tls::Tally,
     upstream::{Pool, Server},
 };
+use sallyport_config::model::tcp::ServerAddress;
 use std::{
     cell::RefCell,
     collections::HashMap,
@@ -45,6 +46,8 @@ pub struct View {
     pub snapshot: Arc<Snapshot>,
     generation: u64,
     turns: HashMap<String, Turn>,
+    /// By TCP service.
+    tcp_turns: HashMap<String, RoundRobin>,
 }
 
 struct Turn {
@@ -99,10 +102,16 @@ impl View {
             (service.name.clone(), turn)
         });
         let turns = turns.collect();
+        let tcp_turns = snapshot.tcp_services.values().map(|service| {
+            let weights: Vec<u32> = service.servers.iter().map(|(_, weight)| *weight).collect();
+            (service.name.clone(), RoundRobin::new(&weights))
+        });
+        let tcp_turns = tcp_turns.collect();
         Self {
             snapshot,
             generation,
             turns,
+            tcp_turns,
         }
     }
 
@@ -114,6 +123,20 @@ impl View {
             .servers
             .get(index)
             .map(|(server, _)| Arc::clone(server))
+    }
+
+    /// The servers of a TCP service of this view: the one whose turn it is, then those to try where it cannot be
+    /// reached, each once.
+    pub fn tcp_servers<'s>(
+        &self,
+        service: &'s TcpService,
+    ) -> impl Iterator<Item = &'s ServerAddress> + use<'s> {
+        let turn = self.tcp_turns.get(&service.name).and_then(RoundRobin::next);
+        let (before, from) = service
+            .servers
+            .split_at(turn.unwrap_or(0).min(service.servers.len()));
+        let willing = from.iter().chain(before).filter(|(_, weight)| *weight > 0);
+        willing.map(|(address, _)| address)
     }
 
     /// The entry point as it is now, for a connection that came in by `known`.

@@ -2,7 +2,7 @@
 //!
 //! A published snapshot reaches a connection at its next request only; this table reaches it at once.
 
-use crate::{accept::PeerAddress, preamble::ClientAddress, tls::Facts};
+use crate::{accept::PeerAddress, preamble::ClientAddress, snapshot::TcpWay, tls::Facts};
 use std::{
     cell::{Cell, OnceCell, RefCell},
     collections::BTreeMap,
@@ -39,6 +39,8 @@ pub struct Handle {
     pub client: Cell<Option<ClientAddress>>,
     /// The entry point's name.
     pub entry: String,
+    /// The TCP router that took it.
+    pub tcp: OnceCell<TcpWay>,
     tls: OnceCell<Rc<Facts>>,
     order: Cell<Order>,
     waker: RefCell<Option<Waker>>,
@@ -100,6 +102,7 @@ impl Live {
             peer,
             client: Cell::new(None),
             entry: entry.to_owned(),
+            tcp: OnceCell::new(),
             tls: OnceCell::new(),
             order: Cell::new(self.drained.get().unwrap_or_default()),
             waker: RefCell::new(None),

@@ -12,6 +12,8 @@ mod live;
 mod protocol;
 mod recheck;
 mod request;
+mod tcp;
+mod tunnels;
 mod uplinks;
 
 pub use context::Context;
@@ -25,7 +27,7 @@ use crate::{
     preamble::{self, Origin, Preamble, PreambleFault},
     snapshot::Entry,
     telemetry::{AdmissionCount, AdmissionCounters, Count},
-    tls::{self, Attempt, Facts, Protocol, TlsReason},
+    tls::{self, Attempt, EntryPolicies, Facts, Protocol, Secured, TlsReason},
     upstream::Own,
 };
 use clock::Clock;
@@ -59,6 +61,15 @@ pub async fn connection(
     let client = preamble.client;
     registered.handle.client.set(Some(client));
     let local = stream.local();
+    let came = tcp::Came {
+        context: &context,
+        entry: &entry,
+        preamble: &preamble,
+        handle: &registered.handle,
+    };
+    let Some(stream) = tcp::divert(&came, stream).await else {
+        return;
+    };
     let Some((transport, protocol, tls)) = secure(&context, &entry, stream, &preamble).await else {
         return;
     };
@@ -188,7 +199,7 @@ fn refuse_preamble(context: &Context, entry: &Entry, peer: SocketAddr, fault: &P
     }
 }
 
-/// hello and tls: the handshake, or which HTTP it is in the clear.
+/// tls: the handshake, or which HTTP it is in the clear.
 async fn secure(
     context: &Context,
     entry: &Entry,
@@ -199,6 +210,20 @@ async fn secure(
         let protocol = protocol::recognise(&mut stream, entry.timeouts.read_header).await?;
         return Some((Transport::Plain(stream), protocol, None));
     };
+    let secured = shake_hands(context, entry, stream, preamble, policies).await?;
+    let protocol = secured.facts.protocol;
+    let transport = Transport::Server(Box::new(secured.stream));
+    Some((transport, protocol, Some(secured.facts)))
+}
+
+/// tls: the handshake by one of `policies`, counted and said where it fails.
+async fn shake_hands(
+    context: &Context,
+    entry: &Entry,
+    stream: Stream,
+    preamble: &Preamble,
+    policies: &EntryPolicies,
+) -> Option<Secured> {
     // The address that the client connected to, as far as somebody who is trusted says it.
     let connected = preamble.destination.map_or(stream.local(), |at| at.0);
     let attempt = Attempt::new(connected.ip());
@@ -213,12 +238,7 @@ async fn secure(
         Ok(Ok(secured)) => {
             context.counters.add(Count::TlsAccepted);
             context.tally.accepted(&secured.facts);
-            let protocol = secured.facts.protocol;
-            Some((
-                Transport::Server(Box::new(secured.stream)),
-                protocol,
-                Some(secured.facts),
-            ))
+            Some(secured)
         }
         Ok(Err(failed)) => {
             context.counters.add(Count::TlsFailed);

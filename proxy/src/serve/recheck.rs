@@ -6,7 +6,7 @@
 
 use super::{Order, context::Context, live::Handle};
 use crate::{
-    io,
+    io::{self, Instant},
     telemetry::Count,
     tls::{ClientChain, EntryPolicies, Facts, Judged, PolicyId, TlsReason, judge_again},
 };
@@ -42,11 +42,16 @@ impl Recheck {
 
     /// Judges for as long as the worker lives.
     pub async fn run(context: Rc<Context>) {
+        let mut next = Instant::now() + EVERY;
         loop {
             let which = tokio::select! {
                 () = context.recheck.wanted.notified() => Which::Changed,
-                () = io::sleep(EVERY) => Which::Proven,
+                () = io::sleep_until(next) => Which::Proven,
             };
+            // Changes that come often must not put it off.
+            if which == Which::Proven {
+                next = Instant::now() + EVERY;
+            }
             pass(&context, which).await;
         }
     }
@@ -66,7 +71,7 @@ async fn pass(context: &Context, which: Which) {
     let judgements = Cell::new(0usize);
     for handle in context.live.all() {
         let Some(facts) = handle.tls() else { continue };
-        let judged = with_policies(context, &handle.entry, |policies| {
+        let judged = with_policies(context, &handle, |policies| {
             let policy = policies.of(facts.sni.as_deref()).id;
             let due = which == Which::Proven && facts.shown.is_some();
             if policy == facts.policy.get() && !due {
@@ -95,7 +100,7 @@ async fn pass(context: &Context, which: Which) {
 /// Whether a session that has just begun would still get in: its policy may have been replaced during the handshake,
 /// before there was a session to be judged. Ends it where it would not.
 pub(super) fn still_stands(context: &Context, handle: &Handle, facts: &Facts) -> bool {
-    let judged = with_policies(context, &handle.entry, |policies| {
+    let judged = with_policies(context, handle, |policies| {
         if policies.of(facts.sni.as_deref()).id == facts.policy.get() {
             return Judged::Keep;
         }
@@ -110,14 +115,17 @@ pub(super) fn still_stands(context: &Context, handle: &Handle, facts: &Facts) ->
     }
 }
 
-/// An entry point that is gone, or has no TLS any more, is not for this to judge.
-fn with_policies(context: &Context, entry: &str, judge: impl FnOnce(&EntryPolicies) -> Judged) -> Judged {
+/// By the policies of the entry point, or of the TCP router that took the connection. Where these are gone, or shake no
+/// hands any more, it is not for this to judge.
+fn with_policies(context: &Context, handle: &Handle, judge: impl FnOnce(&EntryPolicies) -> Judged) -> Judged {
     let view = context.view();
-    let policies = view
-        .snapshot
-        .entries
-        .get(entry)
-        .and_then(|entry| entry.tls.as_ref());
+    let entry = view.snapshot.entries.get(&handle.entry);
+    let policies = match handle.tcp.get() {
+        None => entry.and_then(|entry| entry.tls.as_ref()),
+        Some(taken) => entry
+            .and_then(|entry| entry.tcp.as_ref())
+            .and_then(|tcp| tcp.policies(&taken.router)),
+    };
     policies.map_or(Judged::Keep, |policies| judge(policies))
 }
 

@@ -1,6 +1,6 @@
 //! Entry points and the routers that are reached by them.
 
-use super::{Entry, Parents, Proof, PublishedUplink, Route, Side, policies::Policies};
+use super::{Entry, Parents, Proof, PublishedUplink, Route, Side, policies::Policies, tcp::tcp_entry};
 use crate::{
     gate::policy::{Allowlists, resolve},
     preamble,
@@ -48,6 +48,7 @@ pub(super) fn compile_entry(
             EntryPointKind::Ordinary => Side::Clients(clients_table(config, name, routes)),
             EntryPointKind::Uplink { .. } => Side::Parents(parents(config, name, entry, routes)),
         }),
+        tcp: tcp_entry(config, name, entry, policies),
     }
 }
 

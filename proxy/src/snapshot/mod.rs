@@ -9,10 +9,12 @@ mod named;
 mod policies;
 mod published;
 mod sources;
+mod tcp;
 mod upstreams;
 
 pub use published::Published;
 pub use sources::check_sources;
+pub use tcp::{TcpEntry, TcpRoute, TcpService, TcpWay, Way};
 pub use upstreams::InUse;
 
 use crate::{
@@ -54,6 +56,8 @@ pub struct Snapshot {
     pub routes: Arc<Vec<Route>>,
     /// By name.
     pub services: HashMap<String, Arc<Service>>,
+    /// By name.
+    pub tcp_services: HashMap<String, Arc<TcpService>>,
     /// The children's uplink entry points, by child.
     pub children: BTreeMap<String, Arc<Server>>,
     /// What the children advertise, by service name without `@multicluster`.
@@ -81,6 +85,8 @@ pub struct Entry {
     pub middlewares: Vec<Arc<Middleware>>,
     /// Who is served.
     pub side: Arc<Side>,
+    /// The routers of connections, asked before HTTP; `None` where there are none.
+    pub tcp: Option<Arc<TcpEntry>>,
 }
 
 /// Whom an entry point serves.
@@ -230,6 +236,7 @@ pub fn compile(
                 .collect(),
         ),
         services: services(config, &transports, &kept.upstreams),
+        tcp_services: tcp::tcp_services(config),
         children: children(config, &transports, &kept.upstreams),
         discovered: HashMap::new(),
         remarks: Arc::new(remarks),

@@ -3,10 +3,13 @@
 use super::{Kept, StateDir};
 use crate::{
     fault::with_causes,
-    tls::{Certificates, Files, GeneratedError, Policy, base_provider, default_key, passing_key},
+    tls::{Certificates, Files, GeneratedError, Policy, Reached, base_provider, default_key, passing_key},
 };
 use rustls::{crypto::CryptoProvider, sign::CertifiedKey};
-use sallyport_config::{diagnostic::Diagnostic, model::Config};
+use sallyport_config::{
+    diagnostic::{Diagnostic, Location},
+    model::Config,
+};
 use std::{collections::HashMap, path::Path, sync::Arc};
 
 /// By the name of the options.
@@ -50,11 +53,36 @@ pub(super) fn tls_policies(
     let mut policies = Policies::new();
     for (name, options) in &config.tls.options {
         match Policy::compile(name, options, &certificates, files, &kept.policies, remarks) {
-            Ok(policy) => drop(policies.insert(name.clone(), Arc::new(policy))),
+            Ok(policy) => {
+                let at = first_place(config, &secured.address_at);
+                match policy.reached() {
+                    Reached::All => {}
+                    Reached::Tls13Alone => remarks.push(unsigned(at, name, "clients of TLS 1.2 are refused")),
+                    Reached::Nobody => problems.push(unsigned(at, name, "nobody could connect")),
+                }
+                policies.insert(name.clone(), Arc::new(policy));
+            }
             Err(mut found) => problems.append(&mut found),
         }
     }
     policies
+}
+
+/// Where the certificates are named, or else where they are needed.
+fn first_place(config: &Config, needed: &Location) -> Location {
+    let named = config.tls.certificates.first();
+    named
+        .or(config.tls.default_certificate.as_ref())
+        .map_or_else(|| needed.clone(), |pair| pair.cert_file.at.clone())
+}
+
+fn unsigned(at: Location, options: &str, consequence: &str) -> Diagnostic {
+    Diagnostic {
+        at,
+        message: format!(
+            "`tls.options.{options}.cipher_suites`: no certificate has a key that signs for one of them; {consequence}; add suites of the key's type (`TLS_ECDHE_ECDSA_…` or `TLS_ECDHE_RSA_…`) or a certificate of the other"
+        ),
+    }
 }
 
 /// The policies of one entry point, with tickets of its own.

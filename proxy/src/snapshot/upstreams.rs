@@ -236,3 +236,53 @@ fn compile_server(url: &ServerUrl, transport: &Arc<TransportOptions>) -> Option<
         transport: Arc::clone(transport),
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        gate::policy::Allowlists,
+        snapshot::{Kept, Snapshot, StateDir, compile},
+    };
+    use std::{fs, path::Path};
+
+    fn compiled(dir: &Path, text: &str, kept: &Kept) -> Snapshot {
+        let source = sallyport_config::Source {
+            name: "t.toml".to_owned(),
+            text: text.to_owned(),
+        };
+        let config = sallyport_config::parse(&[source]).expect("a valid configuration");
+        let (files, lists) = (Files::new(dir), Allowlists::default());
+        compile(&config, &files, &lists, 1, kept, StateDir::LookOnly).expect("it compiles")
+    }
+
+    fn server(snapshot: &Snapshot, service: &str) -> Arc<Server> {
+        Arc::clone(&snapshot.services[service].servers[0].0)
+    }
+
+    #[test]
+    fn a_server_is_the_same_until_anything_about_its_trust_changes() {
+        let dir = std::env::temp_dir().join(format!("sallyport-in-use-{}", std::process::id()));
+        fs::create_dir_all(&dir).expect("a directory");
+        let authority = || {
+            let made = rcgen::generate_simple_self_signed(vec!["ca".to_owned()]).expect("a certificate");
+            fs::write(dir.join("ca.pem"), made.cert.pem()).expect("written");
+        };
+        authority();
+        let text = "[services.a]\nservers = [{ url = \"https://a.example\" }]\nservers_transport = \"t\"\n\
+            [services.b]\nservers = [{ url = \"http://b.example\" }]\n\
+            [servers_transports.t]\nroot_cas = [\"ca.pem\"]\n";
+        let kept = Kept::default();
+        let first = compiled(&dir, text, &kept);
+        let same =
+            |other: &Snapshot, service: &str| Arc::ptr_eq(&server(&first, service), &server(other, service));
+        let moved = compiled(&dir, &format!("# moved\n{text}"), &kept);
+        assert!(same(&moved, "a") && same(&moved, "b"));
+        let named = compiled(&dir, &format!("{text}server_name = \"c.example\"\n"), &kept);
+        assert!(!same(&named, "a") && same(&named, "b"));
+        authority();
+        let trusted = compiled(&dir, text, &kept);
+        assert!(!same(&trusted, "a") && same(&trusted, "b"));
+        fs::remove_dir_all(&dir).expect("removed");
+    }
+}

@@ -4,13 +4,13 @@ use super::{
     attempt::Attempt,
     certificates::offers_tls13,
     clients::claimed,
-    facts::{ClientChain, Facts},
+    facts::{ClientChain, Facts, version_name},
     fault::{TlsFault, TlsReason},
     policy::{EntryPolicies, Policy},
 };
 use crate::io::Stream;
 use rustls::{
-    AlertDescription, Error, HandshakeKind,
+    AlertDescription, Error, HandshakeKind, ProtocolVersion,
     pki_types::UnixTime,
     server::{Acceptor, ClientHello, ServerConnection},
 };
@@ -55,13 +55,14 @@ pub async fn accept(stream: Stream, policies: &EntryPolicies, attempt: &Attempt)
     let version = policy.version_for(&hello);
     attempt.note(|record| {
         record.sni.clone_from(&sni);
-        record.version = Some(version);
+        record.version = Some(version_name(version));
     });
     if policy.sni_strict && !policy.certificates.covers(sni.as_deref(), local) {
         return Err(refuse_name(start, sni.as_deref(), local).await);
     }
+    let server = Arc::clone(policy.server_for(version, start.client_hello().named_groups()));
     // The hello is judged here, not at the first poll.
-    let handshake = attempt.lend(|| start.into_stream(Arc::clone(&policy.server)).into_fallible());
+    let handshake = attempt.lend(|| start.into_stream(server).into_fallible());
     let stream = attempt
         .scope(handshake)
         .await
@@ -88,7 +89,7 @@ fn name_of(hello: &ClientHello<'_>) -> Option<String> {
 
 impl Policy {
     /// The version that a hello and this policy come to, where they come to one.
-    fn version_for(&self, hello: &ClientHello<'_>) -> &'static str {
+    fn version_for(&self, hello: &ClientHello<'_>) -> ProtocolVersion {
         let modern = self
             .server
             .crypto_provider()
@@ -96,9 +97,9 @@ impl Policy {
             .iter()
             .any(|suite| suite.tls13().is_some());
         if modern && offers_tls13(hello.cipher_suites()) {
-            "TLSv1.3"
+            ProtocolVersion::TLSv1_3
         } else {
-            "TLSv1.2"
+            ProtocolVersion::TLSv1_2
         }
     }
 }

@@ -12,7 +12,7 @@ use super::{
     names::{names_host, served_names},
 };
 use rustls::{
-    CipherSuite, SignatureScheme,
+    CipherSuite, NamedGroup, SignatureScheme, SupportedCipherSuite,
     crypto::CryptoProvider,
     server::{ClientHello, ResolvesServerCert},
     sign::CertifiedKey,
@@ -133,6 +133,22 @@ impl Certificates {
         self.candidates(name, local).next().is_some()
     }
 
+    /// Whether one of the certificates, or where there is none the default, can sign for one of the suites.
+    pub(super) fn sign_for(&self, suites: &[SupportedCipherSuite]) -> bool {
+        let named = self.exact.values().chain(self.wildcard.values());
+        let mut keys = named.chain(self.by_address.values()).flatten().peekable();
+        let signs = |key: &Arc<CertifiedKey>| {
+            let algorithm = key.key.algorithm();
+            suites
+                .iter()
+                .any(|suite| suite.usable_for_signature_algorithm(algorithm))
+        };
+        if keys.peek().is_none() {
+            return signs(&self.default);
+        }
+        keys.any(signs)
+    }
+
     /// Every certificate of a name, or without a name of an address, in the order in which they are tried.
     fn candidates(
         &self,
@@ -173,30 +189,50 @@ struct Asked<'a> {
     name: Option<&'a str>,
     local: Option<IpAddr>,
     schemes: &'a [SignatureScheme],
-    /// Whether the client speaks TLS 1.3, where RSA signs by PSS alone.
+    /// The client's groups; `None` where it says none.
+    groups: Option<&'a [NamedGroup]>,
+    /// Whether the client speaks TLS 1.3, where RSA signs by PSS alone, and where groups say nothing of keys.
     modern: bool,
 }
 
 impl Asked<'_> {
     fn can_verify(&self, key: &CertifiedKey) -> bool {
         // The library has left of the schemes those that the common suites of TLS 1.2 can go with.
-        let legacy = |scheme: &SignatureScheme| {
-            matches!(
-                scheme,
-                SignatureScheme::RSA_PKCS1_SHA256
-                    | SignatureScheme::RSA_PKCS1_SHA384
-                    | SignatureScheme::RSA_PKCS1_SHA512
-            )
-        };
-        match key.key.choose_scheme(self.schemes) {
-            None => false,
-            Some(_) if !self.modern => true,
-            Some(_) => self
-                .schemes
+        let by = |scheme: &SignatureScheme| key.key.choose_scheme(&[*scheme]).is_some();
+        if self.modern {
+            self.schemes
                 .iter()
-                .any(|scheme| !legacy(scheme) && key.key.choose_scheme(&[*scheme]).is_some()),
+                .any(|scheme| !is_legacy(*scheme) && by(scheme))
+        } else {
+            self.schemes.iter().any(by) && self.has_curve_of(key)
         }
     }
+
+    /// In TLS 1.2 a client verifies ECDSA over its own groups alone (RFC 8422 section 5.1).
+    fn has_curve_of(&self, key: &CertifiedKey) -> bool {
+        let curve = KEY_TYPES
+            .get(key_type(key))
+            .and_then(|(_, scheme)| match *scheme {
+                SignatureScheme::ECDSA_NISTP256_SHA256 => Some(NamedGroup::secp256r1),
+                SignatureScheme::ECDSA_NISTP384_SHA384 => Some(NamedGroup::secp384r1),
+                SignatureScheme::ECDSA_NISTP521_SHA512 => Some(NamedGroup::secp521r1),
+                _ => None,
+            });
+        match (curve, self.groups) {
+            (Some(curve), Some(groups)) => groups.contains(&curve),
+            _ => true,
+        }
+    }
+}
+
+/// Whether TLS 1.3 signs no handshake by it (RFC 8446 section 4.2.3).
+fn is_legacy(scheme: SignatureScheme) -> bool {
+    matches!(
+        scheme,
+        SignatureScheme::RSA_PKCS1_SHA256
+            | SignatureScheme::RSA_PKCS1_SHA384
+            | SignatureScheme::RSA_PKCS1_SHA512
+    )
 }
 
 #[derive(PartialEq, Eq)]
@@ -239,6 +275,7 @@ impl ResolvesServerCert for Certificates {
             name: name.as_deref(),
             local: attempt::current(|record| record.local).flatten(),
             schemes: hello.signature_schemes(),
+            groups: hello.named_groups(),
             modern: offers_tls13(hello.cipher_suites()),
         };
         Some(Arc::clone(self.choose(&asked)))

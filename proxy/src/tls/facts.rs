@@ -72,7 +72,7 @@ pub struct Facts {
     pub sni: Option<String>,
     /// The application protocol.
     pub protocol: Protocol,
-    /// What ALPN agreed on; `None` where the client offered nothing.
+    /// Which HTTP ALPN agreed on; `None` where the client offered nothing, or it is none of HTTP.
     pub alpn: Option<&'static str>,
     /// `TLSv1.2` or `TLSv1.3`.
     pub version: &'static str,
@@ -96,7 +96,7 @@ impl Facts {
         sni: Option<String>,
         shown: Option<ClientChain>,
     ) -> Self {
-        let alpn = session.alpn_protocol().map(alpn_name);
+        let alpn = session.alpn_protocol().and_then(alpn_name);
         let client = shown
             .as_ref()
             .filter(|chain| chain.standing == Standing::Verified);
@@ -109,10 +109,7 @@ impl Facts {
                 Protocol::Http11
             },
             alpn,
-            version: match session.protocol_version() {
-                Some(ProtocolVersion::TLSv1_3) => "TLSv1.3",
-                _ => "TLSv1.2",
-            },
+            version: session.protocol_version().map_or("unknown", version_name),
             suite: session
                 .negotiated_cipher_suite()
                 .map_or("unknown", |suite| suite_name(suite.suite())),
@@ -129,11 +126,20 @@ impl Facts {
     }
 }
 
-fn alpn_name(protocol: &[u8]) -> &'static str {
-    match protocol {
-        b"h2" => "h2",
-        b"http/1.1" => "http/1.1",
+/// `TLSv1.2` or `TLSv1.3`.
+pub(super) fn version_name(version: ProtocolVersion) -> &'static str {
+    match version {
+        ProtocolVersion::TLSv1_3 => "TLSv1.3",
+        ProtocolVersion::TLSv1_2 => "TLSv1.2",
         _ => "unknown",
+    }
+}
+
+fn alpn_name(protocol: &[u8]) -> Option<&'static str> {
+    match protocol {
+        b"h2" => Some("h2"),
+        b"http/1.1" => Some("http/1.1"),
+        _ => None,
     }
 }
 

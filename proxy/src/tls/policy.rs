@@ -12,9 +12,14 @@ use super::{
     revocation,
     tickets::{Masters, Tickets},
 };
-use rustls::{ServerConfig, pki_types::UnixTime, server::NoServerSessionStorage};
+use rustls::{
+    NamedGroup, ProtocolVersion, ServerConfig,
+    crypto::{CryptoProvider, SupportedKxGroup},
+    pki_types::UnixTime,
+    server::{NoServerSessionStorage, ProducesTickets},
+};
 use sallyport_config::{
-    diagnostic::Diagnostic,
+    diagnostic::{Diagnostic, Location},
     model::{ClientAuth, ClientVerification, Located, TlsOptions},
 };
 use std::{
@@ -37,7 +42,10 @@ pub struct Policy {
     pub id: PolicyId,
     /// Whether a name that no certificate covers is refused.
     pub sni_strict: bool,
+    /// With all groups.
     pub(super) server: Arc<ServerConfig>,
+    /// With one group each, in the order of preference: the library alone would go by the client's.
+    by_group: Vec<(&'static dyn SupportedKxGroup, Arc<ServerConfig>)>,
     pub(super) clients: Option<Arc<Clients>>,
     pub(super) certificates: Arc<Certificates>,
     digest: [u8; 32],
@@ -62,29 +70,31 @@ impl Policy {
         if let Some(how) = verification(&options.client_auth) {
             remarks.extend(revocation::remarks(how, files, UnixTime::now()));
         }
-        let builder = ServerConfig::builder_with_provider(Arc::new(provider))
-            .with_protocol_versions(versions(options.min_version, options.max_version))
-            .map_err(|_| Vec::new())?;
-        let builder = match &clients {
-            None => builder.with_no_client_auth(),
-            Some(clients) => builder.with_client_cert_verifier(Arc::clone(clients) as _),
+        let build = |groups: &[&'static dyn SupportedKxGroup]| {
+            let provider = CryptoProvider {
+                kx_groups: groups.to_vec(),
+                ..provider.clone()
+            };
+            server(provider, options, clients.as_ref(), certificates).map(Arc::new)
         };
-        let mut server = builder.with_cert_resolver(Arc::clone(certificates) as _);
-        server.alpn_protocols = options
-            .alpn_protocols
+        let each = provider
+            .kx_groups
             .iter()
-            .map(|name| alpn(*name).to_vec())
-            .collect();
-        server.session_storage = Arc::new(NoServerSessionStorage {});
-        // One ticket a handshake: the default of two doubles the sealing work, and none at all makes some
-        // clients wait for a delayed acknowledgement.
-        server.send_tls13_tickets = 1;
+            .map(|group| Ok((*group, build(&[*group])?)));
+        let by_group: Result<Vec<_>, rustls::Error> = each.collect();
+        // The library refuses versions without suites and groups, which the configuration's words rule out.
+        let failed = |error: rustls::Error| vec![no_server(name, &error)];
+        let (server, by_group) = (
+            build(&provider.kx_groups).map_err(failed)?,
+            by_group.map_err(failed)?,
+        );
         let digest = digest(name, options, files)?;
         Ok(Self {
             name: name.to_owned(),
             id: known.identify(digest),
             sni_strict: options.sni_strict,
-            server: Arc::new(server),
+            server,
+            by_group,
             clients,
             certificates: Arc::clone(certificates),
             digest,
@@ -94,12 +104,44 @@ impl Policy {
     /// The same policy for one entry point: its tickets open there alone.
     pub fn at(&self, entry_point: &str, known: &Known) -> Self {
         let purpose = sha256(&[self.digest.as_slice(), entry_point.as_bytes()].concat());
-        let mut server = ServerConfig::clone(&self.server);
-        server.ticketer = Arc::new(Tickets::new(&known.masters, purpose));
+        let tickets: Arc<dyn ProducesTickets> = Arc::new(Tickets::new(&known.masters, purpose));
+        self.changed(|server| server.ticketer = Arc::clone(&tickets))
+    }
+
+    /// The same policy for what is not HTTP: one of `protocols` is agreed on, and where there are none, none is.
+    pub fn speaking(&self, protocols: &[&str]) -> Self {
+        self.changed(|server| {
+            server.alpn_protocols = protocols.iter().map(|name| name.as_bytes().to_vec()).collect();
+        })
+    }
+
+    fn changed(&self, change: impl Fn(&mut ServerConfig)) -> Self {
+        let changed = |server: &Arc<ServerConfig>| {
+            let mut server = ServerConfig::clone(server);
+            change(&mut server);
+            Arc::new(server)
+        };
+        let each = self.by_group.iter();
         Self {
-            server: Arc::new(server),
+            server: changed(&self.server),
+            by_group: each.map(|(group, server)| (*group, changed(server))).collect(),
             ..self.clone()
         }
+    }
+
+    /// The library's configuration for a client that has these groups: the first of ours that it has decides, at the
+    /// price of another round trip where the client has sent no share of it.
+    pub(super) fn server_for(
+        &self,
+        version: ProtocolVersion,
+        groups: Option<&[NamedGroup]>,
+    ) -> &Arc<ServerConfig> {
+        let groups = groups.unwrap_or_default();
+        let common = |(group, _): &&(&'static dyn SupportedKxGroup, _)| {
+            group.usable_for_version(version) && groups.contains(&group.name())
+        };
+        let preferred = self.by_group.iter().find(common);
+        preferred.map_or(&self.server, |(_, server)| server)
     }
 
     /// Whether every connection under this policy has shown a verified client certificate.
@@ -107,6 +149,65 @@ impl Policy {
         self.clients
             .as_ref()
             .is_some_and(|clients| clients.prove_everybody())
+    }
+}
+
+fn no_server(options: &str, error: &rustls::Error) -> Diagnostic {
+    Diagnostic {
+        at: Location {
+            file: Arc::from(""),
+            line: 1,
+            column: 1,
+        },
+        message: format!(
+            "`tls.options.{options}` cannot be served: {error}; the configuration is refused; change its versions, suites or groups"
+        ),
+    }
+}
+
+fn server(
+    provider: CryptoProvider,
+    options: &TlsOptions,
+    clients: Option<&Arc<Clients>>,
+    certificates: &Arc<Certificates>,
+) -> Result<ServerConfig, rustls::Error> {
+    let builder = ServerConfig::builder_with_provider(Arc::new(provider))
+        .with_protocol_versions(versions(options.min_version, options.max_version))?;
+    let builder = match clients {
+        None => builder.with_no_client_auth(),
+        Some(clients) => builder.with_client_cert_verifier(Arc::clone(clients) as _),
+    };
+    let mut server = builder.with_cert_resolver(Arc::clone(certificates) as _);
+    let protocols = options.alpn_protocols.iter();
+    server.alpn_protocols = protocols.map(|name| alpn(*name).to_vec()).collect();
+    server.session_storage = Arc::new(NoServerSessionStorage {});
+    // One ticket a handshake: the default of two doubles the sealing work, and none at all makes some
+    // clients wait for a delayed acknowledgement.
+    server.send_tls13_tickets = 1;
+    Ok(server)
+}
+
+/// What the certificates leave of the versions that a policy allows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reached {
+    /// Every version that it allows.
+    All,
+    /// TLS 1.3; no certificate can sign for the suites of TLS 1.2.
+    Tls13Alone,
+    /// None.
+    Nobody,
+}
+
+impl Policy {
+    /// Whether the certificates can sign for the suites of TLS 1.2, where that is allowed. Those of TLS 1.3 go with any.
+    pub fn reached(&self) -> Reached {
+        let suites = &self.server.crypto_provider().cipher_suites;
+        let (new, old): (Vec<_>, Vec<_>) = suites.iter().partition(|suite| suite.tls13().is_some());
+        match (new.is_empty(), old.is_empty() || self.certificates.sign_for(&old)) {
+            (_, true) => Reached::All,
+            (false, false) => Reached::Tls13Alone,
+            (true, false) => Reached::Nobody,
+        }
     }
 }
 

@@ -47,7 +47,8 @@ impl Connector {
     /// # Errors
     /// What stood in the way.
     pub(super) async fn connect(&self, server: &Server, behalf: Behalf<'_>) -> Result<Fresh, UpstreamFault> {
-        let addresses = self.resolve(server).await?;
+        let (host, port) = (server.url.host.as_str(), server.url.port);
+        let addresses = self.resolve(host, port, server.transport.dial).await?;
         let dialled = async {
             let mut stream = io::connect(&addresses).await?;
             if let Some(header) = behalf.header(server) {
@@ -67,6 +68,23 @@ impl Connector {
             Scheme::H2c => http2(Transport::Plain(stream)).await.map(plain),
             Scheme::Https => self.secure(server, stream).await,
         }
+    }
+
+    /// A TCP connection to `host`, with nothing sent on it yet.
+    ///
+    /// # Errors
+    /// What stood in the way.
+    pub(super) async fn dial(
+        &self,
+        host: &str,
+        port: u16,
+        limit: Option<Duration>,
+    ) -> Result<Stream, UpstreamFault> {
+        let addresses = self.resolve(host, port, limit).await?;
+        io::timeout(limit, io::connect(&addresses))
+            .await
+            .map_err(|_| UpstreamFault::DialTimeout)?
+            .map_err(UpstreamFault::Refused)
     }
 
     async fn secure(&self, server: &Server, stream: Stream) -> Result<Fresh, UpstreamFault> {
@@ -106,8 +124,13 @@ impl Connector {
         config
     }
 
-    async fn resolve(&self, server: &Server) -> Result<Arc<[SocketAddr]>, UpstreamFault> {
-        let key = (server.url.host.clone(), server.url.port);
+    async fn resolve(
+        &self,
+        host: &str,
+        port: u16,
+        limit: Option<Duration>,
+    ) -> Result<Arc<[SocketAddr]>, UpstreamFault> {
+        let key = (host.to_owned(), port);
         let now = Instant::now();
         if let Some((until, addresses)) = self.addresses.borrow().get(&key)
             && *until > now
@@ -118,7 +141,7 @@ impl Connector {
             host: key.0.clone(),
             source,
         };
-        let found = io::timeout(server.transport.dial, io::resolve(&key.0, key.1))
+        let found = io::timeout(limit, io::resolve(&key.0, key.1))
             .await
             .map_err(|_| UpstreamFault::DialTimeout)?
             .map_err(unresolved)?;

@@ -1,9 +1,9 @@
 //! Kept connections: by server, last used first, bounded in number and age.
 
-use super::{Server, connect::Connector, notices::Notices, quiet::Quiet};
+use super::{Server, UpstreamFault, connect::Connector, notices::Notices, quiet::Quiet};
 use crate::{
     http::body::RequestBody,
-    io::{Instant, Transport},
+    io::{Instant, Stream, Transport},
 };
 use hyper::{
     Request, Response,
@@ -19,6 +19,7 @@ use std::{
     rc::{Rc, Weak},
     sync::{self, Arc},
     task::Context,
+    time::Duration,
 };
 
 pub(super) type Sender1 = http1::SendRequest<RequestBody>;
@@ -161,6 +162,19 @@ impl Pool {
         let shelf = Rc::default();
         self.own.borrow_mut().push(Rc::downgrade(&shelf));
         shelf
+    }
+
+    /// A TCP connection to a server that is none of HTTP's; it is the caller's alone.
+    ///
+    /// # Errors
+    /// What stood in the way.
+    pub async fn dial(
+        &self,
+        host: &str,
+        port: u16,
+        limit: Option<Duration>,
+    ) -> Result<Stream, UpstreamFault> {
+        self.connector.dial(host, port, limit).await
     }
 
     /// Closes what has been idle for too long, what is beyond a server's share (the oldest first), and what

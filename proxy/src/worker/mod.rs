@@ -8,7 +8,7 @@ mod accepting;
 use crate::{
     io::{self, DriverKind},
     serve::{Context, Order, Recheck},
-    snapshot::Published,
+    snapshot::{Published, TcpWay},
     telemetry::{AdmissionCount, Count, Counters},
     tls::Tally,
 };
@@ -207,14 +207,19 @@ async fn work(context: Rc<Context>, mut messages: mpsc::Receiver<Message>) {
     }
 }
 
-/// A source that left the allowlist loses its connections; those of an entry point that is gone finish what
-/// is under way; sessions whose policy is another are judged by it.
+/// A source that left the allowlist loses its connections; those of an entry point that is gone, or of a TCP
+/// router that leads elsewhere, finish what is under way; sessions whose policy is another are judged by it.
 fn recheck(context: &Context) {
     let view = context.view();
     let (entries, admissions) = (&view.snapshot.entries, &view.snapshot.admissions);
     context
         .live
         .tell(Order::Drain, |handle| !entries.contains_key(&handle.entry));
+    context.live.tell(Order::Drain, |handle| {
+        let tcp = entries.get(&handle.entry).and_then(|entry| entry.tcp.as_ref());
+        let leads = |by: &TcpWay| tcp.is_some_and(|tcp| tcp.leads(by));
+        !handle.tcp.get().is_none_or(leads)
+    });
     context.recheck.ask();
     let now = Instant::now();
     let removed = context.live.tell(Order::Close, |handle| {

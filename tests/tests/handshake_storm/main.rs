@@ -25,9 +25,9 @@ const ESTABLISHED: u64 = 16;
 const STALL: Duration = Duration::from_secs(5);
 /// Descriptors of the gateway and of this program that a storm takes, with room.
 const DESCRIPTORS: u64 = 3 * 2000;
-/// Growth of the gateway's memory from the end of one storm to the end of the next, in KiB: a leak of 4 KiB a failed
-/// connection would be past it.
-const GROWTH_KIB: u64 = 4 * 1000;
+/// Growth of the gateway's memory over the second two storms, in KiB: a leak of 6 KiB a failed connection would be past it.
+/// After 27 storms the memory was what it was after the second, but from one to the next it goes up and down by half of this.
+const GROWTH_KIB: u64 = 6 * 2000;
 /// Stack of a caller: a handshake of a debug build fits.
 const STACK: usize = 512 * 1024;
 
@@ -103,21 +103,23 @@ fn keep_asking(world: &World, ready: &Barrier, calm: &AtomicBool) -> Result<Dura
     Ok(longest)
 }
 
-/// One storm to fill every pool and cache, then one that must leave nothing behind.
+/// Two storms to fill every pool and cache, then two that must leave nothing behind.
 fn storms(world: &World, gateway: &Gateway) -> Result<()> {
     storm(world, gateway)?;
+    storm(world, gateway)?;
     let (descriptors, memory) = (settled_descriptors(gateway)?, gateway.proc.resident_kib()?);
+    storm(world, gateway)?;
     storm(world, gateway)?;
     let after = settled_descriptors(gateway)?;
     // Each kind of failure comes fifty times; the established may have one connection to the server more or less.
     ensure!(
         after <= descriptors + ESTABLISHED,
-        "{after} descriptors after the second storm, {descriptors} after the first"
+        "{after} descriptors after the storms, {descriptors} before"
     );
     let grown = gateway.proc.resident_kib()?.saturating_sub(memory);
     ensure!(
         grown < GROWTH_KIB,
-        "{grown} KiB more than the {memory} after the first storm"
+        "{grown} KiB more than the {memory} before the last two storms"
     );
     Ok(())
 }

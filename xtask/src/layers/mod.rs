@@ -26,6 +26,7 @@ const STAGES: &[&str] = &[
     "middleware",
     "balance",
     "upstream",
+    "tunnel",
 ];
 /// What every stage stands on; it imports no stage.
 const SUBSTRATE: &[&str] = &["io", "clock", "fault", "telemetry"];

@@ -40,6 +40,20 @@ pub struct Hello {
 }
 
 impl Hello {
+    /// A hello that asks for this, for tests of what goes by it.
+    #[cfg(test)]
+    pub(crate) fn new(sni: Option<&str>, protocols: &[&str]) -> Self {
+        let mut listed = Vec::new();
+        for protocol in protocols {
+            listed.push(u8::try_from(protocol.len()).expect("short"));
+            listed.extend_from_slice(protocol.as_bytes());
+        }
+        Self {
+            sni: sni.map(str::to_owned),
+            protocols: listed.into(),
+        }
+    }
+
     /// The application protocols that are offered, in the client's order.
     pub fn protocols(&self) -> impl Iterator<Item = &[u8]> {
         let mut rest = Cursor(&self.protocols);

@@ -36,6 +36,7 @@ fn asked<'a>(name: Option<&'a str>, schemes: &'a [SignatureScheme]) -> Asked<'a>
         name,
         local: None,
         schemes,
+        groups: None,
         modern: true,
     }
 }
@@ -132,14 +133,8 @@ fn a_default_certificate_that_has_the_name_serves_whom_the_others_cannot() {
 }
 
 #[test]
-fn rsa_by_pkcs1_alone_is_no_way_in_tls13() {
+fn versions_differ_in_what_a_client_can_verify() {
     let rsa = key_of(&PKCS_RSA_SHA256, &["a"]);
-    let ed = key_of(&PKCS_ED25519, &["*.b", "x.b"]);
-    let wild = key_of(&PKCS_RSA_SHA256, &["*.b"]);
-    let mut all = Certificates::new(key(&["d"]));
-    for key in [&rsa, &ed, &wild] {
-        add(&mut all, key);
-    }
     let old = [SignatureScheme::RSA_PKCS1_SHA256];
     let modern = asked(Some("a"), &old);
     assert!(!modern.can_verify(&rsa));
@@ -148,6 +143,15 @@ fn rsa_by_pkcs1_alone_is_no_way_in_tls13() {
         ..asked(Some("a"), &old)
     };
     assert!(legacy.can_verify(&rsa));
+    let curves = |groups, modern| Asked {
+        groups: Some(groups),
+        modern,
+        ..asked(Some("a"), ECDSA)
+    };
+    let p256 = key(&["a"]);
+    assert!(curves(&[NamedGroup::secp256r1], false).can_verify(&p256));
+    assert!(!curves(&[NamedGroup::X25519], false).can_verify(&p256));
+    assert!(curves(&[NamedGroup::X25519], true).can_verify(&p256));
 }
 
 #[test]
