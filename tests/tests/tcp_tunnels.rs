@@ -9,14 +9,12 @@ use sallyport_tests::fragments::{BACKEND, PORT, certificate, entry_point, local,
 use sallyport_tests::gateway::{Gateway, find_all};
 use sallyport_tests::haproxy::{Forward, Haproxy, Speaks};
 use sallyport_tests::haproxy_receiver;
-use sallyport_tests::hello;
 use sallyport_tests::nginx::{Nginx, Serves};
 use sallyport_tests::on_both_drivers;
 use sallyport_tests::raw_client::{self, End};
 use sallyport_tests::raw_tcp::{Kept, TcpServer};
 use sallyport_tests::tls_client::{Offer, TlsClient};
 use sallyport_tests::wait;
-use serde_json::Value;
 use std::io::{Read, Write};
 use std::net::{IpAddr, Ipv4Addr, Shutdown, SocketAddr, TcpStream};
 use std::time::{Duration, Instant};
@@ -36,7 +34,6 @@ on_both_drivers!(
     a_stop_ends_quiet_tunnels_soon_and_others_in_time,
     haproxy_and_nginx_read_our_headers,
     a_header_of_a_trusted_sender_is_passed_on,
-    a_tunnel_has_a_line_in_the_access_log,
 );
 
 const SOON: Duration = Duration::from_secs(5);
@@ -613,57 +610,4 @@ fn a_header_of_a_trusted_sender_is_passed_on(case: &Case) -> Result<()> {
         "another client reached the service"
     );
     Ok(())
-}
-
-fn a_tunnel_has_a_line_in_the_access_log(case: &Case) -> Result<()> {
-    let ca = Authority::new(&case.dir(), "ca")?;
-    let _echo = TcpServer::echo(&case.ns, local(BACKEND))?;
-    let log = case.dir().join("access.log");
-    let body = entry_point("tls = {}")
-        + "[tcp_routers.in]\nrule = \"HostSNI(`db.example`)\"\nservice = \"all\"\ntls = {}\n\
-           [tcp_routers.out]\nrule = \"HostSNI(`away.example`)\"\nservice = \"away\"\ntls = { passthrough = true }\n\
-           [tcp_services.all]\nservers = [{ address = \"127.0.0.1:9000\" }]\n\
-           [tcp_services.away]\nservers = [{ address = \"127.0.0.1:9001\" }]\n"
-        + &certificate(&ca.issue(Role::Server, &["db.example"])?)
-        + &format!("[access_log]\npath = \"{}\"\n", log.display());
-    let _gateway = case.gateway(&body)?;
-    let client = TlsClient::new(ca.ca_file(), None, None, Offer::Common)?;
-    let mut session = client.shake(raw_client::connect(&case.ns, None, local(PORT))?, "db.example")?;
-    session.bounce(b"word")?;
-    session.close();
-    let lines = |count: usize| {
-        wait::until(SOON, "the lines", || {
-            let text = std::fs::read_to_string(&log).unwrap_or_default();
-            let lines: Result<Vec<Value>, _> = text.lines().map(serde_json::from_str).collect();
-            Ok(Some(lines?).filter(|lines| lines.len() == count))
-        })
-    };
-    let told = |line: &Value, wanted: &[(&str, Value)]| {
-        let wrong = wanted.iter().find(|(key, value)| line.get(*key) != Some(value));
-        ensure!(wrong.is_none(), "{wrong:?} is not in {line}");
-        Ok(())
-    };
-    let first = lines(1)?;
-    told(
-        first.first().context("a line")?,
-        &[
-            ("event", "connection".into()),
-            ("router", "in".into()),
-            ("service", "all".into()),
-            ("server", "127.0.0.1:9000".into()),
-            ("tls_sni", "db.example".into()),
-            ("bytes_in", 4.into()),
-            ("bytes_out", 4.into()),
-        ],
-    )?;
-    let away = hello::record("away.example", &[]);
-    raw_client::exchange(&case.ns, None, local(PORT), &[&away], SOON)?;
-    told(
-        lines(2)?.get(1).context("a second line")?,
-        &[
-            ("router", "out".into()),
-            ("tls_sni", "away.example".into()),
-            ("reason", "tcp_no_server".into()),
-        ],
-    )
 }

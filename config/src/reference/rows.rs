@@ -88,7 +88,7 @@ pub(super) const PROCESS: &[Row] = &[
     now("log.format", "`text` or `json`", "text", "Form of a line."),
     table(
         "access_log",
-        "One line for each request, each relayed TCP connection and each connection that came to none; absent is off.",
+        "One line for each request and each connection that came to none; absent is off.",
     ),
     now(
         "access_log.path",

@@ -109,10 +109,8 @@ pub struct Ended<'a> {
     pub server: Option<&'a str>,
     /// Fields of the answer that are told of.
     pub headers: &'a [Chosen],
-    /// Bytes of the answer's body, or that a relayed connection was sent.
+    /// Bytes of the answer's body.
     pub bytes_out: u64,
-    /// Bytes that came over a relayed connection; `None` where none was relayed.
-    pub relayed_in: Option<u64>,
     /// From its first byte to the end of the answer.
     pub duration: Duration,
     /// From the request sent to the header of the server's answer.
@@ -180,9 +178,6 @@ impl Line<'_> {
         match self.ended.status {
             Some(status) => {
                 let _ = write!(text, " {status:03} {} ", self.ended.bytes_out);
-            }
-            None if self.ended.relayed_in.is_some() => {
-                let _ = write!(text, " - {} ", self.ended.bytes_out);
             }
             None => text.push_str(" - - "),
         }
@@ -256,10 +251,6 @@ impl Ended<'_> {
     fn write(&self, object: &mut Object<'_>) {
         if let Some(status) = self.status {
             object.number("status", status.into());
-            object.number("bytes_out", self.bytes_out);
-        }
-        if let Some(bytes_in) = self.relayed_in {
-            object.number("bytes_in", bytes_in);
             object.number("bytes_out", self.bytes_out);
         }
         object.maybe("reason", self.reason);

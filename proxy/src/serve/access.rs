@@ -7,9 +7,7 @@ use crate::{
     access_log::{AccessLog, Asked, Came, Chosen, Ended, Line, Shown},
     io::Instant,
     preamble::Preamble,
-    snapshot::TcpRoute,
     tls::{Attempt, TlsReason},
-    tunnel::Carried,
 };
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Method, Request, StatusCode, Uri, Version, header::HOST};
@@ -145,7 +143,6 @@ impl Pending {
                 server: found.server.as_deref(),
                 headers: answer.map_or(&[][..], |answer| &answer.headers),
                 bytes_out: self.bytes_out,
-                relayed_in: None,
                 duration: self.started.elapsed(),
                 upstream: found.upstream,
             },
@@ -243,72 +240,6 @@ pub(super) fn refused_preamble(context: &Context, entry: &str, peer: SocketAddr,
         asserted: None,
     };
     tell(context, came, None, None, reason);
-}
-
-/// A connection that a TCP router took, or that none did.
-pub(super) struct Relayed<'a> {
-    /// Where the line goes; `None` where the log is off.
-    log: Option<Arc<AccessLog>>,
-    time: SystemTime,
-    started: Instant,
-    /// The server name of its hello.
-    pub sni: Option<&'a str>,
-    /// The server.
-    pub server: Option<String>,
-    /// Bytes from and to the client; `None` where nothing was relayed.
-    pub carried: Option<Carried>,
-}
-
-impl<'a> Relayed<'a> {
-    /// A connection that comes now.
-    pub(super) fn begin(context: &Context, sni: Option<&'a str>) -> Self {
-        Self {
-            log: context.view().snapshot.access_log.clone(),
-            time: SystemTime::now(),
-            started: Instant::now(),
-            sni,
-            server: None,
-            carried: None,
-        }
-    }
-
-    /// Writes the line; `reason` is the code of what went wrong.
-    pub(super) fn end(&self, by: &super::tcp::Came<'_>, route: Option<&TcpRoute>, reason: Option<&str>) {
-        let Some(log) = &self.log else { return };
-        let facts = by.handle.tls();
-        let seen = Shown {
-            sni: self.sni,
-            version: None,
-            suite: None,
-            session: None,
-            client: None,
-        };
-        let line = Line {
-            time: self.time,
-            came: Came {
-                client: by.preamble.client.0.ip(),
-                peer: by.handle.peer.0,
-                entry: &by.entry.name,
-                asserted: by.preamble.asserted.as_deref(),
-            },
-            shown: facts
-                .as_deref()
-                .map(Shown::from)
-                .or(self.sni.is_some().then_some(seen)),
-            asked: None,
-            ended: Ended {
-                reason,
-                router: route.map(|route| route.router.as_str()),
-                service: route.map(|route| route.service.as_str()),
-                server: self.server.as_deref(),
-                bytes_out: self.carried.map_or(0, |carried| carried.to_client),
-                relayed_in: self.carried.map(|carried| carried.to_server),
-                duration: self.started.elapsed(),
-                ..Ended::default()
-            },
-        };
-        by.context.access.push(log, &line);
-    }
 }
 
 /// A handshake that failed.

@@ -1,7 +1,6 @@
 //! The connections that TCP routers take: passed through, or relayed from inside TLS, and never HTTP.
 
 use super::{
-    access::Relayed,
     announce::{self, Announced},
     context::Context,
     live::{Handle, Order},
@@ -77,7 +76,6 @@ async fn look(came: &Came<'_>, stream: &mut Stream) -> Option<First> {
         Err(fault) => {
             if fault == HelloFault::Timeout {
                 came.context.counters.add(Count::HelloTimeout);
-                Relayed::begin(came.context, None).end(came, None, Some(Count::HelloTimeout.code()));
             }
             let client = came.preamble.client.0;
             tracing::debug!(%client, entry = entry.name, reason = %fault, "closed: client hello");
@@ -92,12 +90,8 @@ async fn refuse(came: &Came<'_>, stream: Stream, error: &HelloError) {
     let (entry, client) = (came.entry, came.preamble.client);
     came.context.counters.add(Count::HelloRefused);
     tracing::debug!(client = %client.0, entry = entry.name, reason = %error, "closed: client hello");
-    match &entry.tls {
-        // The handshake that fails has a line of its own.
-        Some(policies) => {
-            drop(shake_hands(came.context, entry, stream, came.preamble, policies).await);
-        }
-        None => Relayed::begin(came.context, None).end(came, None, Some(Count::HelloRefused.code())),
+    if let Some(policies) = &entry.tls {
+        drop(shake_hands(came.context, entry, stream, came.preamble, policies).await);
     }
 }
 
@@ -112,7 +106,6 @@ fn left_to_http(came: &Came<'_>, hello: Option<&Hello>) -> bool {
     let client = came.preamble.client.0;
     let sni = hello.and_then(|hello| hello.sni.as_deref());
     tracing::debug!(%client, entry = entry.name, sni, "closed: no TCP router");
-    Relayed::begin(came.context, sni).end(came, None, Some(Count::TcpNoRouter.code()));
     false
 }
 
@@ -124,9 +117,8 @@ async fn serve(came: &Came<'_>, route: &TcpRoute, stream: Stream, hello: Option<
     let Some((client, tls)) = secure(came, route, stream, hello).await else {
         return;
     };
-    let mut line = Relayed::begin(came.context, hello.and_then(|hello| hello.sni.as_deref()));
     let Some(Some(reached)) = unless_closed(came.handle, connect(came, route)).await else {
-        return line.end(came, Some(route), Some(Count::TcpNoServer.code()));
+        return;
     };
     let unique_id = announce::fresh_id();
     let announced = Announced {
@@ -146,10 +138,7 @@ async fn serve(came: &Came<'_>, route: &TcpRoute, stream: Stream, hello: Option<
         TunnelIdle::Own(own) => own,
     };
     let tunnel = Tunnel::new(client, Transport::Plain(reached.stream), header);
-    let (carried, reason) = tunnels::carry(came, tunnel, idle, &reached.address).await;
-    line.server = Some(reached.address.to_string());
-    line.carried = Some(carried);
-    line.end(came, Some(route), reason);
+    tunnels::carry(came, tunnel, idle, &reached.address).await;
 }
 
 /// A server that was reached.

@@ -2,7 +2,6 @@
 
 use super::{live::Order, tcp::Came};
 use crate::{
-    fault::with_causes,
     io::{self, Instant, Sleep, sleep_until},
     telemetry::Count,
     tunnel::{Carried, Tunnel, TunnelFault},
@@ -30,13 +29,13 @@ enum Ending {
     Closed,
 }
 
-/// Carries bytes until the end. Returns how many, and the code of what went wrong.
+/// Carries bytes until the end.
 pub(super) async fn carry(
     came: &Came<'_>,
     mut tunnel: Tunnel,
     idle: Option<Duration>,
     server: &ServerAddress,
-) -> (Carried, Option<&'static str>) {
+) {
     let counters = &came.context.counters;
     counters.add(Count::TcpOpened);
     let (mut sleep, mut counted) = (None, Carried::default());
@@ -60,14 +59,13 @@ pub(super) async fn carry(
     })
     .await;
     counters.add(Count::TcpClosed);
-    let reason = say(came, &ending, counted, server);
+    say(came, &ending, counted, server);
     match ending {
         Ending::Own(Ok(())) => {}
         // Whether they take it or not, the tunnel is over.
         Ending::Quiet(_) => drop(io::timeout(Some(LAST_WORDS), tunnel.end()).await),
         Ending::Own(Err(_)) | Ending::Closed => tunnel.reset(),
     }
-    (counted, reason)
 }
 
 /// Ready once nothing has moved for `limit`. The timer is armed once and corrected when it fires, so that bytes cost no
@@ -95,11 +93,11 @@ fn poll_quiet(
     Poll::Pending
 }
 
-/// One line and one count an ending. Returns its code, where it is not the end of both sides.
-fn say(came: &Came<'_>, ending: &Ending, carried: Carried, server: &ServerAddress) -> Option<&'static str> {
+/// One line and one count an ending.
+fn say(came: &Came<'_>, ending: &Ending, carried: Carried, server: &ServerAddress) {
     let (count, reason) = match ending {
         Ending::Own(Ok(())) => (None, "both sides ended".to_owned()),
-        Ending::Own(Err(fault)) => (Some(Count::TcpBroken), with_causes(fault)),
+        Ending::Own(Err(fault)) => (Some(Count::TcpBroken), crate::fault::with_causes(fault)),
         Ending::Quiet(Order::Serve) => (Some(Count::TcpIdle), "nothing moved for too long".to_owned()),
         Ending::Quiet(_) | Ending::Closed => (None, "told to end".to_owned()),
     };
@@ -117,9 +115,4 @@ fn say(came: &Came<'_>, ending: &Ending, carried: Carried, server: &ServerAddres
         reason,
         "tcp connection ended"
     );
-    match ending {
-        Ending::Own(Ok(())) => None,
-        Ending::Quiet(Order::Drain | Order::Close) | Ending::Closed => Some("tcp_told_to_end"),
-        Ending::Own(Err(_)) | Ending::Quiet(Order::Serve) => count.map(Count::code),
-    }
 }
