@@ -145,7 +145,11 @@ impl Line<'_> {
             shown.write(&mut object);
         }
         if let Some(asserted) = self.came.asserted {
-            object.text("proxy_asserted", &asserted.to_string());
+            object.object("proxy_asserted", |object| {
+                for (name, value) in asserted.said() {
+                    object.text(name, &value);
+                }
+            });
         }
         let asked = self.asked.map_or(&[][..], |asked| asked.headers);
         for (key, headers) in [

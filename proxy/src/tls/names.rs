@@ -159,6 +159,8 @@ pub(super) fn hexadecimal(bytes: &[u8]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::prelude::{any, prop_assert, prop_assert_eq, proptest};
+    use std::sync::LazyLock;
 
     fn identity(dns: &[&str], uris: &[&str]) -> ClientIdentity {
         ClientIdentity {
@@ -219,5 +221,65 @@ mod tests {
         assert!(!facts.has_one_of(&["192.0.2.8".to_owned(), "*.0.2.7".to_owned()]));
         assert_eq!(facts.fingerprint.len(), 64);
         assert!(ClientIdentity::read(&CertificateDer::from(vec![1, 2, 3])).is_none());
+    }
+
+    /// A certificate with every kind of name, for bytes to be changed in.
+    fn full() -> Vec<u8> {
+        let mut params = rcgen::CertificateParams::new(vec!["a.example".to_owned()]).expect("a name");
+        params
+            .distinguished_name
+            .push(rcgen::DnType::CommonName, "somebody");
+        let more = [
+            rcgen::SanType::URI("spiffe://x/y".try_into().expect("ascii")),
+            rcgen::SanType::IpAddress([192, 0, 2, 7].into()),
+        ];
+        params.subject_alt_names.extend(more);
+        let key = rcgen::KeyPair::generate().expect("a key");
+        params.self_signed(&key).expect("a certificate").der().to_vec()
+    }
+
+    proptest! {
+        #[test]
+        fn no_bytes_make_reading_panic(bytes in proptest::collection::vec(any::<u8>(), 0..400)) {
+            let certificate = CertificateDer::from(bytes);
+            let _any = ClientIdentity::read(&certificate);
+            let _any = (spki_digest(&certificate), not_after(&certificate), served_names(&certificate));
+        }
+
+        #[test]
+        fn no_changed_certificate_makes_reading_panic(
+            changes in proptest::collection::vec((any::<proptest::sample::Index>(), any::<u8>()), 1..8),
+            end in any::<proptest::sample::Index>(),
+        ) {
+            static FULL: LazyLock<Vec<u8>> = LazyLock::new(full);
+            let mut bytes = FULL.clone();
+            for (place, byte) in changes {
+                let place = place.index(bytes.len());
+                bytes[place] = byte;
+            }
+            let cut = end.index(bytes.len());
+            for bytes in [bytes.clone(), bytes[..cut].to_vec()] {
+                let certificate = CertificateDer::from(bytes);
+                let _any = ClientIdentity::read(&certificate);
+                let _any = (spki_digest(&certificate), not_after(&certificate), served_names(&certificate));
+            }
+        }
+
+        #[test]
+        fn a_wildcard_is_for_exactly_one_label_more(
+            labels in proptest::collection::vec("[a-z0-9]{1,5}", 1..5),
+            parent in proptest::collection::vec("[a-z0-9]{1,5}", 1..4),
+        ) {
+            let (name, parent) = (labels.join("."), parent.join("."));
+            let pattern = format!("*.{parent}");
+            let expected = name.split_once('.').is_some_and(|(_, rest)| rest == parent);
+            prop_assert_eq!(dns_matches(&pattern, &name), expected);
+            prop_assert_eq!(dns_matches(&parent, &name), parent == name);
+            let below = format!("x.{parent}");
+            prop_assert!(dns_matches(&pattern, &below.to_ascii_uppercase()));
+            for other in [format!("y.{below}"), format!("x{parent}"), format!(".{parent}")] {
+                prop_assert!(!dns_matches(&pattern, &other), "{}", other);
+            }
+        }
     }
 }

@@ -162,6 +162,18 @@ fn the_listed_suites_and_no_others_are_spoken(case: &Case) -> Result<()> {
         let got = ask(suite)?;
         ensure!(got.has_status(200), "{suite}: {}", got.errors);
     }
+    // The first of the list that a client has is taken, whatever order the client has.
+    for offered in [
+        "ECDHE-ECDSA-CHACHA20-POLY1305:ECDHE-ECDSA-AES256-GCM-SHA384:ECDHE-ECDSA-AES128-GCM-SHA256",
+        "ECDHE-ECDSA-AES128-GCM-SHA256:ECDHE-ECDSA-AES256-GCM-SHA384",
+    ] {
+        let got = ask(offered)?;
+        ensure!(
+            got.output.contains("Cipher is ECDHE-ECDSA-AES128-GCM-SHA256"),
+            "{offered}: {}",
+            got.output
+        );
+    }
     for suite in ["ECDHE-ECDSA-AES128-SHA", "ECDHE-ECDSA-AES128-SHA256:@SECLEVEL=0"] {
         let got = ask(suite)?;
         ensure!(
