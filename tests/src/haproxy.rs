@@ -40,21 +40,30 @@ impl Haproxy {
     /// # Errors
     /// Where it does not come up.
     pub fn start(ns: &Ns, forwards: &[Forward]) -> Result<Haproxy> {
+        let ports: Vec<u16> = forwards.iter().map(|forward| forward.port).collect();
+        Haproxy::start_with(ns, &ports, &sections(forwards))
+    }
+
+    /// Starts it in `ns` with these sections, which listen on these ports. Connections are passed on as they are.
+    ///
+    /// # Errors
+    /// Where it does not come up.
+    pub fn start_with(ns: &Ns, ports: &[u16], sections: &str) -> Result<Haproxy> {
         let conf = ns.fresh("haproxy", "cfg");
-        std::fs::write(&conf, configuration(forwards))?;
+        std::fs::write(&conf, format!("{GENERAL}{sections}"))?;
         let mut proc = ns.spawn(Spawn::new("haproxy", "haproxy").arg("-db").arg("-f").arg(&conf))?;
-        for forward in forwards {
-            proc.wait_listening(forward.port, Duration::from_secs(10))?;
+        for port in ports {
+            proc.wait_listening(*port, Duration::from_secs(10))?;
         }
         Ok(Haproxy { proc })
     }
 }
 
-fn configuration(forwards: &[Forward]) -> String {
-    let mut out = String::from(
-        "global\n  log stderr format raw local0 notice\n  nbthread 1\n\
-         defaults\n  mode tcp\n  timeout connect 5s\n  timeout client 60s\n  timeout server 60s\n",
-    );
+const GENERAL: &str = "global\n  log stderr format raw local0 notice\n  nbthread 1\n  ssl-default-bind-options ssl-min-ver TLSv1.2\n\
+     defaults\n  mode tcp\n  timeout connect 5s\n  timeout client 60s\n  timeout server 60s\n";
+
+fn sections(forwards: &[Forward]) -> String {
+    let mut out = String::new();
     for Forward { port, to, speaks } in forwards {
         let send = match speaks {
             Speaks::V1 => "send-proxy",

@@ -22,6 +22,7 @@ pub mod lab;
 pub mod lan;
 pub mod nghttpd;
 pub mod nginx;
+pub mod nginx_stream;
 pub mod openssl;
 pub mod process;
 pub mod raw_client;

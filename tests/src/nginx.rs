@@ -141,6 +141,7 @@ fn echo(name: &str) -> String {
         ("xff", "$http_x_forwarded_for"),
         ("xfproto", "$http_x_forwarded_proto"),
         ("xfhost", "$http_x_forwarded_host"),
+        ("xfport", "$http_x_forwarded_port"),
         ("hub", "$http_hub_uplink"),
         ("verify", "$ssl_client_verify"),
         ("dn", "$ssl_client_s_dn"),

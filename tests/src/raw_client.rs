@@ -123,6 +123,14 @@ pub fn read_head(stream: &mut TcpStream, limit: Duration) -> Result<Exchange> {
     })
 }
 
+/// Reads until a byte came, or to the end.
+///
+/// # Errors
+/// As [`read_to_end`].
+pub fn read_some(stream: &mut TcpStream, limit: Duration) -> Result<Exchange> {
+    read_while(stream, limit, <[u8]>::is_empty)
+}
+
 fn read_while(stream: &mut TcpStream, limit: Duration, more: impl Fn(&[u8]) -> bool) -> Result<Exchange> {
     let start = Instant::now();
     let mut bytes = Vec::new();

@@ -328,6 +328,30 @@ impl Session {
         while matches!(self.stream.read(&mut buffer), Ok(count) if count > 0) {}
     }
 
+    /// Sends bytes that are no request.
+    ///
+    /// # Errors
+    /// Where the connection is over.
+    pub fn write_all(&mut self, bytes: &[u8]) -> Result<()> {
+        self.stream.write_all(bytes)?;
+        Ok(self.stream.flush()?)
+    }
+
+    /// Sends bytes to a server that gives back what it gets, a piece at a time, and reads them again.
+    ///
+    /// # Errors
+    /// Where the connection ends first.
+    pub fn bounce(&mut self, bytes: &[u8]) -> Result<Vec<u8>> {
+        let mut back = Vec::with_capacity(bytes.len());
+        for piece in bytes.chunks(64 * 1024) {
+            self.write_all(piece)?;
+            let mut came = vec![0; piece.len()];
+            self.stream.read_exact(&mut came)?;
+            back.extend(came);
+        }
+        Ok(back)
+    }
+
     /// Sends bytes past TLS and reads what comes to the end of the connection; whether that was no reset. Like a client
     /// that has written ahead and reads later.
     #[must_use]

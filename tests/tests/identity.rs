@@ -274,8 +274,8 @@ fn a_subject_made_by_openssl_forges_nothing(case: &Case) -> Result<()> {
         // `nombstr` and `default` differ in what they write for letters outside Latin-1; this one is a BMPString.
         ("plane", "MASK:0x800", "Zoë \\\"日本\\\"", "Zoë \"日本\""),
     ];
+    let trust = Trust::new(case)?;
     for (name, mask, written, subject) in subjects {
-        let trust = Trust::new(case)?;
         let [ca, cert, key] = made_by_openssl(case, name, mask, written)?;
         let body = trust.body("", "middlewares = [\"tell\"]") + TELL;
         let body = body.replace(

@@ -1,19 +1,21 @@
 //! PROXY protocol v1 and v2, from haproxy and byte by byte; both drivers.
 
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result, ensure};
 use sallyport_tests::case::Case;
 use sallyport_tests::certs::{Authority, Role};
 use sallyport_tests::curl::Curl;
 use sallyport_tests::fragments::{
     BACKEND, PORT, backend_url, certificate, entry_point, local, plain, route_all,
 };
+use sallyport_tests::gateway::find_all;
 use sallyport_tests::haproxy::{Forward, Haproxy, Speaks};
 use sallyport_tests::nginx::{Nginx, Serves};
 use sallyport_tests::on_both_drivers;
 use sallyport_tests::raw_client::{self, End, Exchange};
 use sallyport_tests::raw_relay::Relay;
 use sallyport_tests::raw_server::{Behaviour, RawServer};
-use std::net::{IpAddr, Ipv4Addr};
+use sallyport_tests::tls_client::{Offer, TlsClient, outgoing};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::Duration;
 
 on_both_drivers!(
@@ -27,6 +29,11 @@ on_both_drivers!(
     a_header_and_a_client_hello_in_one_segment,
     local_and_unspecified_headers_keep_the_peer,
     a_slow_header_is_cut_off,
+    every_refusal_is_counted_by_its_reason_in_log_metric_and_status,
+    headers_with_fields_and_a_hello_behind_are_read_however_they_are_cut,
+    what_a_trusted_header_says_of_tls_and_port_is_told_to_servers,
+    an_optional_header_stalls_nobody_for_long,
+    sources_are_trusted_by_both_families,
 );
 
 const SOON: Duration = Duration::from_secs(5);
@@ -268,5 +275,246 @@ fn a_slow_header_is_cut_off(case: &Case) -> Result<()> {
             got.text()
         );
     }
+    Ok(())
+}
+
+/// Where metrics are served.
+const METRICS: u16 = 9100;
+
+fn tlv(kind: u8, value: &[u8]) -> Vec<u8> {
+    let length = u16::try_from(value.len()).unwrap_or(u16::MAX);
+    [&[kind][..], &length.to_be_bytes(), value].concat()
+}
+
+/// 203.0.113.7:4000 to 198.51.100.1:PORT, then these fields.
+fn v2_with(port: u16, fields: &[Vec<u8>]) -> Vec<u8> {
+    let mut rest = vec![203, 0, 113, 7, 198, 51, 100, 1, 0x0f, 0xa0];
+    rest.extend(port.to_be_bytes());
+    rest.extend(fields.concat());
+    v2(0x21, 0x11, &rest)
+}
+
+/// One header for each reason, and what is told of it.
+fn refused() -> Vec<(&'static str, Vec<u8>)> {
+    let line = |text: &str| text.as_bytes().to_vec();
+    let inet = |field: Vec<u8>| v2_with(8000, &[field]);
+    vec![
+        ("preamble_missing", REQUEST.to_vec()),
+        (
+            "preamble_v1_line_too_long",
+            [b"PROXY UNKNOWN ".as_slice(), &[b'x'; 100]].concat(),
+        ),
+        ("preamble_v1_lone_line_break", line("PROXY UNKNOWN\n")),
+        (
+            "preamble_v1_unknown_protocol",
+            line("PROXY UDP4 1.1.1.1 1.1.1.1 1 1\r\n"),
+        ),
+        (
+            "preamble_v1_field_count",
+            line("PROXY TCP4 1.1.1.1 1.1.1.1 1\r\n"),
+        ),
+        (
+            "preamble_v1_bad_address",
+            line("PROXY TCP4 1.1.1.01 1.1.1.1 1 1\r\n"),
+        ),
+        (
+            "preamble_v1_bad_port",
+            line("PROXY TCP4 1.1.1.1 1.1.1.1 01 1\r\n"),
+        ),
+        ("preamble_v2_bad_version", v2(0x31, 0x11, &[0; 12])),
+        ("preamble_v2_bad_command", v2(0x22, 0x11, &[0; 12])),
+        ("preamble_v2_bad_family", v2(0x21, 0x13, &[0; 12])),
+        ("preamble_v2_too_long", v2(0x21, 0x11, &[0; 4081])),
+        ("preamble_v2_addresses_too_short", v2(0x21, 0x11, &[0; 11])),
+        ("preamble_v2_field_overrun", inet(vec![0xE0, 0, 9, 1])),
+        ("preamble_v2_bad_field", inet(tlv(0x02, b"a\0b"))),
+        (
+            "preamble_v2_duplicate_field",
+            inet([tlv(0x05, b"1"), tlv(0x05, b"2")].concat()),
+        ),
+        ("preamble_v2_bad_checksum", inet(tlv(0x03, &[1, 2, 3, 4]))),
+    ]
+}
+
+fn every_refusal_is_counted_by_its_reason_in_log_metric_and_status(case: &Case) -> Result<()> {
+    let server = RawServer::start(&case.ns, local(BACKEND), Behaviour::Echo)?;
+    let limits = "timeouts = { proxy_header = \"300ms\", read_header = \"300ms\" }";
+    let body = format!(
+        "[metrics]\naddress = \"127.0.0.1:{METRICS}\"\n{}",
+        plain(&format!("{}\n{limits}", required()))
+    );
+    let gateway = case.gateway(&body)?;
+    let mut reasons: Vec<&str> = Vec::new();
+    for (reason, header) in refused() {
+        let got = ask(case, None, &[&header])?;
+        ensure!(got.is_shut_out(), "{reason}: {:?} {}", got.end, got.text());
+        reasons.push(reason);
+    }
+    for (reason, from, bytes) in [
+        ("preamble_untrusted", Some(UNTRUSTED), V1),
+        ("preamble_silent", Some(UNTRUSTED), b"PROX"),
+        ("preamble_timeout", None, b"PROXY TCP4"),
+    ] {
+        let got = ask(case, from, &[bytes])?;
+        ensure!(got.is_shut_out(), "{reason}: {:?} {}", got.end, got.text());
+        reasons.push(reason);
+    }
+    let (status, log) = (gateway.status()?, gateway.proc.log());
+    let page = raw_client::exchange(
+        &case.ns,
+        None,
+        local(METRICS),
+        &[b"GET /metrics HTTP/1.1\r\nHost: m\r\nConnection: close\r\n\r\n"],
+        SOON,
+    )?;
+    for reason in &reasons {
+        let counted = find_all(&status, reason).first().and_then(|value| value.as_u64());
+        ensure!(counted == Some(1), "{reason}: {counted:?} in the status");
+        let sample = format!("sallyport_preamble_refused_total{{reason=\"{reason}\"}} 1\n");
+        ensure!(
+            page.text().contains(&sample),
+            "{sample} is not in {}",
+            page.text()
+        );
+        let lines = log
+            .lines()
+            .filter(|line| line.contains(&format!("reason=\"{reason}\"")));
+        ensure!(lines.count() == 1, "{reason} is not once in the log");
+    }
+    let series = page.text().matches("sallyport_preamble_refused_total{").count();
+    ensure!(
+        series == reasons.len(),
+        "{series} reasons, {} tried",
+        reasons.len()
+    );
+    ensure!(server.seen.bytes() == 0, "something reached the backend");
+    Ok(())
+}
+
+fn headers_with_fields_and_a_hello_behind_are_read_however_they_are_cut(case: &Case) -> Result<()> {
+    let ca = Authority::new(&case.dir(), "ca")?;
+    let server = ca.issue(Role::Server, &["a.example"])?;
+    let keys = format!("tls = {{}}\n{}", required());
+    let _gateway = case.gateway(&(entry_point(&keys) + &certificate(&server)))?;
+    let client = TlsClient::new(ca.ca_file(), None, None, Offer::Common)?;
+    let hello = outgoing(&mut client.begin("a.example")?)?;
+    let tls = [&[1, 0, 0, 0, 0][..], &tlv(0x21, b"TLSv1.3")].concat();
+    let fields = [
+        tlv(0x02, b"a.example"),
+        tlv(0x04, b""),
+        tlv(0x20, &tls),
+        tlv(0x05, &[7; 16]),
+    ];
+    for header in [V1.to_vec(), v2_with(443, &fields), v2(0x20, 0, &[0xE0, 0, 1, 9])] {
+        let whole = [header.as_slice(), &hello].concat();
+        // Up to some bytes into the hello, so that it is cut as well.
+        for middle in 1..header.len() + 8 {
+            let (first, second) = whole.split_at(middle);
+            let mut stream = raw_client::connect(&case.ns, None, local(PORT))?;
+            raw_client::send(&mut stream, &[first, second])?;
+            let begin = raw_client::read_some(&mut stream, SOON)?;
+            ensure!(
+                begin.bytes.starts_with(&[22, 3, 3]),
+                "cut at {middle} of {}: {:?} {:?}",
+                header.len(),
+                begin.end,
+                begin.bytes
+            );
+        }
+    }
+    Ok(())
+}
+
+fn what_a_trusted_header_says_of_tls_and_port_is_told_to_servers(case: &Case) -> Result<()> {
+    let _server = RawServer::start(&case.ns, local(BACKEND), Behaviour::Echo)?;
+    let _gateway = case.gateway(&plain(required()))?;
+    let ssl = |bits| tlv(0x20, &[bits, 0, 0, 0, 0]);
+    let forged: &[u8] =
+        b"GET / HTTP/1.1\r\nHost: a\r\nX-Forwarded-Proto: gopher\r\nX-Forwarded-Port: 1\r\nConnection: close\r\n\r\n";
+    for (header, proto, port) in [
+        (v2_with(443, &[ssl(1)]), "https", 443),
+        (v2_with(443, &[ssl(0)]), "http", 443),
+        (v2_with(443, &[]), "http", 443),
+        // A sender that does not know the port.
+        (v2_with(0, &[ssl(7)]), "https", PORT),
+        (V1.to_vec(), "http", 8000),
+        (v2(0x21, 0x00, &ssl(1)), "https", PORT),
+        // What LOCAL carries is not believed.
+        (v2(0x20, 0x00, &ssl(1)), "http", PORT),
+        (b"PROXY UNKNOWN\r\n".to_vec(), "http", PORT),
+    ] {
+        let got = ask(case, None, &[&header, forged])?;
+        let text = got.text().to_ascii_lowercase();
+        for field in [
+            format!("x-forwarded-proto: {proto}\r\n"),
+            format!("x-forwarded-port: {port}\r\n"),
+        ] {
+            ensure!(
+                got.status() == 200 && text.contains(&field),
+                "{field:?} is not in {text}"
+            );
+        }
+    }
+    Ok(())
+}
+
+fn an_optional_header_stalls_nobody_for_long(case: &Case) -> Result<()> {
+    let server = RawServer::start(&case.ns, local(BACKEND), Behaviour::Echo)?;
+    let body = plain(
+        "proxy_protocol = { trusted_ips = [\"127.0.0.1/32\"], mode = \"optional\" }\n\
+         timeouts = { proxy_header = \"400ms\" }",
+    );
+    let mut gateway = case.gateway(&body)?;
+    // A method that begins as a header does, whole and after a pause longer than the deadline.
+    let request: &[u8] = b"PROPFIND / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n";
+    let whole = ask(case, None, &[request])?;
+    ensure!(says_client(&whole, "127.0.0.1"), "{}", whole.text());
+    for ahead in [0, 3] {
+        let (begin, rest) = request.split_at(ahead);
+        let mut stream = raw_client::connect(&case.ns, None, local(PORT))?;
+        raw_client::send(&mut stream, &[begin])?;
+        let silent = raw_client::read_some(&mut stream, Duration::from_millis(900))?;
+        ensure!(silent.end == End::Silent, "after {ahead} bytes: {:?}", silent.end);
+        raw_client::send(&mut stream, &[rest])?;
+        let got = raw_client::read_to_end(&mut stream, SOON)?;
+        ensure!(
+            says_client(&got, "127.0.0.1"),
+            "after {ahead} bytes: {}",
+            got.text()
+        );
+    }
+    // Past its mark a header must be one, and in time.
+    let before = server.seen.bytes();
+    for start in [&b"PROXY "[..], b"PROXY TCP4 1.1.1.1\r\n", SIGNATURE] {
+        let got = ask(case, None, &[start])?;
+        ensure!(got.is_shut_out(), "{start:?}: {:?} {}", got.end, got.text());
+    }
+    ensure!(server.seen.bytes() == before, "something reached the backend");
+    let checked = gateway.setup().command(&["check"])?;
+    let said =
+        String::from_utf8_lossy(&checked.stdout).into_owned() + &String::from_utf8_lossy(&checked.stderr);
+    ensure!(
+        checked.status.success() && said.contains("can forge any address"),
+        "{said}"
+    );
+    gateway.proc.must_run()
+}
+
+fn sources_are_trusted_by_both_families(case: &Case) -> Result<()> {
+    let _server = RawServer::start(&case.ns, local(BACKEND), Behaviour::Echo)?;
+    let body = plain("proxy_protocol = { trusted_ips = [\"::1/128\"] }").replace("127.0.0.1:8000", ":8000");
+    let gateway = case.gateway(&body)?;
+    let six = SocketAddr::from((Ipv6Addr::LOCALHOST, PORT));
+    for header in [V1.to_vec(), v2_tcp4()] {
+        let got = raw_client::exchange(&case.ns, None, six, &[&header, REQUEST], SOON)?;
+        ensure!(says_client(&got, "203.0.113.7"), "{:?} {}", got.end, got.text());
+        let got = raw_client::exchange(&case.ns, None, local(PORT), &[&header, REQUEST], SOON)?;
+        ensure!(got.is_shut_out(), "{:?} {}", got.end, got.text());
+    }
+    let status = gateway.status()?;
+    let refused = find_all(&status, "preamble_untrusted")
+        .first()
+        .and_then(|count| count.as_u64());
+    ensure!(refused.context("a counter")? == 2, "{refused:?}");
     Ok(())
 }

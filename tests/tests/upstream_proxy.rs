@@ -23,6 +23,7 @@ on_both_drivers!(
     nginx_reads_the_header_in_front_of_tls_and_http2,
     haproxy_verifies_the_checksum_and_takes_the_facts,
     an_address_that_was_asserted_to_us_is_passed_on,
+    what_a_sender_in_front_asserts_of_its_client_is_passed_on,
     clients_never_share_a_connection_and_it_ends_with_theirs,
     streams_of_one_http2_client_share_its_connections,
     a_client_certificate_is_told_with_its_common_name,
@@ -154,6 +155,43 @@ fn an_address_that_was_asserted_to_us_is_passed_on(case: &Case) -> Result<()> {
             String::from_utf8_lossy(&told)
         );
     }
+    Ok(())
+}
+
+/// A field of a version 2 header.
+fn field(kind: u8, value: &[u8]) -> Result<Vec<u8>> {
+    let length = u16::try_from(value.len())?.to_be_bytes();
+    Ok([&[kind], &length[..], value].concat())
+}
+
+fn what_a_sender_in_front_asserts_of_its_client_is_passed_on(case: &Case) -> Result<()> {
+    let backend = Proxied::start(&case.ns, local(BACKEND))?;
+    let entry = "proxy_protocol = { trusted_ips = [\"127.0.0.1/32\"] }";
+    let keys =
+        "proxy_protocol = { version = \"v2\", tlvs = [\"authority\", \"alpn\", \"ssl\", \"unique_id\"] }";
+    let _gateway = case.gateway(&body(entry, "http", keys))?;
+    let tls = [
+        &[7, 0, 0, 0, 0][..],
+        &field(0x21, b"TLSv1.2")?,
+        &field(0x22, b"someone")?,
+    ]
+    .concat();
+    let fields = [
+        field(0x02, b"x.example")?,
+        field(0x01, b"h2")?,
+        field(0x20, &tls)?,
+        field(0x05, b"lb-1")?,
+    ]
+    .concat();
+    let addresses = [203, 0, 113, 7, 198, 51, 100, 1, 0x0f, 0xa0, 0x01, 0xbb];
+    let block = [&addresses[..], &fields].concat();
+    let length = u16::try_from(block.len())?.to_be_bytes();
+    let header = [&b"\r\n\r\n\0\r\nQUIT\n\x21\x11"[..], &length, &block].concat();
+    let mut client = raw_client::connect(&case.ns, None, local(PORT))?;
+    raw_client::send(&mut client, &[&[header.as_slice(), GET].concat()])?;
+    ensure!(raw_client::read_head(&mut client, SOON)?.status() == 200);
+    let told = backend.connections().pop().context("no connection")?.header;
+    ensure!(told == header, "{told:?} is not {header:?}");
     Ok(())
 }
 

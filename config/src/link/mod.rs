@@ -7,6 +7,7 @@ mod entry_points;
 mod middlewares;
 mod names;
 mod routers;
+mod services;
 mod tcp;
 mod uplinks;
 
@@ -55,6 +56,7 @@ pub(crate) fn link(report: &Report<'_>, draft: Draft) -> Config {
         multicluster: draft.multicluster,
         warnings: Vec::new(),
     };
+    services::check(report, &config, &draft.names);
     config.middlewares = middlewares::resolve(report, draft.middlewares);
     let places = Places {
         entry_points: draft.entry_points,

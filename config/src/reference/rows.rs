@@ -1049,7 +1049,7 @@ pub(super) const TLS: &[Row] = &[
         "tls.options.NAME.cipher_suites",
         "list of suite names",
         "all safe ones",
-        "TLS 1.2 suites; those of TLS 1.3 stay.",
+        "TLS 1.2 suites, the preferred one first whatever order a client has; those of TLS 1.3 stay.",
     ),
     now(
         "tls.options.NAME.curve_preferences",

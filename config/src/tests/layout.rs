@@ -217,6 +217,8 @@ servers = [{ url = "ftp://a" }, { weight = 70000 }]
 
 [tcp_services.x]
 servers = []
+
+[certificate_resolvers.le.acme]
 "#;
     refused(
         text,
@@ -248,7 +250,8 @@ servers = []
             ("26:20", &["`services.s.servers[0].url`", "another scheme"]),
             ("26:33", &["`services.s.servers[1]`", "`url` is missing"]),
             ("26:44", &["`services.s.servers[1].weight`", "from 0 to 65535"]),
-            ("28:2", &["`tcp_services`", "not supported yet"]),
+            ("29:11", &["`tcp_services.x.servers`", "an empty list"]),
+            ("31:2", &["`certificate_resolvers`", "not supported yet"]),
         ],
     );
 }

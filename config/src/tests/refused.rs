@@ -344,6 +344,27 @@ fn tls_options_and_servers_transports_are_told_apart() {
 }
 
 #[test]
+fn proofs_of_servers_in_the_clear() {
+    let body = |urls: &str| {
+        format!(
+            "[services.s]\nservers = [{urls}]\nservers_transport = \"t\"\n[servers_transports.t]\nroot_cas = [\"ca.pem\"]\n"
+        )
+    };
+    for url in ["http://a", "h2c://a"] {
+        refused(
+            &body(&format!("{{ url = \"{url}\" }}")),
+            &[(
+                "3:21",
+                &["`root_cas` would check nothing", "in the clear", "`https://`"],
+            )],
+        );
+    }
+    let mixed = body("{ url = \"http://a\" }, { url = \"https://b\" }");
+    assert!(warned(&mixed).contains("it checks nothing there"));
+    assert!(warned(&body("{ url = \"https://b\" }")).contains("no entry point"));
+}
+
+#[test]
 fn proxy_headers_to_servers() {
     let sending = |value: &str, place: &str, fragments: &[&str]| {
         refused(

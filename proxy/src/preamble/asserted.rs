@@ -25,6 +25,32 @@ impl Asserted {
     pub fn over_tls(&self) -> bool {
         self.tls.as_ref().is_some_and(|tls| tls.client.over_tls())
     }
+
+    /// Each fact that was said, under its name in logs, as one printable line.
+    pub fn said(&self) -> Vec<(&'static str, String)> {
+        let mut said = Vec::new();
+        let mut say = |name, told: &Option<Told>| {
+            if let Some(told) = told {
+                said.push((name, told.to_string()));
+            }
+        };
+        say("authority", &self.authority);
+        say("alpn", &self.alpn);
+        say("unique_id", &self.unique_id);
+        say("netns", &self.netns);
+        let Some(tls) = &self.tls else { return said };
+        say("tls_version", &tls.version);
+        say("tls_cn", &tls.common_name);
+        say("tls_cipher", &tls.cipher);
+        say("tls_sig_alg", &tls.signature_algorithm);
+        say("tls_key_alg", &tls.key_algorithm);
+        say("tls_group", &tls.group);
+        say("tls_sig_scheme", &tls.signature_scheme);
+        said.push(("tls", tls.client.over_tls().to_string()));
+        said.push(("tls_certificate", tls.client.certificate().to_string()));
+        said.push(("tls_verify", tls.verify.to_string()));
+        said
+    }
 }
 
 /// `PP2_TYPE_SSL` with its own fields.
@@ -116,45 +142,6 @@ impl fmt::Display for Told {
     }
 }
 
-/// `key=value` pairs for one line of the log; nothing for what was not said.
-impl fmt::Display for Asserted {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let mut fields = Fields { f, empty: true };
-        fields.told("authority", self.authority.as_ref())?;
-        fields.told("alpn", self.alpn.as_ref())?;
-        fields.told("unique_id", self.unique_id.as_ref())?;
-        fields.told("netns", self.netns.as_ref())?;
-        let Some(tls) = &self.tls else { return Ok(()) };
-        fields.write("tls", &tls.client.over_tls())?;
-        fields.write("tls_certificate", &tls.client.certificate())?;
-        fields.write("tls_verify", &tls.verify)?;
-        fields.told("tls_version", tls.version.as_ref())?;
-        fields.told("tls_cn", tls.common_name.as_ref())?;
-        fields.told("tls_cipher", tls.cipher.as_ref())?;
-        fields.told("tls_sig_alg", tls.signature_algorithm.as_ref())?;
-        fields.told("tls_key_alg", tls.key_algorithm.as_ref())?;
-        fields.told("tls_group", tls.group.as_ref())?;
-        fields.told("tls_sig_scheme", tls.signature_scheme.as_ref())
-    }
-}
-
-struct Fields<'a, 'f> {
-    f: &'a mut fmt::Formatter<'f>,
-    empty: bool,
-}
-
-impl Fields<'_, '_> {
-    fn told(&mut self, key: &str, value: Option<&Told>) -> fmt::Result {
-        value.map_or(Ok(()), |value| self.write(key, value))
-    }
-
-    fn write(&mut self, key: &str, value: &dyn fmt::Display) -> fmt::Result {
-        let gap = if self.empty { "" } else { " " };
-        self.empty = false;
-        write!(self.f, "{gap}{key}={value}")
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::{Asserted, AssertedTls, ClientBits, Told};
@@ -202,20 +189,27 @@ mod tests {
     }
 
     #[test]
-    fn a_line_holds_what_was_said_and_no_more() {
-        assert_eq!(Asserted::default().to_string(), "");
+    fn what_was_said_comes_out_and_no_more() {
+        assert_eq!(Asserted::default().said(), []);
         let asserted = Asserted {
             alpn: Some(Told::new(b"h2")),
             tls: Some(AssertedTls {
                 client: ClientBits(3),
-                version: Some(Told::new(b"TLSv1.3")),
+                common_name: Some(Told::new(b"eve\n")),
                 ..AssertedTls::default()
             }),
             ..Asserted::default()
         };
+        let expected = [
+            ("alpn", "h2"),
+            ("tls_cn", "eve\\n"),
+            ("tls", "true"),
+            ("tls_certificate", "true"),
+            ("tls_verify", "0"),
+        ];
         assert_eq!(
-            asserted.to_string(),
-            "alpn=h2 tls=true tls_certificate=true tls_verify=0 tls_version=TLSv1.3"
+            asserted.said(),
+            expected.map(|(name, value)| (name, value.to_owned()))
         );
     }
 }

@@ -8,6 +8,7 @@ mod connection;
 mod context;
 mod forward;
 mod handshakes;
+mod heading;
 mod live;
 mod protocol;
 mod recheck;
@@ -24,7 +25,7 @@ use crate::{
     accept::{PeerAddress, Verdict},
     http::forwarded,
     io::{self, Instant, Stream, Transport},
-    preamble::{self, Origin, Preamble, PreambleFault},
+    preamble::Preamble,
     snapshot::Entry,
     telemetry::{AdmissionCount, AdmissionCounters, Count},
     tls::{self, Attempt, EntryPolicies, Facts, Protocol, Secured, TlsReason},
@@ -55,7 +56,7 @@ pub async fn connection(
     let Ok(mut stream) = Stream::new(socket) else {
         return;
     };
-    let Some(preamble) = preamble_of(&context, &entry, &mut stream).await else {
+    let Some(preamble) = heading::read(&context, &entry, &mut stream).await else {
         return;
     };
     let client = preamble.client;
@@ -142,59 +143,6 @@ fn admitted(context: &Context, entry: &Entry, counters: &AdmissionCounters, peer
             counters.add(AdmissionCount::Refused);
             tracing::debug!(peer = %peer.0, entry = entry.name, "closed: source is not on the allowlist");
             false
-        }
-    }
-}
-
-/// preamble: the PROXY header, where one may come.
-async fn preamble_of(context: &Context, entry: &Entry, stream: &mut Stream) -> Option<Preamble> {
-    let Some(policy) = &entry.preamble else {
-        return Some(Preamble::direct(stream.peer()));
-    };
-    match preamble::read(stream, policy).await {
-        Ok(preamble) => {
-            if preamble.origin == Origin::Local {
-                context.counters.add(Count::PreambleLocal);
-            }
-            log_preamble(stream.peer(), entry, &preamble);
-            Some(preamble)
-        }
-        Err(fault) => {
-            refuse_preamble(context, entry, stream.peer(), &fault);
-            None
-        }
-    }
-}
-
-fn log_preamble(peer: SocketAddr, entry: &Entry, preamble: &Preamble) {
-    if preamble.origin == Origin::Direct || !tracing::enabled!(tracing::Level::DEBUG) {
-        return;
-    }
-    let destination = preamble.destination.map(|destination| destination.0.to_string());
-    let asserted = preamble.asserted.as_ref().map(ToString::to_string);
-    tracing::debug!(
-        %peer,
-        entry = entry.name,
-        origin = preamble.origin.word(),
-        client = %preamble.client.0,
-        destination,
-        asserted,
-        "proxy header"
-    );
-}
-
-/// One line a refusal. What a trusted sender does wrong is the operator's to mend; what strangers do is not.
-fn refuse_preamble(context: &Context, entry: &Entry, peer: SocketAddr, fault: &PreambleFault) {
-    let Some(count) = fault.count() else { return };
-    context.counters.add(count);
-    let (entry, reason) = (entry.name.as_str(), count.code());
-    access::refused_preamble(context, entry, peer, reason);
-    match fault {
-        PreambleFault::Missing | PreambleFault::Malformed(_) | PreambleFault::HeaderTimeout => {
-            tracing::info!(%peer, entry, reason, detail = %fault, "closed: PROXY protocol");
-        }
-        PreambleFault::Untrusted | PreambleFault::SilentClient | PreambleFault::Closed => {
-            tracing::debug!(%peer, entry, reason, detail = %fault, "closed: PROXY protocol");
         }
     }
 }

@@ -158,3 +158,98 @@ fn verify_again(session: &ClientConnection, side: &WorkerSide, name: &ServerName
     };
     verified.map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rustls::{
+        ServerConfig,
+        pki_types::{CertificateDer, PrivateKeyDer},
+        server::ServerConnection,
+    };
+
+    struct Server {
+        config: Arc<ServerConfig>,
+        certificate: CertificateDer<'static>,
+    }
+
+    fn server() -> Server {
+        let made = rcgen::generate_simple_self_signed(vec!["a.example".to_owned()]).expect("a certificate");
+        let key = PrivateKeyDer::try_from(made.signing_key.serialize_der()).expect("a key");
+        let certificate = made.cert.der().clone();
+        let config = ServerConfig::builder_with_provider(Arc::new(super::super::base_provider()))
+            .with_safe_default_protocol_versions()
+            .expect("versions")
+            .with_no_client_auth()
+            .with_single_cert(vec![certificate.clone()], key)
+            .expect("they fit");
+        Server {
+            config: Arc::new(config),
+            certificate,
+        }
+    }
+
+    /// A transport that pins the key of `certificate`.
+    fn side(certificate: &CertificateDer<'_>) -> Arc<WorkerSide> {
+        let pin = super::super::names::spki_digest(certificate).expect("a key");
+        let transport = ServersTransport {
+            pinned_spki: vec![pin],
+            ..ServersTransport::default()
+        };
+        let files = Files::new(std::path::Path::new("/"));
+        ClientSide::compile(&transport, &files)
+            .expect("it compiles")
+            .for_worker()
+    }
+
+    /// A finished handshake, also its tickets.
+    fn shake(server: &Server, side: &WorkerSide) -> ClientConnection {
+        let name = ServerName::try_from("a.example").expect("a name");
+        let mut client = ClientConnection::new(Arc::clone(&side.config), name).expect("a client");
+        let mut peer = ServerConnection::new(Arc::clone(&server.config)).expect("a server");
+        while client.wants_write() || peer.wants_write() {
+            let mut bytes = Vec::new();
+            client.write_tls(&mut bytes).expect("memory");
+            peer.read_tls(&mut bytes.as_slice()).expect("memory");
+            peer.process_new_packets().expect("no fault");
+            let mut bytes = Vec::new();
+            peer.write_tls(&mut bytes).expect("memory");
+            client.read_tls(&mut bytes.as_slice()).expect("memory");
+            client.process_new_packets().expect("no fault");
+        }
+        client
+    }
+
+    #[test]
+    fn a_resumed_session_counts_only_while_its_server_would_be_accepted_anew() {
+        let (right, other) = (server(), server());
+        let (accepting, refusing) = (side(&right.certificate), side(&other.certificate));
+        let name = ServerName::try_from("a.example").expect("a name");
+        let first = shake(&right, &accepting);
+        assert_eq!(first.handshake_kind(), Some(HandshakeKind::Full));
+        let resumed = shake(&right, &accepting);
+        assert_eq!(resumed.handshake_kind(), Some(HandshakeKind::Resumed));
+        verify_again(&resumed, &accepting, &name).expect("it is who it was");
+        // As where the certificate has expired since: the same session, judged otherwise now.
+        let later = WorkerSide {
+            config: Arc::clone(&accepting.config),
+            verifier: Arc::clone(&refusing.verifier),
+        };
+        let mut noted = Notes::default();
+        let judged = noted.during(|| verify_again(&resumed, &later, &name));
+        let fault = HandshakeFault::of(judged.expect_err("another key"), noted.refused, None);
+        assert!(fault.to_string().contains("`pinned_spki`"), "{fault}");
+    }
+
+    #[test]
+    fn no_session_passes_from_one_transport_to_another() {
+        let server = server();
+        let (one, other) = (side(&server.certificate), side(&server.certificate));
+        shake(&server, &one);
+        assert_eq!(shake(&server, &other).handshake_kind(), Some(HandshakeKind::Full));
+        assert_eq!(
+            shake(&server, &one).handshake_kind(),
+            Some(HandshakeKind::Resumed)
+        );
+    }
+}

@@ -15,16 +15,35 @@ static TLS13_ALONE: [&SupportedProtocolVersion; 1] = [&TLS13];
 /// break the others later.
 const CURVES: [Curve; 4] = [Curve::X25519MlKem768, Curve::X25519, Curve::P256, Curve::P384];
 
-/// The primitives that `options` allow. `cipher_suites` chooses TLS 1.2 suites. Suites of a version that is not
+/// The suites of TLS 1.3, the cheapest where the processor has AES first; none is weaker than another.
+const SUITES_13: [SupportedCipherSuite; 3] = [
+    lib::cipher_suite::TLS13_AES_128_GCM_SHA256,
+    lib::cipher_suite::TLS13_AES_256_GCM_SHA384,
+    lib::cipher_suite::TLS13_CHACHA20_POLY1305_SHA256,
+];
+
+/// Those of TLS 1.2 where `cipher_suites` is absent.
+const SUITES_12: [CipherSuite; 6] = [
+    CipherSuite::EcdsaAes128Gcm,
+    CipherSuite::RsaAes128Gcm,
+    CipherSuite::EcdsaAes256Gcm,
+    CipherSuite::RsaAes256Gcm,
+    CipherSuite::EcdsaChaCha20,
+    CipherSuite::RsaChaCha20,
+];
+
+/// The primitives that `options` allow, in the order of preference. `cipher_suites` chooses TLS 1.2 suites. Suites of a version that is not
 /// allowed are left out, because what they could sign with must not sway the choice of a certificate.
 pub(super) fn provider(options: &TlsOptions) -> CryptoProvider {
     let mut provider = lib::default_provider();
-    if !options.cipher_suites.is_empty() {
-        provider.cipher_suites.retain(|suite| suite.tls13().is_some());
-        provider
-            .cipher_suites
-            .extend(options.cipher_suites.iter().map(|suite| suite_of(*suite)));
-    }
+    let older = match options.cipher_suites.as_slice() {
+        [] => &SUITES_12[..],
+        written => written,
+    };
+    provider.cipher_suites = SUITES_13.to_vec();
+    provider
+        .cipher_suites
+        .extend(older.iter().map(|suite| suite_of(*suite)));
     let allowed = versions(options.min_version, options.max_version);
     provider.cipher_suites.retain(|suite| {
         allowed

@@ -19,6 +19,8 @@ use std::time::Duration;
 on_both_drivers!(
     each_client_auth_type_means_what_it_says,
     a_session_is_resumed_under_its_own_policy_only,
+    a_session_opens_no_other_entry_point_of_the_same_name,
+    a_session_from_before_a_reload_that_demands_more_is_worth_nothing,
     a_hello_in_pieces_gets_the_policy_of_its_name,
     a_hello_in_many_records_of_openssl_gets_the_policy_of_its_name,
     nonsense_in_place_of_records_is_refused,
@@ -264,6 +266,109 @@ fn a_session_is_resumed_under_its_own_policy_only(case: &Case) -> Result<()> {
             full.output,
             full.errors
         );
+    }
+    Ok(())
+}
+
+/// One name, three entry points: open, for the staff, for guests. The library looks at the name; these must not rely on it.
+fn a_session_opens_no_other_entry_point_of_the_same_name(case: &Case) -> Result<()> {
+    let _nginx = nginx(case)?;
+    let authority = |name: &str| Authority::new(&case.dir(), name);
+    let (ca, staff, guests) = (authority("ca")?, authority("staff")?, authority("guests")?);
+    let server = ca.issue(Role::Server, &["a.example"])?;
+    let entry = |name: &str, port: u16, options: &str| {
+        format!(
+            "[entry_points.{name}]\naddress = \"127.0.0.1:{port}\"\ntls = {{ options = \"{options}\" }}\n"
+        )
+    };
+    let body = entry("open", 8000, "default")
+        + &entry("staff", 8001, "staff")
+        + &entry("guests", 8002, "guests")
+        + &router("all", "PathPrefix(`/`)", "backend", "")
+        + &service("backend", &[&backend_url()], "")
+        + &certificate(&server)
+        + &mutual("staff", staff.ca_file(), "")
+        + &mutual("guests", guests.ca_file(), "");
+    let _gateway = case.gateway(&body)?;
+    let member = staff.issue(Role::Client, &["s.example"])?;
+    for version in Version::ALL {
+        let visit = |port: u16, identity: Option<&Identity>, way: &str, file: &Path| {
+            let words = [way, &file.display().to_string()];
+            let client = SClient::new(&case.ns, local(port), version)
+                .sni("a.example")
+                .args(&words);
+            match identity {
+                Some(identity) => client.identity(identity),
+                None => client,
+            }
+            .get("a.example")
+        };
+        let (open, member_of) = (case.ns.fresh("open", "sess"), case.ns.fresh("staff", "sess"));
+        ensure!(visit(8000, None, "-sess_out", &open)?.has_status(200));
+        ensure!(visit(8001, Some(&member), "-sess_out", &member_of)?.has_status(200));
+        for (port, file) in [(8000, &open), (8001, &member_of)] {
+            let again = visit(port, None, "-sess_in", file)?;
+            ensure!(
+                again.is_resumed() && again.has_status(200),
+                "{version:?} {port}: {}",
+                again.output
+            );
+        }
+        for (port, file) in [(8001, &open), (8002, &open), (8002, &member_of)] {
+            let crossed = visit(port, None, "-sess_in", file)?;
+            ensure!(
+                !crossed.is_resumed() && !crossed.has_answer() && crossed.alert.is_some(),
+                "{version:?}: let in at {port}: {}{}",
+                crossed.output,
+                crossed.errors
+            );
+        }
+        let weaker = visit(8000, None, "-sess_in", &member_of)?;
+        ensure!(
+            !weaker.is_resumed() && weaker.has_status(200),
+            "{version:?}: {}",
+            weaker.output
+        );
+    }
+    Ok(())
+}
+
+/// Without a certificate yesterday is no certificate today; an unrelated reload forgets nobody.
+fn a_session_from_before_a_reload_that_demands_more_is_worth_nothing(case: &Case) -> Result<()> {
+    let _nginx = nginx(case)?;
+    let ca = Authority::new(&case.dir(), "ca")?;
+    let server = ca.issue(Role::Server, &["a.example"])?;
+    let rest = router("all", "PathPrefix(`/`)", "backend", "")
+        + &service("backend", &[&backend_url()], "")
+        + &certificate(&server);
+    let open = entry_point("tls = {}") + &rest;
+    let strict = entry_point("tls = { options = \"mtls\" }") + &rest + &mutual("mtls", ca.ca_file(), "");
+    let gateway = case.gateway(&open)?;
+    let reload = |body: &str| {
+        gateway.setup().write(body)?;
+        let done = gateway.setup().command(&["reload"])?;
+        ensure!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
+        Ok(())
+    };
+    for version in Version::ALL {
+        let file = case.ns.fresh("open", "sess");
+        ensure!(keep(case, version, "a.example", None, &file)?.has_status(200));
+        reload(&(open.clone() + &router("more", "Path(`/more`)", "backend", "")))?;
+        let kept = bring(case, version, "a.example", None, &file)?;
+        ensure!(
+            kept.is_resumed() && kept.has_status(200),
+            "{version:?}: {}",
+            kept.output
+        );
+        reload(&strict)?;
+        let late = bring(case, version, "a.example", None, &file)?;
+        ensure!(
+            !late.is_resumed() && !late.has_answer() && late.alert.is_some(),
+            "{version:?}: {}{}",
+            late.output,
+            late.errors
+        );
+        reload(&open)?;
     }
     Ok(())
 }

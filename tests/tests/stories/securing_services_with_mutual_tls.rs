@@ -2,7 +2,7 @@
 //! CA; one site is public. The gateway stands behind a load balancer of the private network.
 
 use super::Story;
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result, ensure};
 use sallyport_tests::case::Case;
 use sallyport_tests::certs::{Authority, Identity, Role};
 use sallyport_tests::curl::{Answer, Curl};
@@ -10,11 +10,15 @@ use sallyport_tests::fragments::local;
 use sallyport_tests::nginx::{Nginx, Serves};
 use sallyport_tests::on_both_drivers;
 use sallyport_tests::openssl::{SClient, Version, alert};
+use sallyport_tests::wait;
+use std::process::Command;
+use std::time::Duration;
 
 on_both_drivers!(
     only_devices_with_a_certificate_of_my_ca_get_in,
     the_public_site_is_no_way_around,
     the_listed_suites_and_no_others_are_spoken,
+    the_access_log_says_whose_device_it_was_and_no_secret,
     a_plain_router_for_a_protected_host_is_refused,
     a_missing_ca_never_opens_the_site,
 );
@@ -162,6 +166,18 @@ fn the_listed_suites_and_no_others_are_spoken(case: &Case) -> Result<()> {
         let got = ask(suite)?;
         ensure!(got.has_status(200), "{suite}: {}", got.errors);
     }
+    // The first of the list that a client has is taken, whatever order the client has.
+    for offered in [
+        "ECDHE-ECDSA-CHACHA20-POLY1305:ECDHE-ECDSA-AES256-GCM-SHA384:ECDHE-ECDSA-AES128-GCM-SHA256",
+        "ECDHE-ECDSA-AES128-GCM-SHA256:ECDHE-ECDSA-AES256-GCM-SHA384",
+    ] {
+        let got = ask(offered)?;
+        ensure!(
+            got.output.contains("Cipher is ECDHE-ECDSA-AES128-GCM-SHA256"),
+            "{offered}: {}",
+            got.output
+        );
+    }
     for suite in ["ECDHE-ECDSA-AES128-SHA", "ECDHE-ECDSA-AES128-SHA256:@SECLEVEL=0"] {
         let got = ask(suite)?;
         ensure!(
@@ -171,6 +187,43 @@ fn the_listed_suites_and_no_others_are_spoken(case: &Case) -> Result<()> {
             got.errors
         );
     }
+    Ok(())
+}
+
+/// "The only way to detect such a breach is to check and log certificate fingerprints."
+fn the_access_log_says_whose_device_it_was_and_no_secret(case: &Case) -> Result<()> {
+    let home = Home::new(case)?;
+    let gateway = case.gateway(&home.story.body(EXAMPLE))?;
+    let words = [
+        "-H",
+        "Authorization: Bearer s3cret",
+        "-H",
+        "Cookie: session=s3cret",
+        "-H",
+        "X-Kept: yes",
+    ];
+    home.get(case, "https://code.domain.tld/x", Some(&home.device), &words)?
+        .expect(200)?;
+    let fingerprint = Command::new("openssl")
+        .args(["x509", "-noout", "-fingerprint", "-sha256", "-in"])
+        .arg(&home.device.cert)
+        .output()?;
+    let fingerprint = String::from_utf8(fingerprint.stdout)?;
+    let (_, fingerprint) = fingerprint.trim().split_once('=').context("no fingerprint")?;
+    let fingerprint = fingerprint.replace(':', "").to_ascii_lowercase();
+    let line = wait::until(Duration::from_secs(5), "the line of the request", || {
+        let log = gateway.proc.log();
+        let mut lines = log.lines().filter(|line| line.contains("\"event\":\"request\""));
+        Ok(lines.next().map(str::to_owned))
+    })?;
+    let lower = line.to_ascii_lowercase();
+    for word in ["code.domain.tld", "laptop", fingerprint.as_str(), "x-kept"] {
+        ensure!(lower.contains(word), "`{word}` is not in {line}");
+    }
+    ensure!(
+        !lower.contains("authorization") && !line.contains("s3cret"),
+        "a secret is in {line}"
+    );
     Ok(())
 }
 

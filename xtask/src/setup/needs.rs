@@ -111,6 +111,13 @@ const NEEDS: &[Need] = &[
         "util-linux",
     ),
     tool(Group::Demo, "ps", "shows processes", "procps", "procps-ng"),
+    path(
+        Group::Test,
+        "/usr/lib/nginx/modules/ngx_stream_module.so",
+        "nginx as a sender of PROXY headers",
+        "libnginx-mod-stream",
+        "nginx-mod-stream",
+    ),
     tool(Group::Test, "h2load", "HTTP/2 load", "nghttp2-client", "nghttp2"),
     tool(
         Group::Test,
