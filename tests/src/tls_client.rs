@@ -352,6 +352,15 @@ impl Session {
         Ok(back)
     }
 
+    /// Sends bytes past TLS and reads what comes to the end of the connection; whether that was no reset. Like a client
+    /// that has written ahead and reads later.
+    #[must_use]
+    pub fn ends_without_reset(mut self, bytes: &[u8]) -> bool {
+        let mut rest = Vec::new();
+        let written = self.stream.sock.write_all(bytes);
+        written.is_ok() && self.stream.sock.read_to_end(&mut rest).is_ok()
+    }
+
     /// Says goodbye.
     pub fn close(mut self) {
         self.stream.conn.send_close_notify();

@@ -166,11 +166,11 @@ fn haproxys_health_checks_are_its_own(case: &Case) -> Result<()> {
     let _nginx = Nginx::start(&case.ns, "n", BACKEND, &Serves::Plain)?;
     let gateway = case.gateway(&body(""))?;
     let sections = format!(
-        "listen l\n  option httpchk GET /\n  bind 0.0.0.0:{SENDER}\n  \
+        "listen l\n  option httpchk GET /\n  timeout check 20s\n  bind 0.0.0.0:{SENDER}\n  \
          server gateway 127.0.0.1:{PORT} send-proxy-v2 proxy-v2-options crc32c check check-send-proxy inter 100ms\n"
     );
     let haproxy = Haproxy::start_with(&case.ns, &[SENDER], &sections)?;
-    wait::until(SOON, "some health checks", || {
+    wait::until(Duration::from_secs(20), "some health checks", || {
         Ok((counted(&gateway, "preamble_local")? >= 3).then_some(()))
     })?;
     let answer = Curl::new(&case.ns)

@@ -16,6 +16,7 @@ use sallyport_tests::nginx::{Nginx, NginxTls, Serves};
 use sallyport_tests::on_both_drivers;
 use sallyport_tests::openssl::{SClient, Version};
 use sallyport_tests::raw_client;
+use sallyport_tests::raw_tcp::TcpServer;
 use sallyport_tests::tls_client::{Offer, Session, TlsClient, outgoing};
 use sallyport_tests::wait;
 use serde_json::Value;
@@ -31,6 +32,7 @@ on_both_drivers!(
     a_mismatched_pair_is_refused_and_said_and_taken_once_it_is_mended,
     a_link_that_is_switched_and_a_directory_made_anew_are_taken,
     a_removed_authority_ends_the_sessions_of_its_clients_alone,
+    a_removed_authority_ends_the_tunnels_of_its_clients_alone,
     a_handshake_that_was_begun_before_its_authority_was_removed_comes_to_nothing,
     a_session_ends_with_its_clients_certificate,
     a_revoked_client_loses_its_session_and_a_broken_list_changes_nothing,
@@ -422,6 +424,47 @@ fn a_removed_authority_ends_the_sessions_of_its_clients_alone(case: &Case) -> Re
     );
     let failed = "sallyport_tls_handshakes_failed_total{reason=\"tls_certificate_unknown\"}";
     becomes(case, failed, 1)
+}
+
+fn a_removed_authority_ends_the_tunnels_of_its_clients_alone(case: &Case) -> Result<()> {
+    let _echo = TcpServer::echo(&case.ns, local(BACKEND))?;
+    let (old, new) = (
+        Authority::new(&case.dir(), "old")?,
+        Authority::new(&case.dir(), "new")?,
+    );
+    let server_ca = Authority::new(&case.dir(), "server")?;
+    let bundle = case.dir().join("bundle.pem");
+    write_bundle(&bundle, &[&old, &new])?;
+    let body = entry_point("tls = {}")
+        + &sallyport_tests::fragments::certificate(&server_ca.issue(Role::Server, &[HOST])?)
+        + &mutual("mtls", &bundle, "")
+        + &metrics_body()
+        + &format!(
+            "[tcp_routers.t]\nrule = \"HostSNI(`{HOST}`)\"\nservice = \"t\"\ntls = {{ options = \"mtls\" }}\n\
+             [tcp_services.t]\nservers = [{{ address = \"127.0.0.1:{BACKEND}\" }}]\n"
+        );
+    let _gateway = case.gateway(&body)?;
+    let dig = |authority: &Authority| -> Result<Session> {
+        let identity = authority.issue(Role::Client, &["one.example"])?;
+        let tcp = raw_client::connect(&case.ns, None, local(PORT))?;
+        let mut session = client(&server_ca, Some(&identity))?.shake(tcp, HOST)?;
+        echoes(&mut session)?;
+        Ok(session)
+    };
+    let (mut gone, mut kept) = (dig(&old)?, dig(&new)?);
+    write_bundle(&bundle, &[&new])?;
+    ensure!(gone.receive(SOON)?.is_none(), "the removed authority's tunnel");
+    echoes(&mut kept).context("the other client's tunnel")?;
+    ensure!(dig(&old).is_err(), "a new tunnel must be refused too");
+    let ended = "sallyport_tls_sessions_ended_total{reason=\"tls_certificate_unknown\"}";
+    becomes(case, ended, 1)
+}
+
+fn echoes(session: &mut Session) -> Result<()> {
+    session.send(b"hello")?;
+    let back = session.receive(SOON)?;
+    ensure!(back.as_deref() == Some(b"hello"), "{back:?}");
+    Ok(())
 }
 
 fn a_handshake_that_was_begun_before_its_authority_was_removed_comes_to_nothing(case: &Case) -> Result<()> {

@@ -9,6 +9,7 @@ const MUTUAL_TLS: &str = include_str!("../../examples/mutual_tls.toml");
 const END_TO_END_TLS: &str = include_str!("../../examples/end_to_end_tls.toml");
 const UPSTREAM_VALIDATION: &str = include_str!("../../examples/upstream_validation.toml");
 const PROXY_PROTOCOL: &str = include_str!("../../examples/proxy_protocol.toml");
+const TCP: &str = include_str!("../../examples/tcp.toml");
 
 #[test]
 fn every_example_is_valid_without_a_warning() {
@@ -21,10 +22,21 @@ fn every_example_is_valid_without_a_warning() {
         END_TO_END_TLS,
         UPSTREAM_VALIDATION,
         PROXY_PROTOCOL,
+        TCP,
     ] {
         let config = accepted(text);
         assert!(config.warnings.is_empty(), "{}\n{text}", lines(&config.warnings));
     }
+}
+
+#[test]
+fn the_tcp_example_says_what_it_shows() {
+    let config = accepted(TCP);
+    let point = &config.entry_points["websecure"];
+    let options = |name: &str| config.tcp_tls_options(&config.tcp.routers[name], point);
+    assert_eq!((options("db"), options("queue")), (None, Some("partners")));
+    assert_eq!(config.tcp.routers["mail"].entry_points, ["mail"]);
+    assert_eq!(config.tcp.routers["db"].entry_points, ["websecure"]);
 }
 
 #[test]

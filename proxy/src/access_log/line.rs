@@ -90,8 +90,6 @@ pub struct Asked<'a> {
     pub version: Version,
     /// Fields that are told of.
     pub headers: &'a [Chosen],
-    /// Bytes of its body that came.
-    pub bytes_in: u64,
 }
 
 /// How a request or connection ended.
@@ -109,12 +107,21 @@ pub struct Ended<'a> {
     pub server: Option<&'a str>,
     /// Fields of the answer that are told of.
     pub headers: &'a [Chosen],
-    /// Bytes of the answer's body.
-    pub bytes_out: u64,
+    /// Bytes of the bodies, or of a tunnel; `None` where there were none of either.
+    pub bytes: Option<Bytes>,
     /// From its first byte to the end of the answer.
     pub duration: Duration,
     /// From the request sent to the header of the server's answer.
     pub upstream: Option<Duration>,
+}
+
+/// Bytes that were carried.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Bytes {
+    /// From the client.
+    pub came: u64,
+    /// To the client.
+    pub went: u64,
 }
 
 impl Line<'_> {
@@ -175,11 +182,15 @@ impl Line<'_> {
             Some(asked) => asked.request_line(&mut text, query),
             None => text.push_str("\"-\""),
         }
-        match self.ended.status {
-            Some(status) => {
-                let _ = write!(text, " {status:03} {} ", self.ended.bytes_out);
+        let went = self.ended.bytes.map(|bytes| bytes.went);
+        match (self.ended.status, went) {
+            (Some(status), went) => {
+                let _ = write!(text, " {status:03} {} ", went.unwrap_or(0));
             }
-            None => text.push_str(" - - "),
+            (None, Some(went)) => {
+                let _ = write!(text, " - {went} ");
+            }
+            (None, None) => text.push_str(" - - "),
         }
         let headers = self.asked.map_or(&[][..], |asked| asked.headers);
         for name in [&REFERER, &USER_AGENT] {
@@ -211,7 +222,6 @@ impl Asked<'_> {
         object.text("path", self.path());
         object.maybe("query", self.query(query));
         object.text("protocol", protocol(self.version));
-        object.number("bytes_in", self.bytes_in);
     }
 
     /// `CONNECT` has an authority in place of a path.
@@ -251,7 +261,10 @@ impl Ended<'_> {
     fn write(&self, object: &mut Object<'_>) {
         if let Some(status) = self.status {
             object.number("status", status.into());
-            object.number("bytes_out", self.bytes_out);
+        }
+        if let Some(bytes) = self.bytes {
+            object.number("bytes_in", bytes.came);
+            object.number("bytes_out", bytes.went);
         }
         object.maybe("reason", self.reason);
         object.maybe("router", self.router);

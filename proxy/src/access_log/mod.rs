@@ -9,7 +9,7 @@ mod lines;
 mod text;
 mod writer;
 
-pub use line::{Asked, Came, Ended, Line, Shown};
+pub use line::{Asked, Bytes, Came, Ended, Line, Shown};
 pub use lines::Lines;
 pub use writer::{Keeper, Opening};
 

@@ -16,7 +16,10 @@ use crate::{
 };
 use sallyport_config::{
     diagnostic::Diagnostic,
-    model::{Config, EntryPointKind, Reach, ServiceRef},
+    model::{
+        Config, EntryPointKind, Reach, ServiceRef,
+        tcp::{TcpRouter, TcpServer, TcpTls},
+    },
 };
 use serde::Serialize;
 use std::{
@@ -55,6 +58,10 @@ pub(super) struct Status {
     pub routers: Vec<RouterStatus>,
     /// By name, those of the children included.
     pub services: Vec<ServiceStatus>,
+    /// By name.
+    pub tcp_routers: Vec<TcpRouterStatus>,
+    /// By name.
+    pub tcp_services: Vec<TcpServiceStatus>,
     /// What this gateway advertises.
     pub uplinks: Vec<UplinkStatus>,
     /// Whom it polls.
@@ -208,6 +215,8 @@ pub(super) async fn status(state: &State) -> Status {
         tls: trust::status(state),
         routers: routers(config, &snapshot),
         services: services(&snapshot),
+        tcp_routers: tcp_routers(config),
+        tcp_services: tcp_services(config),
         uplinks: uplinks(config),
         children: state.directory.borrow().children(Instant::now()),
         counters: state.counts(),
@@ -303,6 +312,62 @@ fn services(snapshot: &Snapshot) -> Vec<ServiceStatus> {
         .collect();
     described.sort_by(|a, b| a.name.cmp(&b.name));
     described
+}
+
+/// One TCP router.
+#[derive(Debug, Serialize)]
+pub(super) struct TcpRouterStatus {
+    name: String,
+    rule: String,
+    priority: i64,
+    entry_points: Vec<String>,
+    service: String,
+    /// `none`, `passthrough` or `terminate`.
+    tls: &'static str,
+}
+
+/// One TCP service.
+#[derive(Debug, Serialize)]
+pub(super) struct TcpServiceStatus {
+    name: String,
+    servers: Vec<TcpServerStatus>,
+}
+
+/// One server of a TCP service.
+#[derive(Debug, Serialize)]
+pub(super) struct TcpServerStatus {
+    address: String,
+    weight: u32,
+}
+
+fn tcp_routers(config: &Config) -> Vec<TcpRouterStatus> {
+    let describe = |(name, router): (&String, &TcpRouter)| TcpRouterStatus {
+        name: name.clone(),
+        rule: router.rule.text().to_owned(),
+        priority: router.priority,
+        entry_points: router.entry_points.clone(),
+        service: router.service.clone(),
+        tls: match router.tls {
+            TcpTls::Clear => "none",
+            TcpTls::PassThrough => "passthrough",
+            TcpTls::Terminate { .. } => "terminate",
+        },
+    };
+    config.tcp.routers.iter().map(describe).collect()
+}
+
+fn tcp_services(config: &Config) -> Vec<TcpServiceStatus> {
+    let server = |server: &TcpServer| TcpServerStatus {
+        address: server.address.to_string(),
+        weight: server.weight,
+    };
+    let services = config.tcp.services.iter();
+    services
+        .map(|(name, service)| TcpServiceStatus {
+            name: name.clone(),
+            servers: service.servers.iter().map(server).collect(),
+        })
+        .collect()
 }
 
 fn uplinks(config: &Config) -> Vec<UplinkStatus> {

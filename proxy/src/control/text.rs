@@ -39,6 +39,8 @@ pub fn status_text(document: &Value) -> String {
         "tls/revocation_lists",
         "routers",
         "services",
+        "tcp_routers",
+        "tcp_services",
         "uplinks",
         "children",
         "counters",

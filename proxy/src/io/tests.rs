@@ -135,3 +135,24 @@ fn socket_blocking(socket: TcpListener) -> TcpListener {
     socket.set_nonblocking(false).expect("a mode can be set");
     socket
 }
+
+#[test]
+fn a_reset_reaches_the_peer() {
+    on_both(|| async {
+        let (socket, address) = loopback();
+        let peer = std::thread::spawn(move || {
+            let (mut peer, _) = socket_blocking(socket).accept().expect("accepted");
+            peer.write_all(b"x").expect("written");
+            peer.read(&mut [0]).expect_err("a reset, not an end").kind()
+        });
+        let mut stream = connect(&[address]).await.expect("connected");
+        stream.read_exact(&mut [0]).await.expect("read");
+        // A receive is in flight on the ring when the connection goes.
+        let waiting = timeout(Some(Duration::from_millis(20)), stream.read_u8()).await;
+        assert!(waiting.is_err(), "nothing comes");
+        stream.reset();
+        drop(stream);
+        let seen = peer.join().expect("peer");
+        assert_eq!(seen, std::io::ErrorKind::ConnectionReset);
+    });
+}

@@ -2,11 +2,12 @@
 //!
 //! Where the log is off nothing is gathered.
 
-use super::{connection::Connection, context::Context, handshakes};
+use super::{connection::Connection, context::Context, handshakes, tcp};
 use crate::{
-    access_log::{AccessLog, Asked, Came, Chosen, Ended, Line, Shown},
+    access_log::{AccessLog, Asked, Bytes as Carried, Came, Chosen, Ended, Line, Shown},
     io::Instant,
     preamble::Preamble,
+    telemetry::Count,
     tls::{Attempt, TlsReason},
 };
 use bytes::Bytes;
@@ -133,7 +134,6 @@ impl Pending {
                 host: self.host.as_ref().map(HeaderValue::as_bytes),
                 version: self.version,
                 headers: &self.headers,
-                bytes_in: self.bytes_in.get(),
             }),
             ended: Ended {
                 status: Some(answer.map_or(CLIENT_GONE, |answer| answer.status.as_u16())),
@@ -142,7 +142,10 @@ impl Pending {
                 service: found.service.as_deref(),
                 server: found.server.as_deref(),
                 headers: answer.map_or(&[][..], |answer| &answer.headers),
-                bytes_out: self.bytes_out,
+                bytes: Some(Carried {
+                    came: self.bytes_in.get(),
+                    went: self.bytes_out,
+                }),
                 duration: self.started.elapsed(),
                 upstream: found.upstream,
             },
@@ -277,4 +280,63 @@ pub(super) fn refused_request(connection: &Connection, status: Option<StatusCode
     let shown = connection.tls.as_deref().map(Shown::from);
     let status = status.map(|status| status.as_u16());
     tell(&connection.context, came(connection), shown, status, reason);
+}
+
+/// A connection of a TCP router that was closed before a server had it, for this reason.
+pub(super) fn refused_tcp(tcp: &tcp::Came<'_>, sni: Option<&str>, reason: Count) {
+    tell(tcp.context, came_by(tcp), shown_by(tcp, sni), None, reason.code());
+}
+
+/// A tunnel that has ended, begun at `began`.
+pub(super) fn tunnelled(
+    tcp: &tcp::Came<'_>,
+    began: Instant,
+    server: &dyn ToString,
+    carried: Carried,
+    reason: Option<Count>,
+) {
+    let Some(log) = tcp.context.view().snapshot.access_log.clone() else {
+        return;
+    };
+    let (duration, server) = (began.elapsed(), server.to_string());
+    let taken = tcp.handle.tcp.get();
+    let line = Line {
+        time: SystemTime::now()
+            .checked_sub(duration)
+            .unwrap_or(SystemTime::UNIX_EPOCH),
+        came: came_by(tcp),
+        shown: shown_by(tcp, None),
+        asked: None,
+        ended: Ended {
+            reason: reason.map(Count::code),
+            router: taken.map(|taken| taken.router.as_str()),
+            server: Some(&server),
+            bytes: Some(carried),
+            duration,
+            ..Ended::default()
+        },
+    };
+    tcp.context.access.push(&log, &line);
+}
+
+fn came_by<'a>(tcp: &tcp::Came<'a>) -> Came<'a> {
+    Came {
+        client: tcp.preamble.client.0.ip(),
+        peer: tcp.handle.peer.0,
+        entry: &tcp.entry.name,
+        asserted: tcp.preamble.asserted.as_deref(),
+    }
+}
+
+/// What our own handshake showed, else the name of a hello that was only looked at.
+fn shown_by<'a>(tcp: &tcp::Came<'a>, sni: Option<&'a str>) -> Option<Shown<'a>> {
+    tcp.handle.facts().map(Shown::from).or_else(|| {
+        sni.map(|sni| Shown {
+            sni: Some(sni),
+            version: None,
+            suite: None,
+            session: None,
+            client: None,
+        })
+    })
 }

@@ -63,6 +63,11 @@ impl Handle {
         self.tls.get().cloned()
     }
 
+    /// The same, to look at.
+    pub(super) fn facts(&self) -> Option<&Facts> {
+        self.tls.get().map(Rc::as_ref)
+    }
+
     /// Remembers whom to wake for an order.
     pub fn listen(&self, cx: &Context<'_>) {
         let mut waker = self.waker.borrow_mut();

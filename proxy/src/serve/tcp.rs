@@ -1,6 +1,7 @@
 //! The connections that TCP routers take: passed through, or relayed from inside TLS, and never HTTP.
 
 use super::{
+    access,
     announce::{self, Announced},
     context::Context,
     live::{Handle, Order},
@@ -76,6 +77,7 @@ async fn look(came: &Came<'_>, stream: &mut Stream) -> Option<First> {
         Err(fault) => {
             if fault == HelloFault::Timeout {
                 came.context.counters.add(Count::HelloTimeout);
+                access::refused_tcp(came, None, Count::HelloTimeout);
             }
             let client = came.preamble.client.0;
             tracing::debug!(%client, entry = entry.name, reason = %fault, "closed: client hello");
@@ -89,6 +91,7 @@ async fn look(came: &Came<'_>, stream: &mut Stream) -> Option<First> {
 async fn refuse(came: &Came<'_>, stream: Stream, error: &HelloError) {
     let (entry, client) = (came.entry, came.preamble.client);
     came.context.counters.add(Count::HelloRefused);
+    access::refused_tcp(came, None, Count::HelloRefused);
     tracing::debug!(client = %client.0, entry = entry.name, reason = %error, "closed: client hello");
     if let Some(policies) = &entry.tls {
         drop(shake_hands(came.context, entry, stream, came.preamble, policies).await);
@@ -105,6 +108,7 @@ fn left_to_http(came: &Came<'_>, hello: Option<&Hello>) -> bool {
     came.context.counters.add(Count::TcpNoRouter);
     let client = came.preamble.client.0;
     let sni = hello.and_then(|hello| hello.sni.as_deref());
+    access::refused_tcp(came, sni, Count::TcpNoRouter);
     tracing::debug!(%client, entry = entry.name, sni, "closed: no TCP router");
     false
 }
@@ -202,6 +206,7 @@ async fn connect(came: &Came<'_>, route: &TcpRoute) -> Option<Reached> {
         }
     }
     counters.add(Count::TcpNoServer);
+    access::refused_tcp(came, None, Count::TcpNoServer);
     let (client, entry) = (came.preamble.client.0, came.entry.name.as_str());
     tracing::debug!(%client, entry, router = route.router, "closed: no server can be reached");
     None

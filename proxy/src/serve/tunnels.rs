@@ -1,7 +1,8 @@
 //! A tunnel until it ends: by itself, by its idle time, or by an order.
 
-use super::{live::Order, tcp::Came};
+use super::{access, live::Order, tcp::Came};
 use crate::{
+    access_log::Bytes,
     io::{self, Instant, Sleep, sleep_until},
     telemetry::Count,
     tunnel::{Carried, Tunnel, TunnelFault},
@@ -36,7 +37,7 @@ pub(super) async fn carry(
     idle: Option<Duration>,
     server: &ServerAddress,
 ) {
-    let counters = &came.context.counters;
+    let (counters, began) = (&came.context.counters, Instant::now());
     counters.add(Count::TcpOpened);
     let (mut sleep, mut counted) = (None, Carried::default());
     let ending = poll_fn(|cx| {
@@ -59,7 +60,12 @@ pub(super) async fn carry(
     })
     .await;
     counters.add(Count::TcpClosed);
-    say(came, &ending, counted, server);
+    let count = say(came, &ending, counted, server);
+    let bytes = Bytes {
+        came: counted.to_server,
+        went: counted.to_client,
+    };
+    access::tunnelled(came, began, server, bytes, count);
     match ending {
         Ending::Own(Ok(())) => {}
         // Whether they take it or not, the tunnel is over.
@@ -94,7 +100,7 @@ fn poll_quiet(
 }
 
 /// One line and one count an ending.
-fn say(came: &Came<'_>, ending: &Ending, carried: Carried, server: &ServerAddress) {
+fn say(came: &Came<'_>, ending: &Ending, carried: Carried, server: &ServerAddress) -> Option<Count> {
     let (count, reason) = match ending {
         Ending::Own(Ok(())) => (None, "both sides ended".to_owned()),
         Ending::Own(Err(fault)) => (Some(Count::TcpBroken), crate::fault::with_causes(fault)),
@@ -115,4 +121,5 @@ fn say(came: &Came<'_>, ending: &Ending, carried: Carried, server: &ServerAddres
         reason,
         "tcp connection ended"
     );
+    count
 }

@@ -163,3 +163,6 @@ async fn refuse_resumed(mut stream: TlsStream<Stream>, error: &Error) -> Refused
         stream: Some(stream.into_inner().0),
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -149,6 +149,12 @@ impl Certificates {
         keys.any(signs)
     }
 
+    /// What is served where nothing else is.
+    #[cfg(test)]
+    pub(super) fn default_chain(&self) -> &[rustls::pki_types::CertificateDer<'static>] {
+        &self.default.cert
+    }
+
     /// Every certificate of a name, or without a name of an address, in the order in which they are tried.
     fn candidates(
         &self,

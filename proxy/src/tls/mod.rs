@@ -25,6 +25,8 @@ mod revocation;
 mod servers;
 mod shown;
 mod tally;
+#[cfg(test)]
+mod test_authority;
 mod tickets;
 
 pub use accept::{Refused, Secured, accept};

@@ -33,14 +33,13 @@ fn lines(uri: &Uri, host: &[u8], headers: &[Chosen], query: FieldRule) -> [Strin
             host: Some(host),
             version: Version::HTTP_11,
             headers,
-            bytes_in: 3,
         }),
         ended: Ended {
             status: Some(200),
             router: Some("all"),
             service: Some("backend"),
             server: Some("http://127.0.0.1:9000"),
-            bytes_out: 5,
+            bytes: Some(Bytes { came: 3, went: 5 }),
             duration: Duration::from_micros(1500),
             upstream: Some(Duration::from_micros(900)),
             ..Ended::default()
@@ -58,7 +57,7 @@ fn a_request_has_its_facts_in_both_forms() {
         json,
         "{\"time\":\"1970-01-01T00:00:00.000Z\",\"event\":\"request\",\"client\":\"203.0.113.9\",\
          \"peer\":\"192.0.2.7:5123\",\"entry_point\":\"web\",\"method\":\"GET\",\"host\":\"a.example\",\"path\":\"/a\",\
-         \"protocol\":\"HTTP/1.1\",\"bytes_in\":3,\"status\":200,\"bytes_out\":5,\"router\":\"all\",\
+         \"protocol\":\"HTTP/1.1\",\"status\":200,\"bytes_in\":3,\"bytes_out\":5,\"router\":\"all\",\
          \"service\":\"backend\",\"server\":\"http://127.0.0.1:9000\",\"duration_us\":1500,\
          \"upstream_duration_us\":900,\"request_headers\":{\"user-agent\":\"curl \\\"7\\\"\",\
          \"cookie\":\"REDACTED\"}}\n"

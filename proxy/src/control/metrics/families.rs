@@ -112,6 +112,30 @@ pub(super) const PREAMBLE_LOCAL: Family = counter(
     &[],
     "PROXY headers of senders that spoke for themselves, such as health checks.",
 );
+/// TCP connections that were joined to a server.
+pub(super) const TCP_OPENED: Family = counter(
+    "sallyport_tcp_connections_total",
+    &[],
+    "Connections that were joined to a server of a TCP service.",
+);
+/// TCP connections that ended.
+pub(super) const TCP_CLOSED: Family = counter(
+    "sallyport_tcp_connections_closed_total",
+    &[],
+    "Those of them that ended.",
+);
+/// TCP connections that nobody served.
+pub(super) const TCP_REFUSED: Family = counter(
+    "sallyport_tcp_refused_total",
+    &["reason"],
+    "Connections that were closed where TCP routers are; reason is a counter of status.",
+);
+/// Bytes of TCP connections.
+pub(super) const TCP_BYTES: Family = counter(
+    "sallyport_tcp_bytes_total",
+    &["direction"],
+    "Bytes that TCP connections have carried; direction is to_server or to_client.",
+);
 /// Handshakes that succeeded.
 pub(super) const TLS_HANDSHAKES: Family = counter(
     "sallyport_tls_handshakes_total",
@@ -192,6 +216,10 @@ pub(super) const ALL: &[&Family] = &[
     &REMOVED,
     &PREAMBLE_REFUSED,
     &PREAMBLE_LOCAL,
+    &TCP_OPENED,
+    &TCP_CLOSED,
+    &TCP_REFUSED,
+    &TCP_BYTES,
     &TLS_HANDSHAKES,
     &TLS_FAILED,
     &TLS_ENDED,

@@ -5,7 +5,7 @@ use super::{
     families::{
         ACCEPT, ACCESS_LOG_DROPPED, ALL, GATE_ATTACH, GATE_CONFIRM, GATE_DIFFERS, GATE_GENERATION,
         GATE_PACKETS, GATE_PREFIXES, GATE_UP, LIST_PREFIXES, LIST_STALE, LIST_TAKEN, PREAMBLE_LOCAL,
-        PREAMBLE_REFUSED, REMOVED,
+        PREAMBLE_REFUSED, REMOVED, TCP_BYTES, TCP_CLOSED, TCP_OPENED, TCP_REFUSED,
     },
     secured,
 };
@@ -35,6 +35,7 @@ pub(super) async fn text(state: &State) -> String {
     gate(state, &mut samples).await;
     accept(state, &mut samples);
     preamble(state, &mut samples);
+    tcp(state, &mut samples);
     secured::gather(state, &mut samples);
     access_log(state, &mut samples);
     allowlists(state, &mut samples);
@@ -137,6 +138,24 @@ fn accept(state: &State, samples: &mut Samples) {
             }
         }
     }
+}
+
+/// Connections of TCP routers.
+fn tcp(state: &State, samples: &mut Samples) {
+    let counts = state.counts();
+    let of = |count: Count| counts.get(count.code()).copied().unwrap_or_default();
+    samples.add(&TCP_OPENED, &[], of(Count::TcpOpened));
+    samples.add(&TCP_CLOSED, &[], of(Count::TcpClosed));
+    for count in [
+        Count::HelloRefused,
+        Count::HelloTimeout,
+        Count::TcpNoRouter,
+        Count::TcpNoServer,
+    ] {
+        samples.add(&TCP_REFUSED, &[count.code()], of(count));
+    }
+    samples.add(&TCP_BYTES, &["to_server"], of(Count::TcpBytesToServer));
+    samples.add(&TCP_BYTES, &["to_client"], of(Count::TcpBytesToClient));
 }
 
 /// PROXY headers, each reason from the start, so that its first increase is seen.
