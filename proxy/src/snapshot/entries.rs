@@ -13,7 +13,8 @@ use std::{
     sync::Arc,
 };
 
-/// Compiles one entry point.
+/// Compiles one entry point; `None` where its TLS policies are not among `policies`: it must not be served then, least of
+/// all in the clear.
 pub(super) fn compile_entry(
     config: &Config,
     name: &str,
@@ -21,13 +22,23 @@ pub(super) fn compile_entry(
     lists: &Allowlists,
     policies: &Policies,
     routes: &BTreeMap<&str, RouteId>,
-) -> Entry {
+) -> Option<Entry> {
+    let tls = match &entry.tls {
+        None => None,
+        Some(tls) => Some(Arc::new(entry_policies(
+            config,
+            name,
+            entry,
+            &tls.options,
+            policies,
+        )?)),
+    };
     let first_bytes = if entry.tls.is_some() {
         entry.timeouts.tls_handshake
     } else {
         entry.timeouts.read_header
     };
-    Entry {
+    Some(Entry {
         name: name.to_owned(),
         preamble: entry.proxy_protocol.as_ref().map(|proxy| preamble::Policy {
             trusted: resolve(&proxy.trusted, lists),
@@ -35,11 +46,7 @@ pub(super) fn compile_entry(
             header_deadline: entry.timeouts.proxy_header,
             first_bytes_deadline: first_bytes,
         }),
-        tls: entry
-            .tls
-            .as_ref()
-            .and_then(|tls| entry_policies(config, name, entry, &tls.options, policies))
-            .map(Arc::new),
+        tls,
         forwarded_trusted: resolve(&entry.forwarded_trusted, lists),
         timeouts: entry.timeouts,
         limits: entry.limits,
@@ -49,7 +56,7 @@ pub(super) fn compile_entry(
             EntryPointKind::Uplink { .. } => Side::Parents(parents(config, name, entry, routes)),
         }),
         tcp: tcp_entry(config, name, entry, policies),
-    }
+    })
 }
 
 /// The policies of an entry point: its own, and on an ordinary one those of its routers' hosts.

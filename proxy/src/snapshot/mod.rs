@@ -33,7 +33,7 @@ use middlewares::{in_order, middlewares};
 use policies::{policies_at, tls_policies};
 use sallyport_config::{
     diagnostic::Diagnostic,
-    model::{Config, Limits, ServiceRef, Timeouts},
+    model::{Config, EntryPoint, Limits, ServiceRef, Timeouts},
 };
 use std::{
     collections::{BTreeMap, HashMap},
@@ -214,16 +214,21 @@ pub fn compile(
         .map(|(name, id)| (name.as_str(), RouteId(id)))
         .collect();
     let middlewares = middlewares(config);
-    let entries = config.entry_points.iter().map(|(name, entry)| {
-        let own = policies_at(&policies, name, kept);
-        let mut compiled = compile_entry(config, name, entry, lists, &own, &routes);
-        compiled.middlewares = in_order(&middlewares, &entry.middlewares);
-        (name.clone(), Arc::new(compiled))
-    });
+    let entries: Result<_, Vec<Diagnostic>> = config
+        .entry_points
+        .iter()
+        .map(|(name, entry)| {
+            let own = policies_at(&policies, name, kept);
+            let mut compiled = compile_entry(config, name, entry, lists, &own, &routes)
+                .ok_or_else(|| vec![no_policies(name, entry)])?;
+            compiled.middlewares = in_order(&middlewares, &entry.middlewares);
+            Ok((name.clone(), Arc::new(compiled)))
+        })
+        .collect();
     Ok(Snapshot {
         access_log,
         connections_max: usize::try_from(config.proxy.max_connections).unwrap_or(usize::MAX),
-        entries: entries.collect(),
+        entries: entries?,
         admissions: Arc::new(Admissions::settled(accept::Policies::compile(config, lists))),
         routes: Arc::new(
             config
@@ -241,6 +246,15 @@ pub fn compile(
         discovered: HashMap::new(),
         remarks: Arc::new(remarks),
     })
+}
+
+fn no_policies(name: &str, entry: &EntryPoint) -> Diagnostic {
+    Diagnostic {
+        at: entry.address_at.clone(),
+        message: format!(
+            "entry point `{name}`: its TLS options were not compiled, which is a fault of this program; it must not be served in the clear, so the configuration is refused; please report it"
+        ),
+    }
 }
 
 fn access_log(
