@@ -23,7 +23,7 @@ fn connections_to_servers_of_older_configurations_are_closed(case: &Case) -> Res
     let mut clients = (0..16)
         .map(|_| raw_client::connect(&case.ns, None, local(PORT)))
         .collect::<Result<Vec<_>>>()?;
-    for _ in 0..15 {
+    for round in 0..15 {
         for client in &mut clients {
             raw_client::send(client, &[GET])?;
         }
@@ -31,6 +31,10 @@ fn connections_to_servers_of_older_configurations_are_closed(case: &Case) -> Res
             ensure!(raw_client::read_head(client, LIMIT)?.status() == 200);
         }
         let opened = server.seen.connections();
+        // Another transport each time: what a reload leaves alone keeps its connections.
+        let dial = format!("timeouts = {{ dial = \"{}s\" }}", 10 + round);
+        let transport = format!("[servers_transports.default]\n{dial}\n");
+        gateway.setup().write(&(plain("") + &transport))?;
         gateway.proc.signal(Signal::SIGHUP)?;
         // The new configuration is there once its own connections are made.
         wait::until(LIMIT, "a connection of the new configuration", || {
