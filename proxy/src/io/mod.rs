@@ -26,7 +26,7 @@ pub use connect::{connect, resolve};
 pub use listener::{Listener, Sharing, bind};
 pub use memory::release_memory;
 pub use probe::{Choice, DriverKind, choose};
-pub use runtime::{Elapsed, LocalExecutor, LocalTimer, Task, run, sleep, sleep_until, spawn, timeout};
+pub use runtime::{Elapsed, LocalExecutor, LocalTimer, Task, run, sleep, sleep_until, spawn, timeout, turn};
 pub use stream::{PEEK_MAX, Stream};
 pub use transport::Transport;
 pub use whole::{Stamp, WholeError, read_whole};

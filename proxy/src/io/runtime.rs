@@ -52,6 +52,16 @@ pub fn spawn<F: Future + 'static>(future: F) -> Task<F::Output> {
     tokio::task::spawn_local(future)
 }
 
+/// Lets the driver have a turn: what is queued goes to the kernel, what has come from it wakes its tasks. Both
+/// drivers look at the kernel only now and then while tasks are ready, so that yielding alone would not do.
+pub async fn turn() {
+    match driver() {
+        // A ring that takes nothing is said by whoever needs it.
+        DriverKind::Uring => drop(tokio_uring::no_op().await),
+        DriverKind::Epoll => tokio::task::yield_now().await,
+    }
+}
+
 /// Sleeps for `duration`. Cancelling it does nothing else.
 pub fn sleep(duration: Duration) -> Sleep {
     tokio::time::sleep(duration)

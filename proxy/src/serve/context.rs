@@ -16,7 +16,7 @@ use std::{
     sync::{Arc, atomic::AtomicUsize},
 };
 
-use super::{handshakes::HandshakeLog, live::Live, recheck::Recheck};
+use super::{handshakes::HandshakeLog, live::Live, recheck::Recheck, turnstile::Turnstile};
 
 /// A worker, as its connections see it.
 pub struct Context {
@@ -32,6 +32,8 @@ pub struct Context {
     pub live: Rc<Live>,
     /// How many failed handshakes were said lately.
     pub handshakes: HandshakeLog,
+    /// Lets handshakes go on a few at a time.
+    pub(super) turnstile: Rc<Turnstile>,
     /// Has live sessions judged again.
     pub recheck: Recheck,
     /// Downstream connections of the whole process.
@@ -73,6 +75,7 @@ impl Context {
             pool,
             live,
             handshakes,
+            turnstile: Rc::default(),
             recheck: Recheck::default(),
             connections,
             published,

@@ -15,6 +15,7 @@ mod recheck;
 mod request;
 mod tcp;
 mod tunnels;
+mod turnstile;
 mod uplinks;
 
 pub use context::Context;
@@ -182,7 +183,8 @@ async fn shake_hands(
     };
     let refused = |reason| access::refused_handshake(context, &from, preamble, &attempt, reason);
     let limit = entry.timeouts.tls_handshake;
-    match io::timeout(limit, tls::accept(stream, policies, &attempt)).await {
+    let handshake = context.turnstile.through(tls::accept(stream, policies, &attempt));
+    match io::timeout(limit, handshake).await {
         Ok(Ok(secured)) => {
             context.counters.add(Count::TlsAccepted);
             context.tally.accepted(&secured.facts);
