@@ -1,6 +1,6 @@
 //! The access log: a line for each request when it has ended, and for each connection that came to none.
 //!
-//! A worker makes lines and gathers them ([`Lines`]); one thread writes them ([`Writer`]). Between the two is a bounded
+//! A worker makes lines and gathers them ([`Lines`]); one thread writes them (`Writer`). Between the two is a bounded
 //! queue: a slow disk costs lines, which are counted, never a worker's time. Nothing that a client sends can end a
 //! line or begin a field ([`line`](self)). This module must not know how requests are served.
 
