@@ -61,7 +61,8 @@ fn lines_of(path: &Path) -> Vec<String> {
     text.lines().map(str::to_owned).collect()
 }
 
-/// All lines once there are `count` of them, each one JSON object.
+/// All lines once there are `count` of them, each one JSON object, in the order of their events: each worker writes its
+/// own together.
 fn entries(case: &Case, count: usize) -> Result<Vec<Value>> {
     let path = at(case, "access.log");
     let lines = wait::until(SOON, &format!("{count} lines"), || {
@@ -73,7 +74,9 @@ fn entries(case: &Case, count: usize) -> Result<Vec<Value>> {
     let parsed = lines
         .iter()
         .map(|line| serde_json::from_str(line).context(line.clone()));
-    parsed.collect()
+    let mut entries: Vec<Value> = parsed.collect::<Result<_>>()?;
+    entries.sort_by_key(|entry| text(entry, "time").to_owned());
+    Ok(entries)
 }
 
 fn text<'v>(entry: &'v Value, key: &str) -> &'v str {
