@@ -24,6 +24,16 @@ const MUST_HAVE: [&str; 12] = [
     "LUCKY13",
 ];
 
+/// What it warns of that is its own trouble: its openssl has no engine for GOST; and it leaves before a TLS 1.3 server's
+/// ticket has come, when it is quick, and then has no session to come back with. (`openssl.rs` resumes sessions.)
+const OWN_TROUBLE: [(&str, &str); 2] = [
+    ("engine_problem", ""),
+    (
+        "sessionresumption_ticket",
+        "check failed because of connect problem",
+    ),
+];
+
 #[test]
 fn testssl_finds_nothing_above_low_on_the_default_options() {
     let name = "testssl_finds_nothing_above_low_on_the_default_options";
@@ -47,10 +57,13 @@ fn nothing_above_low(case: &Case) -> Result<()> {
             findings.iter().map(|finding| &finding.id).collect::<Vec<_>>()
         );
     }
-    // It says of its own openssl that it has no engine for GOST.
+    let own_trouble = |finding: &Finding| {
+        let is = |(id, text): &(&str, &str)| finding.id == *id && finding.text.contains(text);
+        finding.severity == "WARN" && OWN_TROUBLE.iter().any(is)
+    };
     let above: Vec<&Finding> = findings
         .iter()
-        .filter(|finding| finding.is_above_low() && finding.id != "engine_problem")
+        .filter(|finding| finding.is_above_low() && !own_trouble(finding))
         .collect();
     ensure!(above.is_empty(), "{above:#?}");
     Ok(())
