@@ -123,6 +123,24 @@ pub fn read_head(stream: &mut TcpStream, limit: Duration) -> Result<Exchange> {
     })
 }
 
+/// Reads a whole answer whose body has a length, so that the next one begins with its own first byte.
+///
+/// # Errors
+/// As [`read_to_end`].
+pub fn read_answer(stream: &mut TcpStream, limit: Duration) -> Result<Exchange> {
+    read_while(stream, limit, |bytes| !is_whole(bytes))
+}
+
+fn is_whole(bytes: &[u8]) -> bool {
+    let Some(end) = bytes.windows(4).position(|four| four == b"\r\n\r\n") else {
+        return false;
+    };
+    let head = String::from_utf8_lossy(bytes.get(..end).unwrap_or_default()).to_ascii_lowercase();
+    let length = head.lines().find_map(|line| line.strip_prefix("content-length:"));
+    let length = length.and_then(|length| length.trim().parse::<usize>().ok());
+    bytes.len() >= end + 4 + length.unwrap_or(0)
+}
+
 /// Reads until a byte came, or to the end.
 ///
 /// # Errors

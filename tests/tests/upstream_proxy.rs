@@ -205,7 +205,8 @@ fn line_of(client: &TcpStream) -> Result<Vec<u8>> {
 
 fn ask(client: &mut TcpStream) -> Result<()> {
     raw_client::send(client, &[GET])?;
-    ensure!(raw_client::read_head(client, SOON)?.status() == 200);
+    let answer = raw_client::read_answer(client, SOON)?;
+    ensure!(answer.status() == 200, "{}", answer.text());
     Ok(())
 }
 
