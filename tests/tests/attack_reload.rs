@@ -28,7 +28,7 @@ fn connections_to_servers_of_older_configurations_are_closed(case: &Case) -> Res
             raw_client::send(client, &[GET])?;
         }
         for client in &mut clients {
-            ensure!(raw_client::read_head(client, LIMIT)?.status() == 200);
+            ensure!(raw_client::read_answer(client, LIMIT)?.status() == 200);
         }
         let opened = server.seen.connections();
         // Another transport each time: what a reload leaves alone keeps its connections.
@@ -40,7 +40,7 @@ fn connections_to_servers_of_older_configurations_are_closed(case: &Case) -> Res
         wait::until(LIMIT, "a connection of the new configuration", || {
             let client = clients.first_mut().ok_or_else(|| anyhow::anyhow!("no client"))?;
             raw_client::send(client, &[GET])?;
-            ensure!(raw_client::read_head(client, LIMIT)?.status() == 200);
+            ensure!(raw_client::read_answer(client, LIMIT)?.status() == 200);
             Ok((server.seen.connections() > opened).then_some(()))
         })?;
     }
