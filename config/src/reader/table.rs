@@ -259,26 +259,15 @@ impl<'a> Table<'a> {
 
     /// The tables under `key`, by name; a name that stands in two files is reported.
     pub(crate) fn named(&self, key: &str, rule: NameRule) -> Vec<Named<'a>> {
-        let collection = self.merged_unchecked(key);
         let mut found = Vec::new();
-        for (name, entries) in &collection.entries {
-            let path = join(&collection.path, name);
-            let schema = join(&collection.schema, "NAME");
-            let values: Vec<Value<'a>> = entries
-                .iter()
-                .map(|entry| Value::new(self.report, path.clone(), schema.clone(), entry.key, entry.node))
-                .collect();
-            let [first, others @ ..] = values.as_slice() else {
-                continue;
-            };
-            collection.report_twice(&path, first, others);
-            if let Err(fault) = rule.check(name) {
+        for (name, path, first) in self.under(key) {
+            if let Err(fault) = rule.check(&name) {
                 self.report.error(first.key(), &path, &fault);
             }
             if let Some(mut table) = first.table() {
                 table.place = first.key();
                 found.push(Named {
-                    name: (*name).to_owned(),
+                    name,
                     place: first.key(),
                     table,
                 });
@@ -289,6 +278,12 @@ impl<'a> Table<'a> {
 
     /// The values of a table whose keys are the operator's words; a key that stands in two files is reported.
     pub(crate) fn pairs(&self, key: &str) -> Vec<(String, Value<'a>)> {
+        let all = self.under(key).into_iter();
+        all.map(|(name, _, first)| (name, first)).collect()
+    }
+
+    /// What the table under `key` holds: name, path and the first value; a name that stands in two files is reported.
+    fn under(&self, key: &str) -> Vec<(String, String, Value<'a>)> {
         let collection = self.merged_unchecked(key);
         let mut found = Vec::new();
         for (name, entries) in &collection.entries {
@@ -300,7 +295,7 @@ impl<'a> Table<'a> {
                 .collect();
             if let [first, others @ ..] = values.as_slice() {
                 collection.report_twice(&path, first, others);
-                found.push(((*name).to_owned(), first.clone()));
+                found.push(((*name).to_owned(), path, first.clone()));
             }
         }
         found
