@@ -47,6 +47,20 @@ pub(super) fn weight(table: &Table<'_>) -> u32 {
 }
 
 fn servers(table: &Table<'_>) -> Vec<Server> {
+    let found = weighted(table, "request", |server| {
+        let url = server.need("url", "a URL such as `http://10.0.0.2:8080`");
+        url.and_then(|url| url.parsed(address::server_url))
+    });
+    let servers = found.into_iter();
+    servers.map(|(url, weight)| Server { url, weight }).collect()
+}
+
+/// `servers` of a service: where each one is, by `place`, and its weight. `share` is what the servers share.
+pub(super) fn weighted<T>(
+    table: &Table<'_>,
+    share: &str,
+    place: impl Fn(&Table<'_>) -> Option<T>,
+) -> Vec<(T, u32)> {
     let what = "a list of servers";
     let Some(list) = table.need("servers", what) else {
         return Vec::new();
@@ -55,18 +69,14 @@ fn servers(table: &Table<'_>) -> Vec<Server> {
     for value in table.filled("servers", what) {
         let Some(server) = value.table() else { continue };
         let weight = weight(&server);
-        let url = server.need("url", "a URL such as `http://10.0.0.2:8080`");
-        found.extend(
-            url.and_then(|url| url.parsed(address::server_url))
-                .map(|url| Server { url, weight }),
-        );
+        found.extend(place(&server).map(|place| (place, weight)));
     }
-    refuse_weightless(&list, found.iter().map(|server| server.weight), "request");
+    refuse_weightless(&list, found.iter().map(|(_, weight)| *weight), share);
     found
 }
 
 /// A list of servers of which none has weight; `what` is what no server would get.
-pub(super) fn refuse_weightless(list: &Value<'_>, weights: impl Iterator<Item = u32>, what: &str) {
+fn refuse_weightless(list: &Value<'_>, weights: impl Iterator<Item = u32>, what: &str) {
     let mut weights = weights.peekable();
     if weights.peek().is_some() && weights.all(|weight| weight == 0) {
         let fault = Fault::found("found no server with a weight over 0").expected("at least one");

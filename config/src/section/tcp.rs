@@ -10,7 +10,7 @@ use crate::{
         Kind, Mention, Names,
         router::{entry_points, rule},
         send_proxy::send_proxy,
-        service::{refuse_weightless, weight},
+        service::weighted,
     },
 };
 use std::{collections::BTreeMap, time::Duration};
@@ -140,21 +140,12 @@ pub(super) fn tcp_services(root: &Table<'_>, names: &mut Names) -> BTreeMap<Stri
 }
 
 fn servers(table: &Table<'_>) -> Vec<TcpServer> {
-    let what = "a list of servers";
-    let Some(list) = table.need("servers", what) else {
-        return Vec::new();
-    };
-    let mut found = Vec::new();
-    for value in table.filled("servers", what) {
-        let Some(server) = value.table() else { continue };
-        let weight = weight(&server);
+    let found = weighted(table, "connection", |server| {
         let address = server.need("address", "an address such as `10.0.0.9:5432`");
-        found.extend(
-            address
-                .and_then(|value| value.parsed(address::server_address))
-                .map(|address| TcpServer { address, weight }),
-        );
-    }
-    refuse_weightless(&list, found.iter().map(|server| server.weight), "connection");
-    found
+        address.and_then(|address| address.parsed(address::server_address))
+    });
+    let servers = found.into_iter();
+    servers
+        .map(|(address, weight)| TcpServer { address, weight })
+        .collect()
 }

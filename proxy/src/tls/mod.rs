@@ -39,7 +39,7 @@ pub use fault::{TLS_REASONS, TlsFault, TlsReason};
 pub use files::{Files, Fresh, Says, Unit, UnitState, Version};
 pub use generated::{GeneratedError, default_key, passing_key};
 pub use judge::{Judged, judge_again, stands_for};
-pub use names::ClientIdentity;
+pub use names::{ClientIdentity, address_of, general_names};
 pub use policy::{EntryPolicies, Known, Policy, PolicyId, Reached};
 pub use refused::{Asked, HandshakeFault, RefusedServer, alert_on_certificate};
 pub use shown::{CertificateFacts, RevocationFacts};

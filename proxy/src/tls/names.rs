@@ -112,25 +112,31 @@ struct Names {
 
 fn alternative_names(certificate: &X509Certificate<'_>) -> Names {
     let mut found = Names::default();
-    let names = certificate
-        .extensions()
-        .iter()
-        .filter_map(|extension| match extension.parsed_extension() {
-            ParsedExtension::SubjectAlternativeName(names) => Some(&names.general_names),
-            _ => None,
-        });
-    for name in names.flatten() {
+    for name in general_names(certificate) {
         match name {
             GeneralName::DNSName(name) => found.dns.push(name.to_ascii_lowercase()),
             GeneralName::URI(uri) => found.uris.push((*uri).to_owned()),
-            GeneralName::IPAddress(bytes) => found.addresses.extend(address(bytes)),
+            GeneralName::IPAddress(bytes) => found.addresses.extend(address_of(bytes)),
             _ => {}
         }
     }
     found
 }
 
-fn address(bytes: &[u8]) -> Option<IpAddr> {
+/// The subject alternative names of a certificate, as they stand in it.
+pub fn general_names<'c, 'd>(
+    certificate: &'c X509Certificate<'d>,
+) -> impl Iterator<Item = &'c GeneralName<'d>> {
+    let extensions = certificate.extensions().iter();
+    let names = extensions.filter_map(|extension| match extension.parsed_extension() {
+        ParsedExtension::SubjectAlternativeName(names) => Some(&names.general_names),
+        _ => None,
+    });
+    names.flatten()
+}
+
+/// The address of an alternative name; `None` where it has the length of neither family.
+pub fn address_of(bytes: &[u8]) -> Option<IpAddr> {
     let v4 = <[u8; 4]>::try_from(bytes).map(IpAddr::from);
     v4.or_else(|_| <[u8; 16]>::try_from(bytes).map(IpAddr::from)).ok()
 }

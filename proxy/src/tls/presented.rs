@@ -3,14 +3,14 @@
 //! It comes from a peer that is not trusted: everything is cut to a length and control characters are replaced. It
 //! judges nothing.
 
-use super::{names::spki_digest, shown::base64};
-use rustls::pki_types::{CertificateDer, UnixTime};
-use std::{
-    fmt::{self, Display, Formatter},
-    net::IpAddr,
+use super::{
+    names::{address_of, general_names, spki_digest},
+    shown::pin,
 };
+use rustls::pki_types::{CertificateDer, UnixTime};
+use std::fmt::{self, Display, Formatter};
 use x509_parser::{
-    prelude::{FromDer, GeneralName, ParsedExtension, X509Certificate},
+    prelude::{FromDer, GeneralName, X509Certificate},
     time::ASN1Time,
 };
 
@@ -48,15 +48,7 @@ impl Presented {
     /// Reads it; `None` where it cannot be parsed.
     pub(super) fn read(leaf: &CertificateDer<'_>, intermediates: usize) -> Option<Self> {
         let (_, parsed) = X509Certificate::from_der(leaf).ok()?;
-        let all: Vec<&GeneralName<'_>> = parsed
-            .extensions()
-            .iter()
-            .filter_map(|extension| match extension.parsed_extension() {
-                ParsedExtension::SubjectAlternativeName(names) => Some(&names.general_names),
-                _ => None,
-            })
-            .flatten()
-            .collect();
+        let all: Vec<&GeneralName<'_>> = general_names(&parsed).collect();
         Some(Self {
             subject: plain(&parsed.subject().to_string()),
             issuer: plain(&parsed.issuer().to_string()),
@@ -147,17 +139,10 @@ fn shown(name: &GeneralName<'_>) -> String {
     match name {
         GeneralName::DNSName(name) | GeneralName::URI(name) | GeneralName::RFC822Name(name) => plain(name),
         GeneralName::IPAddress(bytes) => {
-            let v4 = <[u8; 4]>::try_from(*bytes).map(IpAddr::from);
-            let address = v4.or_else(|_| <[u8; 16]>::try_from(*bytes).map(IpAddr::from));
-            address.map_or_else(|_| "malformed address".to_owned(), |address| address.to_string())
+            address_of(bytes).map_or_else(|| "malformed address".to_owned(), |address| address.to_string())
         }
         _ => "a name of another kind".to_owned(),
     }
-}
-
-/// A digest of a public key as `pinned_spki` takes it.
-pub(super) fn pin(digest: &[u8; 32]) -> String {
-    format!("sha256/{}", base64(digest))
 }
 
 #[cfg(test)]

@@ -8,8 +8,9 @@ use super::{
     files::Files,
     names::{ClientIdentity, spki_digest},
     notes,
-    presented::{Presented, pin},
+    presented::Presented,
     refused::{Check, Issuers, RefusedServer, Wanted},
+    shown::pin,
 };
 use rustls::{
     CertificateError, DigitallySignedStruct, Error, RootCertStore, SignatureScheme,

@@ -2,12 +2,12 @@
 //!
 //! It judges nothing. Nothing of a key is shown but what the certificate publishes.
 
-use super::names::{hexadecimal, spki_digest};
+use super::names::{address_of, general_names, hexadecimal, spki_digest};
 use rustls::pki_types::{CertificateDer, CertificateRevocationListDer};
 use serde::Serialize;
-use std::{fmt::Write, net::IpAddr};
+use std::fmt::Write;
 use x509_parser::{
-    prelude::{FromDer, GeneralName, ParsedExtension, X509Certificate},
+    prelude::{FromDer, GeneralName, X509Certificate},
     public_key::PublicKey,
     revocation_list::CertificateRevocationList,
     x509::SubjectPublicKeyInfo,
@@ -41,22 +41,15 @@ impl CertificateFacts {
     /// Reads them; `None` where the certificate cannot be parsed.
     pub fn read(certificate: &CertificateDer<'_>) -> Option<Self> {
         let (_, parsed) = X509Certificate::from_der(certificate).ok()?;
-        let names = parsed
-            .extensions()
-            .iter()
-            .filter_map(|extension| match extension.parsed_extension() {
-                ParsedExtension::SubjectAlternativeName(names) => Some(&names.general_names),
-                _ => None,
-            });
         Some(Self {
             subject: parsed.subject().to_string(),
             issuer: parsed.issuer().to_string(),
             serial: parsed.raw_serial_as_string(),
-            names: names.flatten().filter_map(name).take(NAMES_MAX).collect(),
+            names: general_names(&parsed).filter_map(name).take(NAMES_MAX).collect(),
             key: key(parsed.public_key()),
             not_before: parsed.validity().not_before.timestamp(),
             not_after: parsed.validity().not_after.timestamp(),
-            spki: format!("sha256/{}", base64(&spki_digest(certificate)?)),
+            spki: pin(&spki_digest(certificate)?),
         })
     }
 }
@@ -65,13 +58,14 @@ fn name(name: &GeneralName<'_>) -> Option<String> {
     match name {
         GeneralName::DNSName(name) => Some(name.to_ascii_lowercase()),
         GeneralName::URI(uri) => Some((*uri).to_owned()),
-        GeneralName::IPAddress(bytes) => {
-            let v4 = <[u8; 4]>::try_from(*bytes).map(IpAddr::from);
-            let address = v4.or_else(|_| <[u8; 16]>::try_from(*bytes).map(IpAddr::from));
-            address.ok().map(|address| address.to_string())
-        }
+        GeneralName::IPAddress(bytes) => address_of(bytes).map(|address| address.to_string()),
         _ => None,
     }
+}
+
+/// A digest of a public key as `pinned_spki` takes it.
+pub(super) fn pin(digest: &[u8; 32]) -> String {
+    format!("sha256/{}", base64(digest))
 }
 
 fn key(info: &SubjectPublicKeyInfo<'_>) -> String {

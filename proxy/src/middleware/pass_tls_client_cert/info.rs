@@ -6,11 +6,11 @@
 //! percent-encoded before: one more unescaping of a value gives back what the certificate holds.
 
 use super::{FIELD_BYTES_MAX, Untold};
-use crate::tls::{NameValue, name_value};
+use crate::tls::{NameValue, address_of, general_names, name_value};
 use rustls::pki_types::CertificateDer;
 use sallyport_config::model::middleware::{CertInfo, NameParts};
-use std::{fmt::Write, net::IpAddr};
-use x509_parser::prelude::{FromDer, GeneralName, ParsedExtension, X509Certificate, X509Name};
+use std::fmt::Write;
+use x509_parser::prelude::{FromDer, GeneralName, X509Certificate, X509Name};
 
 /// Longest serial number that is told, in bytes; RFC 5280 section 4.1.2.2 allows 20.
 const SERIAL_BYTES_MAX: usize = 64;
@@ -105,15 +105,7 @@ fn name_text(chosen: NameParts, name: &X509Name<'_>) -> String {
 
 /// DNS names, mail addresses, IP addresses, URIs, joined by `,`.
 fn alternative_names(certificate: &X509Certificate<'_>) -> String {
-    let names: Vec<&GeneralName<'_>> = certificate
-        .extensions()
-        .iter()
-        .filter_map(|extension| match extension.parsed_extension() {
-            ParsedExtension::SubjectAlternativeName(names) => Some(&names.general_names),
-            _ => None,
-        })
-        .flatten()
-        .collect();
+    let names: Vec<&GeneralName<'_>> = general_names(certificate).collect();
     type Select = fn(&GeneralName<'_>) -> Option<String>;
     let kinds: [Select; 4] = [
         |name| matches!(name, GeneralName::DNSName(_)).then(|| string_of(name)),
@@ -144,11 +136,7 @@ fn string_of(name: &GeneralName<'_>) -> String {
 
 /// As Go writes it: a mapped address is the IPv4 one.
 fn address(bytes: &[u8]) -> Option<String> {
-    let v4 = <[u8; 4]>::try_from(bytes).map(IpAddr::from);
-    let address = v4
-        .or_else(|_| <[u8; 16]>::try_from(bytes).map(IpAddr::from))
-        .ok()?;
-    Some(address.to_canonical().to_string())
+    address_of(bytes).map(|address| address.to_canonical().to_string())
 }
 
 /// A two's complement number, big end first, in decimal.
