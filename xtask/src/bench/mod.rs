@@ -6,6 +6,7 @@
 pub(crate) mod gate;
 mod lab;
 mod load;
+mod programs;
 mod report;
 pub(crate) mod tls;
 

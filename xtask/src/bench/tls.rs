@@ -1,12 +1,10 @@
-//! `cargo xtask bench tls`: builds what is measured and what measures, and becomes it.
+//! `cargo xtask bench tls`: its words; `programs` builds it and becomes it.
 //!
 //! It must not measure: the program `tls_bench` in `tests/` does, which has the lab and the TLS client.
 
-use std::os::unix::process::CommandExt;
+use anyhow::{Result, bail};
 
-use anyhow::{Context, Result, bail};
-
-use crate::bench::gate::build_release;
+use crate::bench::programs;
 use crate::tasks;
 
 /// What the command line asks for: words for the program, checked here so that a mistake costs no build.
@@ -48,33 +46,15 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     if !tasks::is_root() {
         bail!("the benchmark makes network namespaces, which needs root");
     }
-    let target = tasks::target_dir()?;
-    let binary = match std::env::var_os("SALLYPORT_BIN") {
-        Some(binary) => binary.into(),
-        None => build_release(&target)?,
-    };
-    // Optimised too: a slow client would let the proxies fall asleep between its handshakes.
-    tasks::run(tasks::cargo().args([
-        "build",
-        "--locked",
-        "--profile",
-        "test-release",
-        "-p",
-        "sallyport-tests",
-        "--bin",
-        "tls_bench",
-    ]))?;
-    let folder = target.join("bench");
-    std::fs::create_dir_all(&folder).with_context(|| format!("cannot make `{}`", folder.display()))?;
-    let mut bench = std::process::Command::new(target.join("test-release/tls_bench"));
-    bench.env("SALLYPORT_BIN", binary).current_dir(tasks::root());
-    bench
-        .args(&options.words)
-        .arg("--json")
-        .arg(folder.join("tls.json"));
-    // Replacing this process leaves nobody between the terminal's signals and the benchmark's clean-up.
-    let error = bench.exec();
-    Err(error).context("the benchmark does not start")
+    let words: Vec<&str> = options.words.iter().map(String::as_str).collect();
+    programs::become_bench(&programs::Bench {
+        program: "tls_bench",
+        // Optimised too: a slow client would let the proxies fall asleep between its handshakes.
+        profile: "test-release",
+        folder: "test-release",
+        json: "tls.json",
+        words: &words,
+    })
 }
 
 #[cfg(test)]

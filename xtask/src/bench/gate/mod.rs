@@ -1,12 +1,10 @@
-//! `cargo xtask bench gate`: builds what is measured and what measures, and becomes it.
+//! `cargo xtask bench gate`: its words; `programs` builds it and becomes it.
 //!
 //! It must not measure: the program `gate_bench` in `tests/` does, which has the lab and reaches the kernel.
 
-use std::os::unix::process::CommandExt;
-use std::path::PathBuf;
+use anyhow::{Result, bail};
 
-use anyhow::{Context, Result, bail};
-
+use crate::bench::programs;
 use crate::tasks;
 
 /// Parts of the measurement: judging, live frames, goodput, swap.
@@ -56,38 +54,17 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     if !tasks::is_root() {
         bail!("the benchmark makes network namespaces and loads BPF programs, which needs root");
     }
-    let target = tasks::target_dir()?;
-    let binary = match std::env::var_os("SALLYPORT_BIN") {
-        Some(binary) => binary.into(),
-        None => build_release(&target)?,
-    };
-    tasks::run(tasks::cargo().args([
-        "build",
-        "--locked",
-        "-p",
-        "sallyport-tests",
-        "--bin",
-        "gate_bench",
-    ]))?;
-    let folder = target.join("bench");
-    std::fs::create_dir_all(&folder).with_context(|| format!("cannot make `{}`", folder.display()))?;
-    let mut bench = std::process::Command::new(target.join("debug/gate_bench"));
-    bench.env("SALLYPORT_BIN", binary).current_dir(tasks::root());
-    bench
-        .args(["--part", &options.parts, "--json"])
-        .arg(folder.join("gate.json"));
+    let mut words = vec!["--part", options.parts.as_str()];
     if options.quick {
-        bench.arg("--quick");
+        words.push("--quick");
     }
-    // Replacing this process leaves nobody between the terminal's signals and the benchmark's clean-up.
-    let error = bench.exec();
-    Err(error).context("the benchmark does not start")
-}
-
-/// What is shipped is what is measured.
-pub(in crate::bench) fn build_release(target: &std::path::Path) -> Result<PathBuf> {
-    tasks::run(tasks::cargo().args(["build", "--locked", "--release", "-p", "sallyport"]))?;
-    Ok(target.join("release/sallyport"))
+    programs::become_bench(&programs::Bench {
+        program: "gate_bench",
+        profile: "dev",
+        folder: "debug",
+        json: "gate.json",
+        words: &words,
+    })
 }
 
 #[cfg(test)]
