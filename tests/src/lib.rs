@@ -3,6 +3,7 @@
 //! It drives the installed binary from outside, by its configuration file, command line and sockets. It must
 //! not know how the proxy or the gate are built inside.
 
+pub mod bench;
 pub mod case;
 pub mod certs;
 pub mod chromium;

@@ -5,7 +5,7 @@
 use anyhow::{Context, Result};
 use nix::sched::sched_getcpu;
 use nix::time::{ClockId, clock_gettime};
-use std::path::Path;
+use sallyport_tests::bench::task_ns;
 use std::time::Duration;
 
 /// What this thread and its CPU's softirq thread have spent: a receiver that polls in softirq runs in either.
@@ -38,32 +38,6 @@ impl Meter {
 fn spent(softirq: i32) -> Result<Duration> {
     let own = Duration::from(clock_gettime(ClockId::CLOCK_THREAD_CPUTIME_ID)?);
     Ok(own + Duration::from_nanos(task_ns(softirq)?))
-}
-
-/// CPU time of one thread, in nanoseconds: the first field of its `schedstat`.
-///
-/// # Errors
-/// Where it is gone.
-pub(crate) fn task_ns(pid: i32) -> Result<u64> {
-    first_field(&Path::new("/proc").join(pid.to_string()).join("schedstat"))
-}
-
-/// CPU time of all threads of a process, in nanoseconds.
-///
-/// # Errors
-/// Where it is gone.
-pub(crate) fn process_ns(pid: u32) -> Result<u64> {
-    let mut sum = 0;
-    for thread in std::fs::read_dir(format!("/proc/{pid}/task"))? {
-        sum += first_field(&thread?.path().join("schedstat"))?;
-    }
-    Ok(sum)
-}
-
-fn first_field(path: &Path) -> Result<u64> {
-    let text = std::fs::read_to_string(path).with_context(|| format!("`{}`", path.display()))?;
-    let field = text.split(' ').next().context("`schedstat` is empty")?;
-    Ok(field.parse()?)
 }
 
 /// The id of a task whose name fits.

@@ -11,8 +11,7 @@ use aya::maps::{Array, MapData};
 use aya::programs::{TestRun, TestRunAttrs, TestRunOptions, Xdp, XdpMode};
 use aya::{Ebpf, EbpfLoader};
 use nix::net::if_::if_nametoindex;
-use nix::sched::{CpuSet, sched_setaffinity};
-use nix::unistd::Pid;
+use sallyport_tests::bench::stay_on;
 use sallyport_tests::lab::Ns;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread;
@@ -199,14 +198,4 @@ impl Flood {
             packet: tcp4(ends, GATED, Segment::Syn),
         })
     }
-}
-
-/// Keeps this thread on a CPU.
-///
-/// # Errors
-/// Where there is no such CPU.
-pub(crate) fn stay_on(cpu: usize) -> Result<()> {
-    let mut set = CpuSet::new();
-    set.set(cpu)?;
-    sched_setaffinity(Pid::from_raw(0), &set).with_context(|| format!("cannot stay on CPU {cpu}"))
 }

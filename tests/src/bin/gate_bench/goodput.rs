@@ -4,7 +4,6 @@
 //! wire, its queue and its polling with the flood, but not the proxy's CPU; what sharing that too costs is shown apart.
 
 use crate::Effort;
-use crate::clock::process_ns;
 use crate::flood::{Flood, Generator, Sources};
 use crate::gates::{Entry, GATED, Gated, Hook, Stage, Wire};
 use crate::napi::Napi;
@@ -12,6 +11,7 @@ use crate::peers::{self, Peer};
 use crate::prefixes::Prefixes;
 use crate::report::{Bar, Line, Report};
 use anyhow::{Context, Result, ensure};
+use sallyport_tests::bench::process_ns;
 use sallyport_tests::case::is_installed;
 use sallyport_tests::certs::{Role, self_signed};
 use sallyport_tests::lab::Lab;

@@ -23,20 +23,11 @@ use crate::flood::Generator;
 use crate::gates::Stage;
 use crate::report::Report;
 use anyhow::{Context, Result, bail};
+use sallyport_tests::bench;
 use sallyport_tests::gateway::binary;
 use sallyport_tests::lab::Lab;
-use sallyport_tests::signals;
 use std::path::PathBuf;
 use std::process::ExitCode;
-
-/// It could not measure.
-const FAILED: u8 = 1;
-/// Bad usage.
-const USAGE: u8 = 64;
-/// Not root.
-const NOT_PERMITTED: u8 = 77;
-/// Ended by Ctrl-C, as shells report it.
-const INTERRUPTED: u8 = 130;
 
 /// How much is measured.
 #[derive(Clone, Copy, Debug)]
@@ -68,25 +59,12 @@ struct Options {
 
 fn main() -> ExitCode {
     let words: Vec<String> = std::env::args().skip(1).collect();
-    let options = match Options::parse(&words) {
-        Ok(options) => options,
-        Err(error) => return complain(USAGE, &format!("{error:#}")),
-    };
-    if !nix::unistd::geteuid().is_root() {
-        return complain(
-            NOT_PERMITTED,
-            "the benchmark makes namespaces and loads programs, which needs root",
-        );
-    }
-    match signals::take_down(|| INTERRUPTED).and_then(|()| measure(&options)) {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => complain(FAILED, &format!("the gate could not be measured: {error:#}")),
-    }
-}
-
-fn complain(code: u8, text: &str) -> ExitCode {
-    eprintln!("{text}");
-    ExitCode::from(code)
+    bench::run(
+        Options::parse(&words),
+        "the benchmark makes namespaces and loads programs, which needs root",
+        "the gate",
+        measure,
+    )
 }
 
 impl Options {
@@ -134,19 +112,10 @@ fn measure(options: &Options) -> Result<()> {
     let mut report = Report::default();
     facts(&mut report)?;
     // A thread that wanders would take the caches of two CPUs into one figure.
-    flood::stay_on(options.effort.cpus - 1)?;
-    let lab = Lab::new()?;
-    let measured = measure_parts(&lab, options, &mut report);
-    if measured.is_err() {
-        eprintln!("{}", lab.logs(20));
-    }
-    lab.close();
-    measured?;
-    print!("{}", report.table());
-    let json = serde_json::to_string_pretty(&report.json())?;
-    std::fs::write(&options.json, json + "\n").with_context(|| format!("`{}`", options.json.display()))?;
-    println!("JSON: {}", options.json.display());
-    Ok(())
+    bench::stay_on(options.effort.cpus - 1)?;
+    bench::in_lab(report, &options.json, |lab, report| {
+        measure_parts(lab, options, report)
+    })
 }
 
 fn measure_parts(lab: &Lab, options: &Options, report: &mut Report) -> Result<()> {

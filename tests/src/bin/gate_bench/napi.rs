@@ -1,10 +1,11 @@
 //! The receiving side of a wire as a thread of the kernel's, whose CPU time can be read (threaded NAPI).
 
-use crate::clock::{find_task, task_ns};
+use crate::clock::find_task;
 use crate::gates::Wire;
 use anyhow::{Context, Result, ensure};
 use nix::sched::{CpuSet, sched_setaffinity};
 use nix::unistd::Pid;
+use sallyport_tests::bench::task_ns;
 use std::process::Command;
 
 /// A receiving thread; it is the kernel's and goes with the interface.

@@ -1,5 +1,6 @@
 //! What was measured, beside what was wanted: a table and JSON. Pure.
 
+use sallyport_tests::bench::{Results, median};
 use serde_json::{Value, json};
 
 /// What a figure is to be.
@@ -129,9 +130,11 @@ impl Report {
     pub(crate) fn fact(&mut self, name: &str, value: &str) {
         self.facts.push((name.to_owned(), value.to_owned()));
     }
+}
 
+impl Results for Report {
     /// For people.
-    pub(crate) fn table(&self) -> String {
+    fn table(&self) -> String {
         let mut text = String::from("\n");
         for (name, value) in &self.facts {
             text.push_str(&format!("{name}: {value}\n"));
@@ -148,7 +151,7 @@ impl Report {
     }
 
     /// For programs.
-    pub(crate) fn json(&self) -> Value {
+    fn json(&self) -> Value {
         let facts: serde_json::Map<String, Value> = self
             .facts
             .iter()
@@ -174,27 +177,9 @@ fn short(value: f64) -> String {
     }
 }
 
-/// The middle of sorted values, or the mean of the two in the middle.
-pub(crate) fn median(sorted: &[f64]) -> Option<f64> {
-    let middle = sorted.len() / 2;
-    let upper = *sorted.get(middle)?;
-    if sorted.len() % 2 == 1 {
-        return Some(upper);
-    }
-    let lower = sorted.get(middle.checked_sub(1)?)?;
-    Some(f64::midpoint(*lower, upper))
-}
-
 #[cfg(test)]
 mod tests {
-    use super::{Bar, Line, Report, median};
-
-    #[test]
-    fn the_median_is_the_middle() {
-        assert_eq!(median(&[]), None);
-        assert_eq!(median(&[3.0]), Some(3.0));
-        assert_eq!(median(&[1.0, 2.0, 4.0, 9.0]), Some(3.0));
-    }
+    use super::{Bar, Line, Report, Results};
 
     #[test]
     fn a_miss_says_by_how_much() {

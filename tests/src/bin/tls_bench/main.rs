@@ -12,24 +12,13 @@ use crate::load::{Clients, Scenario};
 use crate::report::{Measurement, Report};
 use crate::subjects::{Bench, Subject};
 use anyhow::{Context, Result, bail, ensure};
-use nix::sched::{CpuSet, sched_setaffinity};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
-use nix::unistd::Pid;
+use sallyport_tests::bench;
 use sallyport_tests::case::is_installed;
 use sallyport_tests::gateway::binary;
 use sallyport_tests::lab::Lab;
-use sallyport_tests::signals;
 use std::path::PathBuf;
 use std::process::ExitCode;
-
-/// It could not measure.
-const FAILED: u8 = 1;
-/// Bad usage.
-const USAGE: u8 = 64;
-/// Not root.
-const NOT_PERMITTED: u8 = 77;
-/// Ended by Ctrl-C, as shells report it.
-const INTERRUPTED: u8 = 130;
 
 /// The CPU of the load and the origin.
 pub(crate) const LOAD_CPU: usize = 0;
@@ -57,25 +46,12 @@ struct Options {
 
 fn main() -> ExitCode {
     let words: Vec<String> = std::env::args().skip(1).collect();
-    let options = match Options::parse(&words) {
-        Ok(options) => options,
-        Err(error) => return complain(USAGE, &format!("{error:#}")),
-    };
-    if !nix::unistd::geteuid().is_root() {
-        return complain(
-            NOT_PERMITTED,
-            "the benchmark makes network namespaces, which needs root",
-        );
-    }
-    match signals::take_down(|| INTERRUPTED).and_then(|()| measure(&options)) {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => complain(FAILED, &format!("TLS could not be measured: {error:#}")),
-    }
-}
-
-fn complain(code: u8, text: &str) -> ExitCode {
-    eprintln!("{text}");
-    ExitCode::from(code)
+    bench::run(
+        Options::parse(&words),
+        "the benchmark makes network namespaces, which needs root",
+        "TLS",
+        measure,
+    )
 }
 
 impl Options {
@@ -128,27 +104,11 @@ fn measure(options: &Options) -> Result<()> {
     );
     let (_, most) = getrlimit(Resource::RLIMIT_NOFILE)?;
     setrlimit(Resource::RLIMIT_NOFILE, most, most)?;
-    stay_on(LOAD_CPU)?;
-    let mut report = Report::new(facts(&options.effort)?);
-    let lab = Lab::new()?;
-    let measured = measure_all(&lab, &options.effort, &mut report);
-    if measured.is_err() {
-        eprintln!("{}", lab.logs(20));
-    }
-    lab.close();
-    measured?;
-    print!("{}", report.table());
-    let json = serde_json::to_string_pretty(&report.json())?;
-    std::fs::write(&options.json, json + "\n").with_context(|| format!("`{}`", options.json.display()))?;
-    println!("JSON: {}", options.json.display());
-    Ok(())
-}
-
-/// Keeps this thread, and those that it starts, on one CPU.
-fn stay_on(cpu: usize) -> Result<()> {
-    let mut set = CpuSet::new();
-    set.set(cpu)?;
-    Ok(sched_setaffinity(Pid::from_raw(0), &set)?)
+    bench::stay_on(LOAD_CPU)?;
+    let report = Report::new(facts(&options.effort)?);
+    bench::in_lab(report, &options.json, |lab, report| {
+        measure_all(lab, &options.effort, report)
+    })
 }
 
 fn facts(effort: &Effort) -> Result<Vec<(String, String)>> {

@@ -2,6 +2,7 @@
 
 use crate::load::Scenario;
 use crate::subjects::Subject;
+use sallyport_tests::bench::{Results, median};
 use serde_json::{Value, json};
 use std::fmt::Write;
 
@@ -82,9 +83,11 @@ impl Report {
     pub(crate) fn add(&mut self, measurement: Measurement) {
         self.measurements.push(measurement);
     }
+}
 
+impl Results for Report {
     /// A line a scenario and proxy, and how it was measured.
-    pub(crate) fn table(&self) -> String {
+    fn table(&self) -> String {
         let mut text = String::from("\n");
         // Writing to a `String` does not fail.
         for (name, value) in &self.facts {
@@ -121,7 +124,7 @@ impl Report {
     }
 
     /// The same as one document.
-    pub(crate) fn json(&self) -> Value {
+    fn json(&self) -> Value {
         let rows: Vec<Value> = self
             .rows()
             .iter()
@@ -148,7 +151,9 @@ impl Report {
             .collect();
         json!({ "version": 1, "facts": facts, "results": rows })
     }
+}
 
+impl Report {
     fn rows(&self) -> Vec<Row> {
         let mut rows = Vec::new();
         for scenario in Scenario::ALL.into_iter().chain([Scenario::Idle]) {
@@ -188,30 +193,11 @@ impl Report {
     }
 }
 
-/// The middle of sorted values, or the mean of the two in the middle.
-fn median(sorted: &[f64]) -> Option<f64> {
-    let middle = sorted.len() / 2;
-    let upper = *sorted.get(middle)?;
-    if sorted.len() % 2 == 1 {
-        return Some(upper);
-    }
-    sorted
-        .get(middle.checked_sub(1)?)
-        .map(|lower| f64::midpoint(*lower, upper))
-}
-
 #[cfg(test)]
 mod tests {
-    use super::{Measurement, Report, median};
+    use super::{Measurement, Report, Results};
     use crate::load::Scenario;
     use crate::subjects::Subject;
-
-    #[test]
-    fn the_median_is_the_middle() {
-        assert_eq!(median(&[]), None);
-        assert_eq!(median(&[1.0, 2.0, 9.0]), Some(2.0));
-        assert_eq!(median(&[1.0, 2.0, 4.0, 9.0]), Some(3.0));
-    }
 
     #[test]
     fn ratios_say_how_many_times_cheaper_and_are_held_to_the_bars() {

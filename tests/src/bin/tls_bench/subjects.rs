@@ -1,7 +1,8 @@
 //! The origin and the proxies under test: configuration, start, pinning, CPU and memory.
 
 use crate::{LOAD_CPU, PROXY_CPU};
-use anyhow::{Context, Result};
+use anyhow::Result;
+use sallyport_tests::bench::process_ns;
 use sallyport_tests::certs::{Authority, Identity, Role, Validity};
 use sallyport_tests::gateway::binary;
 use sallyport_tests::lab::{Lab, Ns};
@@ -227,13 +228,7 @@ impl Proxy {
     /// # Errors
     /// Where it has ended.
     pub(crate) fn cpu_ns(&self) -> Result<u64> {
-        let mut sum = 0;
-        for thread in std::fs::read_dir(format!("/proc/{}/task", self.proc.pid()))? {
-            let text = std::fs::read_to_string(thread?.path().join("schedstat"))?;
-            let field = text.split_whitespace().next().context("an empty `schedstat`")?;
-            sum += field.parse::<u64>()?;
-        }
-        Ok(sum)
+        process_ns(self.proc.pid())
     }
 
     /// Resident memory in KiB.
