@@ -281,17 +281,25 @@ impl Pins {
         fs::rename(&path, self.link(to)).map_err(|source| self.failed(&path, source))
     }
 
-    /// Detaches a link, or deletes a clsact filter, and removes the pin.
+    /// Detaches a link, or deletes a clsact filter, and removes the pin. A pin that is not there any more is as good as
+    /// removed: `gate off --offline` and a running gate, which clears away a filter that it finds deleted, may both
+    /// be at it.
     ///
     /// # Errors
     /// Where that is refused.
     pub(super) fn remove_link(&self, name: &LinkName) -> Result<(), GateError> {
         let path = self.link(name);
-        match name.hook {
-            Hook::Clsact => clsact::take_away(&path).map_err(|source| self.failed(&path, source))?,
-            Hook::Xdp | Hook::XdpGeneric | Hook::Tcx => link::detach(&path),
+        let detached = match name.hook {
+            Hook::Clsact => clsact::take_away(&path),
+            Hook::Xdp | Hook::XdpGeneric | Hook::Tcx => {
+                link::detach(&path);
+                Ok(())
+            }
+        };
+        match detached.and_then(|()| fs::remove_file(&path)) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+            other => other.map_err(|source| self.failed(&path, source)),
         }
-        fs::remove_file(&path).map_err(|source| self.failed(&path, source))
     }
 
     /// Removes what other layouts left once no link of theirs is in this namespace any more.
