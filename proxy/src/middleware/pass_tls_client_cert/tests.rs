@@ -228,7 +228,13 @@ fn only_what_was_verified_is_told_unless_asked_by_name() {
 #[test]
 fn nothing_is_written_where_nothing_was_shown() {
     let (mut head, ()) = http::Request::new(()).into_parts();
-    let passed = PassTlsClientCert::new(everything()).pass(&mut head, &Facts { client: [192, 0, 2, 7].into(), certificates: None });
+    let passed = PassTlsClientCert::new(everything()).pass(
+        &mut head,
+        &Facts {
+            client: [192, 0, 2, 7].into(),
+            certificates: None,
+        },
+    );
     assert!(matches!(passed, Ok(Pass::On)) && head.headers.is_empty());
 }
 
