@@ -101,6 +101,26 @@ pub enum Count {
     UpstreamFailed,
     /// 503.
     NoServer,
+    /// 401: `basic_auth` knows no such user with this password.
+    Unauthorized,
+    /// 503: `basic_auth` has too many passwords to verify.
+    AuthBusy,
+    /// The server of `forward_auth` did not let the request pass.
+    AuthRefused,
+    /// 413: the body is longer than a middleware takes it.
+    BodyTooLong,
+    /// 429: `rate_limit`.
+    RateExceeded,
+    /// 429: `in_flight`.
+    InFlightExceeded,
+    /// A `circuit_breaker` was open.
+    BreakerOpen,
+    /// Circuit breakers that opened.
+    BreakerOpened,
+    /// Tries again by `retry`.
+    Retried,
+    /// Tries again that `retry` left out because its budget was spent.
+    RetryBudgetSpent,
     /// 504.
     UpstreamSilent,
     /// 408 or closed: the request did not come in time.
@@ -138,7 +158,7 @@ pub enum Count {
 }
 
 /// All counts with their codes, in the order of [`Count`].
-pub const COUNTS: [(Count, &str); 60] = [
+pub const COUNTS: [(Count, &str); 70] = [
     (Count::Accepted, "accepted"),
     (Count::Closed, "closed"),
     (Count::SourceRefused, "source_refused"),
@@ -185,6 +205,16 @@ pub const COUNTS: [(Count, &str); 60] = [
     (Count::Misdirected, "misdirected"),
     (Count::UpstreamFailed, "upstream_failed"),
     (Count::NoServer, "no_server"),
+    (Count::Unauthorized, "unauthorized"),
+    (Count::AuthBusy, "auth_busy"),
+    (Count::AuthRefused, "auth_refused"),
+    (Count::BodyTooLong, "body_too_long"),
+    (Count::RateExceeded, "rate_exceeded"),
+    (Count::InFlightExceeded, "in_flight_exceeded"),
+    (Count::BreakerOpen, "breaker_open"),
+    (Count::BreakerOpened, "breaker_opened"),
+    (Count::Retried, "retried"),
+    (Count::RetryBudgetSpent, "retry_budget_spent"),
     (Count::UpstreamSilent, "upstream_silent"),
     (Count::RequestTimeout, "request_timeout"),
     (Count::IdleTimeout, "idle_timeout"),

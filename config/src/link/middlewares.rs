@@ -6,8 +6,11 @@
 use super::Places;
 use crate::{
     model::{
-        Config, Reach,
-        middleware::{MIDDLEWARES_MAX, Middleware},
+        Config, Reach, Server, Service,
+        middleware::{
+            MIDDLEWARES_MAX, Middleware,
+            forward_auth::{ForwardAuth, SERVICE_SUFFIX},
+        },
     },
     report::{Fault, Report},
     section::{Mention, MiddlewareDraft},
@@ -97,6 +100,29 @@ fn too_many() -> Fault {
     ))
     .expected(format!("at most {MIDDLEWARES_MAX}, chains resolved"))
     .fix("name fewer")
+}
+
+/// The services that middlewares ask and no `[services]` names.
+pub(super) fn services(middlewares: &BTreeMap<String, Middleware>) -> BTreeMap<String, Service> {
+    let asked = middlewares
+        .iter()
+        .filter_map(|(name, middleware)| match middleware {
+            Middleware::ForwardAuth(settings) => Some((format!("{name}{SERVICE_SUFFIX}"), auth(settings))),
+            _ => None,
+        });
+    asked.collect()
+}
+
+fn auth(settings: &ForwardAuth) -> Service {
+    let server = Server {
+        url: settings.server.clone(),
+        weight: 1,
+    };
+    Service {
+        servers: vec![server],
+        pass_host_header: false,
+        servers_transport: settings.servers_transport.clone(),
+    }
 }
 
 /// A list of mentions, chains resolved.

@@ -3,6 +3,7 @@
 mod examples;
 mod layout;
 mod middlewares;
+mod middlewares_around;
 mod properties;
 mod reference_doc;
 mod refused;

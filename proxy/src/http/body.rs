@@ -9,7 +9,7 @@ use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 use std::{
-    cell::Cell,
+    cell::{Cell, RefCell},
     future::Future,
     pin::Pin,
     rc::Rc,
@@ -31,6 +31,9 @@ pub enum BodyFault {
     /// The client was too slow.
     #[error("the request body did not come in time")]
     Timeout,
+    /// It was lent for a try that is over.
+    #[error("the request body was taken back")]
+    TakenBack,
 }
 
 /// The body of a request on its way to a server.
@@ -39,6 +42,67 @@ pub enum RequestBody {
     Empty,
     /// From a client.
     Streamed(Box<Streamed>),
+    /// Made here, or kept here whole.
+    Whole(Option<Bytes>),
+    /// One of the others, lent for one try.
+    Lent(Lent),
+}
+
+/// Lends a body for one try after the other, as long as nobody has read of it.
+pub struct Lender {
+    body: Rc<RefCell<RequestBody>>,
+    tries: Rc<Cell<u32>>,
+    touched: Rc<Cell<bool>>,
+}
+
+/// A body for one try.
+pub struct Lent {
+    body: Rc<RefCell<RequestBody>>,
+    tries: Rc<Cell<u32>>,
+    own: u32,
+    touched: Rc<Cell<bool>>,
+}
+
+impl Lender {
+    /// Lends `body`.
+    pub fn new(body: RequestBody) -> Self {
+        Self {
+            body: Rc::new(RefCell::new(body)),
+            tries: Rc::default(),
+            touched: Rc::default(),
+        }
+    }
+
+    /// The body for the next try; the one before has it no longer.
+    pub fn lend(&mut self) -> RequestBody {
+        if matches!(*self.body.borrow(), RequestBody::Empty) {
+            return RequestBody::Empty;
+        }
+        let own = self.tries.get().wrapping_add(1);
+        self.tries.set(own);
+        RequestBody::Lent(Lent {
+            body: Rc::clone(&self.body),
+            tries: Rc::clone(&self.tries),
+            own,
+            touched: Rc::clone(&self.touched),
+        })
+    }
+
+    /// Whether nobody has read of it.
+    pub fn is_untouched(&self) -> bool {
+        !self.touched.get()
+    }
+}
+
+impl Lent {
+    fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyFault>>> {
+        // A try that is over must not take from the one that came after it.
+        if self.own != self.tries.get() {
+            return Poll::Ready(Some(Err(BodyFault::TakenBack)));
+        }
+        self.touched.set(true);
+        Pin::new(&mut *self.body.borrow_mut()).poll_frame(cx)
+    }
 }
 
 /// A body from a client.
@@ -102,8 +166,11 @@ impl Body for RequestBody {
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BodyFault>>> {
-        let Self::Streamed(body) = &mut *self else {
-            return Poll::Ready(None);
+        let body = match &mut *self {
+            Self::Empty => return Poll::Ready(None),
+            Self::Whole(bytes) => return Poll::Ready(bytes.take().map(|bytes| Ok(Frame::data(bytes)))),
+            Self::Lent(lent) => return lent.poll_frame(cx),
+            Self::Streamed(body) => body,
         };
         match Pin::new(&mut body.incoming).poll_frame(cx) {
             Poll::Ready(Some(Ok(mut frame))) => {
@@ -129,6 +196,8 @@ impl Body for RequestBody {
         match self {
             Self::Empty => true,
             Self::Streamed(body) => body.incoming.is_end_stream(),
+            Self::Whole(bytes) => bytes.is_none(),
+            Self::Lent(lent) => lent.body.borrow().is_end_stream(),
         }
     }
 
@@ -136,6 +205,8 @@ impl Body for RequestBody {
         match self {
             Self::Empty => SizeHint::with_exact(0),
             Self::Streamed(body) => body.incoming.size_hint(),
+            Self::Whole(bytes) => SizeHint::with_exact(bytes.as_ref().map_or(0, |bytes| bytes.len() as u64)),
+            Self::Lent(lent) => lent.body.borrow().size_hint(),
         }
     }
 }

@@ -4,8 +4,15 @@
 
 use super::{
     Kept, Middleware,
+    basic_auth::BasicAuth,
+    circuit_breaker::CircuitBreaker,
+    compress::Compress,
+    forward_auth::ForwardAuth,
+    in_flight::InFlight,
     ip_list::{IpList, Sense},
     pass_tls_client_cert::PassTlsClientCert,
+    rate_limit::RateLimit,
+    retry::Retry,
 };
 use crate::{gate::policy::Allowlists, tls::Files};
 use sallyport_config::{
@@ -47,7 +54,29 @@ pub fn compile(
         // Kinds that tell servers of the client.
         middleware::Middleware::PassTlsClientCert(settings) => {
             Middleware::Head(Box::new(PassTlsClientCert::new(settings.clone())))
-        } // Kinds that wait, count or ask others.
+        }
+        // Kinds that wait, count or ask others.
+        middleware::Middleware::BasicAuth(settings) => {
+            Middleware::Around(Box::new(BasicAuth::new(settings, making)?))
+        }
+        middleware::Middleware::ForwardAuth(settings) => {
+            Middleware::Around(Box::new(ForwardAuth::new(name, settings, making)?))
+        }
+        middleware::Middleware::RateLimit(settings) => {
+            Middleware::Head(Box::new(RateLimit::new(name, settings, making)))
+        }
+        middleware::Middleware::InFlight(settings) => {
+            Middleware::Around(Box::new(InFlight::new(name, settings, making)))
+        }
+        middleware::Middleware::Retry(settings) => {
+            Middleware::Around(Box::new(Retry::new(name, settings, making)))
+        }
+        middleware::Middleware::CircuitBreaker(settings) => {
+            Middleware::Around(Box::new(CircuitBreaker::new(name, settings, making)))
+        }
+        middleware::Middleware::Compress(settings) => {
+            Middleware::Around(Box::new(Compress::new(settings, making)))
+        }
     };
     Ok(Some(made))
 }
@@ -61,5 +90,11 @@ pub fn follows_lists(configured: &middleware::Middleware) -> bool {
         // Kinds that tell servers of the client.
         middleware::Middleware::PassTlsClientCert(_) => false,
         // Kinds that wait, count or ask others.
+        middleware::Middleware::RateLimit(_) | middleware::Middleware::InFlight(_) => true,
+        middleware::Middleware::BasicAuth(_)
+        | middleware::Middleware::ForwardAuth(_)
+        | middleware::Middleware::Retry(_)
+        | middleware::Middleware::CircuitBreaker(_)
+        | middleware::Middleware::Compress(_) => false,
     }
 }

@@ -228,7 +228,7 @@ fn fault(error: hyper::Error) -> UpstreamFault {
     match error.source().and_then(|cause| cause.downcast_ref::<BodyFault>()) {
         Some(BodyFault::Timeout) => UpstreamFault::BodyTimeout,
         Some(BodyFault::Client(_)) => UpstreamFault::Body(error),
-        None => UpstreamFault::Exchange(error),
+        Some(BodyFault::TakenBack) | None => UpstreamFault::Exchange(error),
     }
 }
 

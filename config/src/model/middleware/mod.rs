@@ -2,12 +2,27 @@
 //!
 //! Chains are gone by the time they stand in an entry point or a router: those hold the names in order.
 
+pub mod basic_auth;
+pub mod circuit_breaker;
+pub mod compress;
+pub mod forward_auth;
+pub mod in_flight;
 pub mod ip_list;
 pub mod ip_strategy;
 pub mod pass_tls_client_cert;
+pub mod rate_limit;
+pub mod retry;
+pub mod source_criterion;
 
+use basic_auth::BasicAuth;
+use circuit_breaker::CircuitBreaker;
+use compress::Compress;
+use forward_auth::ForwardAuth;
+use in_flight::InFlight;
 use ip_list::IpList;
 use pass_tls_client_cert::PassTlsClientCert;
+use rate_limit::RateLimit;
+use retry::Retry;
 
 /// Most middlewares that one request goes through for one entry point or one router.
 pub const MIDDLEWARES_MAX: usize = 64;
@@ -26,4 +41,18 @@ pub enum Middleware {
     /// `pass_tls_client_cert`.
     PassTlsClientCert(PassTlsClientCert),
     // Kinds that wait, count or ask others.
+    /// `basic_auth`.
+    BasicAuth(BasicAuth),
+    /// `forward_auth`.
+    ForwardAuth(ForwardAuth),
+    /// `rate_limit`.
+    RateLimit(RateLimit),
+    /// `in_flight`.
+    InFlight(InFlight),
+    /// `retry`.
+    Retry(Retry),
+    /// `circuit_breaker`.
+    CircuitBreaker(CircuitBreaker),
+    /// `compress`.
+    Compress(Compress),
 }
