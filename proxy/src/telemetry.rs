@@ -93,6 +93,12 @@ pub enum Count {
     NotProven,
     /// 403 or as configured: the client is not on `ip_allow_list`, or is on `ip_deny_list`.
     SourceForbidden,
+    /// 403: `allowed_hosts` does not hold the host.
+    HostForbidden,
+    /// 400: a middleware would have made a path that can be read in two ways.
+    PathAmbiguous,
+    /// 413: the body is longer than `limit_body` allows.
+    BodyTooLarge,
     /// 431: what servers would be told of the client's certificate is too long.
     IdentityTooLong,
     /// 421: the host's TLS policy is not the handshake's.
@@ -138,7 +144,7 @@ pub enum Count {
 }
 
 /// All counts with their codes, in the order of [`Count`].
-pub const COUNTS: [(Count, &str); 60] = [
+pub const COUNTS: [(Count, &str); 63] = [
     (Count::Accepted, "accepted"),
     (Count::Closed, "closed"),
     (Count::SourceRefused, "source_refused"),
@@ -181,6 +187,9 @@ pub const COUNTS: [(Count, &str); 60] = [
     (Count::NoRouter, "no_router"),
     (Count::NotProven, "not_proven"),
     (Count::SourceForbidden, "source_forbidden"),
+    (Count::HostForbidden, "host_forbidden"),
+    (Count::PathAmbiguous, "path_ambiguous"),
+    (Count::BodyTooLarge, "body_too_large"),
     (Count::IdentityTooLong, "identity_too_long"),
     (Count::Misdirected, "misdirected"),
     (Count::UpstreamFailed, "upstream_failed"),

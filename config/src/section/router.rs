@@ -119,7 +119,8 @@ impl Inside {
     }
 }
 
-fn service(value: &Value<'_>, names: &mut Names) -> Option<ServiceRef> {
+/// The service that a value names, noted.
+pub(super) fn service(value: &Value<'_>, names: &mut Names) -> Option<ServiceRef> {
     let text = value.text()?;
     match text.split_once('@') {
         None => Some(ServiceRef::Local(names.mention(Kind::Service, value, text).name)),
