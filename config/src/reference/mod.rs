@@ -3,6 +3,7 @@
 //!
 //! It holds no code that reads values; a key that is missing here cannot be read.
 
+mod middleware;
 mod rows;
 
 use std::sync::LazyLock;
@@ -34,16 +35,17 @@ pub struct OptionDoc {
 /// All keys, in the order of the reference page.
 pub fn reference() -> &'static [OptionDoc] {
     static OPTIONS: LazyLock<Vec<OptionDoc>> = LazyLock::new(|| {
-        let sections = [
+        let before = [
             ("", rows::PROCESS),
             ("entry_points.NAME.", rows::ENTRY_POINT),
             ("", rows::UPLINK_ENTRY_POINT),
             ("uplink_entry_points.NAME.", rows::ENTRY_POINT),
             ("", rows::HTTP),
-            ("", rows::MIDDLEWARE),
-            ("", rows::TLS),
-            ("", rows::MULTICLUSTER),
+            ("", middleware::TABLE),
         ];
+        let kinds = middleware::KINDS.iter().map(|rows| ("middlewares.NAME.", *rows));
+        let behind = [("", rows::TLS), ("", rows::MULTICLUSTER)];
+        let sections = before.into_iter().chain(kinds).chain(behind);
         let doc = |prefix: &str, row: &rows::Row| OptionDoc {
             key: format!("{prefix}{}", row.key),
             kind: row.kind,
@@ -52,8 +54,7 @@ pub fn reference() -> &'static [OptionDoc] {
             support: row.support,
         };
         sections
-            .iter()
-            .flat_map(|(prefix, rows)| rows.iter().map(|row| doc(prefix, row)))
+            .flat_map(|(prefix, rows)| rows.iter().map(move |row| doc(prefix, row)))
             .collect()
     });
     &OPTIONS

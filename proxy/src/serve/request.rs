@@ -121,19 +121,21 @@ async fn walk(
         let sent = way.send(&route.service, Request::from_parts(parts, body)).await;
         return sent.map(Outcome::Upstream);
     }
-    through(chain, &way, parts, body).await
+    let facts = middleware::Facts {
+        client,
+        certificates: clients_certificates(connection),
+    };
+    through(chain, facts, &way, parts, body).await
 }
 
 /// middleware: what the entry point and the route named, then the service.
 async fn through(
     mut chain: Chain<'_>,
+    facts: middleware::Facts<'_>,
     way: &Way<'_>,
     mut parts: Parts,
     body: RequestBody,
 ) -> Result<Outcome, Fault> {
-    let facts = middleware::Facts {
-        certificates: clients_certificates(way.connection),
-    };
     let service = &way.route.service;
     match chain.heads(&mut parts, &facts)? {
         Turn::End => {
