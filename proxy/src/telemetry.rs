@@ -133,10 +133,24 @@ pub enum Count {
     TcpBytesToServer,
     /// Bytes to their clients.
     TcpBytesToClient,
+    /// 503: every server was full, and the queue too.
+    QueueFull,
+    /// 503: no server had room in time.
+    QueueTimeout,
+    /// Requests that waited for a server with room.
+    Queued,
+    /// Requests that went to another server after the first one failed.
+    UpstreamRetried,
+    /// Servers that were left out for a while because requests to them failed.
+    ServerEjected,
+    /// Copies that went to mirrors.
+    Mirrored,
+    /// Copies that were not made: too many were under way, or the body was too long or broke off.
+    MirrorDropped,
 }
 
 /// All counts with their codes, in the order of [`Count`].
-pub const COUNTS: [(Count, &str); 59] = [
+pub const COUNTS: [(Count, &str); 66] = [
     (Count::Accepted, "accepted"),
     (Count::Closed, "closed"),
     (Count::SourceRefused, "source_refused"),
@@ -199,6 +213,13 @@ pub const COUNTS: [(Count, &str); 59] = [
     (Count::TcpBroken, "tcp_broken"),
     (Count::TcpBytesToServer, "tcp_bytes_to_server"),
     (Count::TcpBytesToClient, "tcp_bytes_to_client"),
+    (Count::QueueFull, "queue_full"),
+    (Count::QueueTimeout, "queue_timeout"),
+    (Count::Queued, "queued"),
+    (Count::UpstreamRetried, "upstream_retried"),
+    (Count::ServerEjected, "server_ejected"),
+    (Count::Mirrored, "mirrored"),
+    (Count::MirrorDropped, "mirror_dropped"),
 ];
 
 impl Count {

@@ -155,6 +155,7 @@ pub fn run(path: &Path) -> Result<(), RunError> {
     )
     .map_err(RunError::Invalid)?;
     announce(&loaded, &snapshot.remarks, &driver, workers);
+    snapshot.supervise();
     let published = Arc::new(Published::new(snapshot));
     let started = worker::Shared {
         driver: driver.kind,

@@ -138,6 +138,7 @@ impl State {
         {
             tracing::warn!("{remark}");
         }
+        snapshot.supervise();
         self.published().publish(snapshot);
     }
 
