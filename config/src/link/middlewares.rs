@@ -30,7 +30,7 @@ pub(super) fn resolve(
     }
     let resolved = drafts.into_iter().filter_map(|(name, draft)| {
         let middleware = match draft {
-            MiddlewareDraft::PassTlsClientCert(settings) => Middleware::PassTlsClientCert(settings),
+            MiddlewareDraft::Made(middleware) => middleware,
             MiddlewareDraft::Chain(_) => Middleware::Chain(chains.remove(&name)?),
             MiddlewareDraft::Broken => return None,
         };

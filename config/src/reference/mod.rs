@@ -3,6 +3,7 @@
 //!
 //! It holds no code that reads values; a key that is missing here cannot be read.
 
+mod middleware;
 mod rows;
 
 use std::sync::LazyLock;
@@ -34,16 +35,20 @@ pub struct OptionDoc {
 /// All keys, in the order of the reference page.
 pub fn reference() -> &'static [OptionDoc] {
     static OPTIONS: LazyLock<Vec<OptionDoc>> = LazyLock::new(|| {
-        let sections = [
+        let before = [
             ("", rows::PROCESS),
             ("entry_points.NAME.", rows::ENTRY_POINT),
             ("", rows::UPLINK_ENTRY_POINT),
             ("uplink_entry_points.NAME.", rows::ENTRY_POINT),
             ("", rows::HTTP),
-            ("", rows::MIDDLEWARE),
-            ("", rows::TLS),
-            ("", rows::MULTICLUSTER),
+            ("", middleware::TABLE),
         ];
+        let behind = [("", rows::TLS), ("", rows::MULTICLUSTER)];
+        let kinds = middleware::KINDS.iter().copied();
+        let kinds = kinds.map(|(inside, rows)| (format!("middlewares.NAME.{inside}"), rows));
+        let owned = |(prefix, rows): (&str, &'static [rows::Row])| (prefix.to_owned(), rows);
+        let before = before.into_iter().map(owned);
+        let sections = before.chain(kinds).chain(behind.into_iter().map(owned));
         let doc = |prefix: &str, row: &rows::Row| OptionDoc {
             key: format!("{prefix}{}", row.key),
             kind: row.kind,
@@ -52,8 +57,7 @@ pub fn reference() -> &'static [OptionDoc] {
             support: row.support,
         };
         sections
-            .iter()
-            .flat_map(|(prefix, rows)| rows.iter().map(|row| doc(prefix, row)))
+            .flat_map(|(prefix, rows)| rows.iter().map(move |row| doc(&prefix, row)))
             .collect()
     });
     &OPTIONS

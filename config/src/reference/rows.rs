@@ -11,7 +11,12 @@ pub(super) struct Row {
     pub(super) support: Support,
 }
 
-const fn now(key: &'static str, kind: &'static str, default: &'static str, meaning: &'static str) -> Row {
+pub(super) const fn now(
+    key: &'static str,
+    kind: &'static str,
+    default: &'static str,
+    meaning: &'static str,
+) -> Row {
     Row {
         key,
         kind,
@@ -21,7 +26,12 @@ const fn now(key: &'static str, kind: &'static str, default: &'static str, meani
     }
 }
 
-const fn later(key: &'static str, kind: &'static str, default: &'static str, meaning: &'static str) -> Row {
+pub(super) const fn later(
+    key: &'static str,
+    kind: &'static str,
+    default: &'static str,
+    meaning: &'static str,
+) -> Row {
     Row {
         key,
         kind,
@@ -32,11 +42,11 @@ const fn later(key: &'static str, kind: &'static str, default: &'static str, mea
 }
 
 /// A table that a name of the operator's opens.
-const fn each(key: &'static str, meaning: &'static str) -> Row {
+pub(super) const fn each(key: &'static str, meaning: &'static str) -> Row {
     now(key, "table", "", meaning)
 }
 
-const fn table(key: &'static str, meaning: &'static str) -> Row {
+pub(super) const fn table(key: &'static str, meaning: &'static str) -> Row {
     now(key, "table", "", meaning)
 }
 
@@ -1015,271 +1025,6 @@ pub(super) const HTTP: &[Row] = &[
         "`timeouts.idle` of the entry point",
         "How long a connection may be without a byte either way.",
     ),
-];
-
-pub(super) const MIDDLEWARE: &[Row] = &[
-    table("middlewares", "What requests and answers go through."),
-    each("middlewares.NAME", "One middleware: a table with one kind."),
-    table("middlewares.NAME.chain", "Several under one name."),
-    now(
-        "middlewares.NAME.chain.middlewares",
-        "list of middlewares",
-        "",
-        "Their names, in order. Required.",
-    ),
-    table(
-        "middlewares.NAME.pass_tls_client_cert",
-        "Tells servers of the client's certificate; at least one of `pem`, `info` and `rfc9440`.",
-    ),
-    now(
-        "middlewares.NAME.pass_tls_client_cert.pem",
-        "boolean",
-        "false",
-        "`X-Forwarded-Tls-Client-Cert`: the certificate in base64.",
-    ),
-    now(
-        "middlewares.NAME.pass_tls_client_cert.rfc9440",
-        "boolean",
-        "false",
-        "`Client-Cert`, and with `chain` `Client-Cert-Chain` (RFC 9440).",
-    ),
-    now(
-        "middlewares.NAME.pass_tls_client_cert.chain",
-        "boolean",
-        "false",
-        "The verified certificates between the client's and the CA's too.",
-    ),
-    now(
-        "middlewares.NAME.pass_tls_client_cert.allow_unverified",
-        "boolean",
-        "false",
-        "Tells also of certificates that nobody verified; servers cannot tell the two apart.",
-    ),
-    table(
-        "middlewares.NAME.pass_tls_client_cert.info",
-        "`X-Forwarded-Tls-Client-Cert-Info`: chosen facts as escaped text.",
-    ),
-    now(
-        "middlewares.NAME.pass_tls_client_cert.info.not_before",
-        "boolean",
-        "false",
-        "`NB`, seconds since 1970.",
-    ),
-    now(
-        "middlewares.NAME.pass_tls_client_cert.info.not_after",
-        "boolean",
-        "false",
-        "`NA`, seconds since 1970.",
-    ),
-    now(
-        "middlewares.NAME.pass_tls_client_cert.info.serial_number",
-        "boolean",
-        "false",
-        "`SerialNumber`, decimal.",
-    ),
-    now(
-        "middlewares.NAME.pass_tls_client_cert.info.sans",
-        "boolean",
-        "false",
-        "`SAN`: DNS names, mail addresses, IP addresses and URIs.",
-    ),
-    table(
-        "middlewares.NAME.pass_tls_client_cert.info.subject",
-        "Parts of the subject.",
-    ),
-    now(
-        "middlewares.NAME.pass_tls_client_cert.info.subject.domain_component",
-        "boolean",
-        "false",
-        "`DC`.",
-    ),
-    now(
-        "middlewares.NAME.pass_tls_client_cert.info.subject.country",
-        "boolean",
-        "false",
-        "`C`.",
-    ),
-    now(
-        "middlewares.NAME.pass_tls_client_cert.info.subject.province",
-        "boolean",
-        "false",
-        "`ST`.",
-    ),
-    now(
-        "middlewares.NAME.pass_tls_client_cert.info.subject.locality",
-        "boolean",
-        "false",
-        "`L`.",
-    ),
-    now(
-        "middlewares.NAME.pass_tls_client_cert.info.subject.organization",
-        "boolean",
-        "false",
-        "`O`.",
-    ),
-    now(
-        "middlewares.NAME.pass_tls_client_cert.info.subject.organizational_unit",
-        "boolean",
-        "false",
-        "`OU`.",
-    ),
-    now(
-        "middlewares.NAME.pass_tls_client_cert.info.subject.serial_number",
-        "boolean",
-        "false",
-        "`SN`.",
-    ),
-    now(
-        "middlewares.NAME.pass_tls_client_cert.info.subject.common_name",
-        "boolean",
-        "false",
-        "`CN`.",
-    ),
-    table(
-        "middlewares.NAME.pass_tls_client_cert.info.issuer",
-        "Parts of the issuer.",
-    ),
-    now(
-        "middlewares.NAME.pass_tls_client_cert.info.issuer.domain_component",
-        "boolean",
-        "false",
-        "`DC`.",
-    ),
-    now(
-        "middlewares.NAME.pass_tls_client_cert.info.issuer.country",
-        "boolean",
-        "false",
-        "`C`.",
-    ),
-    now(
-        "middlewares.NAME.pass_tls_client_cert.info.issuer.province",
-        "boolean",
-        "false",
-        "`ST`.",
-    ),
-    now(
-        "middlewares.NAME.pass_tls_client_cert.info.issuer.locality",
-        "boolean",
-        "false",
-        "`L`.",
-    ),
-    now(
-        "middlewares.NAME.pass_tls_client_cert.info.issuer.organization",
-        "boolean",
-        "false",
-        "`O`.",
-    ),
-    now(
-        "middlewares.NAME.pass_tls_client_cert.info.issuer.serial_number",
-        "boolean",
-        "false",
-        "`SN`.",
-    ),
-    now(
-        "middlewares.NAME.pass_tls_client_cert.info.issuer.common_name",
-        "boolean",
-        "false",
-        "`CN`.",
-    ),
-    later(
-        "middlewares.NAME.ip_allow_list",
-        "table",
-        "",
-        "Lets only some sources in.",
-    ),
-    later(
-        "middlewares.NAME.ip_deny_list",
-        "table",
-        "",
-        "Keeps some sources out.",
-    ),
-    later(
-        "middlewares.NAME.forward_auth",
-        "table",
-        "",
-        "Asks another server who may pass.",
-    ),
-    later(
-        "middlewares.NAME.basic_auth",
-        "table",
-        "",
-        "Asks for a name and a password.",
-    ),
-    later(
-        "middlewares.NAME.rate_limit",
-        "table",
-        "",
-        "Limits the requests of a source.",
-    ),
-    later(
-        "middlewares.NAME.in_flight",
-        "table",
-        "",
-        "Limits the requests under way.",
-    ),
-    later(
-        "middlewares.NAME.redirect_scheme",
-        "table",
-        "",
-        "Sends to another scheme.",
-    ),
-    later(
-        "middlewares.NAME.redirect_regex",
-        "table",
-        "",
-        "Sends to another URL.",
-    ),
-    later(
-        "middlewares.NAME.headers",
-        "table",
-        "",
-        "Sets and removes header fields.",
-    ),
-    later(
-        "middlewares.NAME.strip_prefix",
-        "table",
-        "",
-        "Takes a prefix off the path.",
-    ),
-    later(
-        "middlewares.NAME.strip_prefix_regex",
-        "table",
-        "",
-        "Takes what matches off the path.",
-    ),
-    later(
-        "middlewares.NAME.add_prefix",
-        "table",
-        "",
-        "Puts a prefix before the path.",
-    ),
-    later("middlewares.NAME.replace_path", "table", "", "Replaces the path."),
-    later(
-        "middlewares.NAME.replace_path_regex",
-        "table",
-        "",
-        "Replaces what matches of the path.",
-    ),
-    later(
-        "middlewares.NAME.retry",
-        "table",
-        "",
-        "Asks again where that is safe.",
-    ),
-    later(
-        "middlewares.NAME.circuit_breaker",
-        "table",
-        "",
-        "Stops asking a service that fails.",
-    ),
-    later("middlewares.NAME.compress", "table", "", "Compresses answers."),
-    later(
-        "middlewares.NAME.limit_body",
-        "table",
-        "",
-        "Limits the size of bodies.",
-    ),
-    later("middlewares.NAME.errors", "table", "", "Own pages for errors."),
 ];
 
 pub(super) const TLS: &[Row] = &[

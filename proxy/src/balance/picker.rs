@@ -30,7 +30,7 @@ impl Picker {
     }
 
     /// A number below `bound`, or 0.
-    pub(super) fn below(&self, bound: usize) -> usize {
+    pub fn below(&self, bound: usize) -> usize {
         let next = self.state.get().wrapping_add(0x9e37_79b9_7f4a_7c15);
         self.state.set(next);
         let wide = u128::from(mix(next)) * (bound as u128);

@@ -186,9 +186,14 @@ impl Standing {
         self.ejected_until.load(Ordering::Relaxed) > now.0
     }
 
+    /// Whether probes say that it answers, or say nothing.
+    pub fn is_up(&self) -> bool {
+        matches!(self.verdict(), Verdict::Unchecked | Verdict::Up)
+    }
+
     /// Whether requests may go there.
     pub fn is_available(&self, now: Moment) -> bool {
-        matches!(self.verdict(), Verdict::Unchecked | Verdict::Up) && !self.is_ejected(now)
+        self.is_up() && !self.is_ejected(now)
     }
 
     /// Since when it is available again; [`Moment::NEVER`]: it always was.

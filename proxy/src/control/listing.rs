@@ -1,8 +1,14 @@
 //! Taking files of allowlists that changed, without a reload: who is on them may connect at once, and who is not on
 //! them any more is gone. A file that cannot be used changes nothing.
 
-use super::{following, state::State};
-use crate::gate::lists::{FileState, Lists};
+use super::{following, load::Loaded, state::State};
+use crate::{
+    gate::{
+        lists::{FileState, Lists},
+        policy::Allowlists,
+    },
+    middleware::Making,
+};
 use sallyport_config::diagnostic::Diagnostic;
 use serde::Serialize;
 use std::{collections::BTreeSet, rc::Rc, time::UNIX_EPOCH};
@@ -41,10 +47,7 @@ pub(super) async fn take(state: &Rc<State>) -> bool {
         let lists = files.allowlists();
         state.relist(files);
         if changed {
-            let (_, snapshot) = state.published().read();
-            state
-                .published()
-                .publish(snapshot.with_lists(&running.config, &lists));
+            publish(state, &running, &lists);
         }
     }
     let running = state.loaded();
@@ -58,6 +61,21 @@ pub(super) async fn take(state: &Rc<State>) -> bool {
         following::publish(state).await;
     }
     after != before
+}
+
+/// Publishes the snapshot with these lists wherever it uses any.
+fn publish(state: &State, running: &Loaded, lists: &Allowlists) {
+    let (_, snapshot) = state.published().read();
+    let making = Making {
+        config: &running.config,
+        lists,
+        files: &running.tls_files,
+        kept: &state.kept.middlewares,
+    };
+    match snapshot.with_lists(making) {
+        Ok(snapshot) => state.published().publish(snapshot),
+        Err(problems) => problems.iter().for_each(|problem| tracing::error!("{problem}")),
+    }
 }
 
 fn say_sizes(files: &Lists) {

@@ -192,6 +192,7 @@ async fn serve(state: Rc<State>) -> Result<(), RunError> {
     let held = gatekeeper::held(&state.config());
     let prepared = state.prepare(&held)?;
     metrics::commit(&state, metrics::prepare(&state, &state.config())?);
+    state.restart_probes();
     state.commit(prepared).await;
     discovery::restart(&state);
     gatekeeper::watch(&state);

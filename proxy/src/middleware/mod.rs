@@ -5,7 +5,14 @@
 //! around all that follows: it may wait, ask others, change the answer, or ask again. What it needs of later stages
 //! it gets as [`Call`]; this stage must not know servers or how one is chosen.
 
+mod compile;
+mod ip_list;
+mod ip_strategy;
+mod kept;
 mod pass_tls_client_cert;
+
+pub use compile::{Making, compile, follows_lists};
+pub use kept::Kept;
 
 use crate::{
     fault::Fault,
@@ -17,9 +24,8 @@ use crate::{
 };
 use bytes::Bytes;
 use http::{Request, Response, request::Parts};
-use pass_tls_client_cert::PassTlsClientCert;
-use sallyport_config::model::{ServiceRef, middleware};
-use std::{fmt::Debug, sync::Arc};
+use sallyport_config::model::ServiceRef;
+use std::{fmt::Debug, net::IpAddr, sync::Arc};
 
 /// A compiled middleware.
 #[derive(Debug)]
@@ -58,6 +64,8 @@ pub trait Around: Debug + Send + Sync {
 /// What middlewares may know beside the request.
 #[derive(Clone, Copy, Debug)]
 pub struct Facts<'a> {
+    /// The client: who connected, or on an uplink whom the proven parent names.
+    pub client: IpAddr,
     /// The certificates that the client showed; never a parent's.
     pub certificates: Option<&'a ClientChain>,
 }
@@ -151,16 +159,6 @@ impl<'a> Next<'a> {
                 }
             }
         })
-    }
-}
-
-/// Compiles one middleware; `None` for a chain, whose members stand where it was named.
-pub fn compile(configured: &middleware::Middleware) -> Option<Middleware> {
-    match configured {
-        middleware::Middleware::PassTlsClientCert(settings) => Some(Middleware::Head(Box::new(
-            PassTlsClientCert::new(settings.clone()),
-        ))),
-        middleware::Middleware::Chain(_) => None,
     }
 }
 

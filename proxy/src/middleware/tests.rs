@@ -114,6 +114,13 @@ impl Around for Sign {
     }
 }
 
+fn nobody() -> Facts<'static> {
+    Facts {
+        client: IpAddr::from([192, 0, 2, 7]),
+        certificates: None,
+    }
+}
+
 fn head(middleware: impl Head + 'static) -> Arc<Middleware> {
     Arc::new(Middleware::Head(Box::new(middleware)))
 }
@@ -131,7 +138,7 @@ fn run(
     let (services, service) = (Services::default(), ServiceRef::Local(service.to_owned()));
     let next = Next {
         chain: Chain::new(entry, route),
-        facts: Facts { certificates: None },
+        facts: nobody(),
         service: &service,
         call: &services,
     };
@@ -191,7 +198,7 @@ fn one_around_may_run_the_rest_again_and_the_rest_begins_where_it_stood() {
 #[test]
 fn a_chain_of_heads_alone_ends_without_any_around() {
     let (mut parts, ()) = Request::new(()).into_parts();
-    let (list, facts) = ([head(Mark("a"))], Facts { certificates: None });
+    let (list, facts) = ([head(Mark("a"))], nobody());
     let mut chain = Chain::new(&[], &list);
     assert!(!chain.is_empty());
     assert!(matches!(chain.heads(&mut parts, &facts), Ok(Turn::End)));

@@ -25,7 +25,7 @@ use crate::{
     access_log::{self, AccessLog, Opening},
     balance::{Group, Health, Member, Rules, Sticky, key_of},
     gate::policy::{Allowlists, SourceSet, resolve},
-    middleware::Middleware,
+    middleware::{self, Making, Middleware},
     preamble,
     route::{RouteId, Table},
     tls::{EntryPolicies, Files, Known},
@@ -33,7 +33,7 @@ use crate::{
     upstream::Server,
 };
 use entries::{compile_entry, route};
-use middlewares::{in_order, middlewares};
+use middlewares::{in_order, middlewares, of_lists, replaced};
 use policies::{policies_at, tls_policies};
 use sallyport_config::{
     diagnostic::Diagnostic,
@@ -46,7 +46,7 @@ use std::{
     collections::{BTreeMap, HashMap},
     sync::Arc,
 };
-use upstreams::{children, services, transports};
+use upstreams::{Transports, children, services, transports};
 
 /// Everything that a request needs to know of the configuration.
 #[derive(Clone, Debug)]
@@ -139,7 +139,7 @@ pub struct PublishedUplink {
 }
 
 /// What a router does with a request.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Route {
     /// The router's name.
     pub router: String,
@@ -190,6 +190,8 @@ pub struct Kept {
     pub policies: Known,
     /// Servers and how to talk to them.
     pub upstreams: InUse,
+    /// What middlewares count and remember.
+    pub middlewares: middleware::Kept,
 }
 
 /// What compiling may do to the state directory.
@@ -222,18 +224,16 @@ pub fn compile(
         problems.push(problem);
         None
     });
-    let key = signing::key(config, state_dir).unwrap_or_else(|problem| {
-        problems.push(problem);
-        signing::passing()
-    });
+    let making = Making {
+        config,
+        lists,
+        files,
+        kept: &kept.middlewares,
+    };
+    let middlewares = middlewares(making, &mut problems);
+    let (services, composites) = answering(config, &transports, kept, state_dir, &mut problems);
     if !problems.is_empty() {
-        let others = named::problems(config, files);
-        let told = |other: &Diagnostic| problems.iter().any(|problem| problem.at == other.at);
-        let untold: Vec<Diagnostic> = others.into_iter().filter(|other| !told(other)).collect();
-        problems.extend(untold);
-        problems.sort();
-        problems.dedup();
-        return Err(problems);
+        return Err(with_untold(problems, config, files));
     }
     let routes: BTreeMap<&str, RouteId> = config
         .routers
@@ -241,9 +241,6 @@ pub fn compile(
         .zip(0..)
         .map(|(name, id)| (name.as_str(), RouteId(id)))
         .collect();
-    let services = services(config, &transports, &kept.upstreams, &key);
-    let composites = composites::compile(config, &services, &key);
-    let middlewares = middlewares(config);
     let entries: Result<_, Vec<Diagnostic>> = config
         .entry_points
         .iter()
@@ -277,6 +274,37 @@ pub fn compile(
         discovered: HashMap::new(),
         remarks: Arc::new(remarks),
     })
+}
+
+/// Problems, and those of files that nobody came to look at because of them.
+fn with_untold(mut problems: Vec<Diagnostic>, config: &Config, files: &Files) -> Vec<Diagnostic> {
+    let others = named::problems(config, files);
+    let told = |other: &Diagnostic| problems.iter().any(|problem| problem.at == other.at);
+    let untold: Vec<Diagnostic> = others.into_iter().filter(|other| !told(other)).collect();
+    problems.extend(untold);
+    problems.sort();
+    problems.dedup();
+    problems
+}
+
+type Services = HashMap<String, Arc<Service>>;
+type Composites = HashMap<String, Arc<Composite>>;
+
+/// Who answers: services with servers, and those that lead to them.
+fn answering(
+    config: &Config,
+    transports: &Transports,
+    kept: &Kept,
+    state_dir: StateDir,
+    problems: &mut Vec<Diagnostic>,
+) -> (Services, Composites) {
+    let key = signing::key(config, state_dir).unwrap_or_else(|problem| {
+        problems.push(problem);
+        signing::passing()
+    });
+    let services = services(config, transports, &kept.upstreams, &key);
+    let composites = composites::compile(config, &services, &key);
+    (services, composites)
 }
 
 fn no_policies(name: &str, entry: &EntryPoint) -> Diagnostic {
@@ -325,23 +353,36 @@ impl Snapshot {
         }
     }
 
-    /// The same with other contents of the allowlists wherever `config`, which it was compiled from, names them.
+    /// The same with other contents of the allowlists wherever the configuration, which it was compiled from, names them.
     /// The policies at accept stay: what they are made of is not for this to say.
-    pub fn with_lists(&self, config: &Config, lists: &Allowlists) -> Self {
+    ///
+    /// # Errors
+    /// Where a middleware that names one cannot be made anew.
+    pub fn with_lists(&self, making: Making<'_>) -> Result<Self, Vec<Diagnostic>> {
+        let Making { config, lists, .. } = making;
+        let fresh = of_lists(making)?;
         let entries = self.entries.iter().map(|(name, entry)| {
             let mut entry = Entry::clone(entry);
             if let Some(configured) = config.entry_points.get(name) {
                 entry.forwarded_trusted = resolve(&configured.forwarded_trusted, lists);
+                entry.middlewares = replaced(&entry.middlewares, &configured.middlewares, &fresh);
                 if let (Some(preamble), Some(proxy)) = (&mut entry.preamble, &configured.proxy_protocol) {
                     preamble.trusted = resolve(&proxy.trusted, lists);
                 }
             }
             (name.clone(), Arc::new(entry))
         });
-        Self {
-            entries: entries.collect(),
+        let entries = entries.collect();
+        let routes = self.routes.iter().zip(config.routers.values());
+        let routes = routes.map(|(route, configured)| Route {
+            middlewares: replaced(&route.middlewares, &configured.middlewares, &fresh),
+            ..route.clone()
+        });
+        Ok(Self {
+            entries,
+            routes: Arc::new(routes.collect()),
             ..self.clone()
-        }
+        })
     }
 
     /// The same configuration with what the children advertise now.

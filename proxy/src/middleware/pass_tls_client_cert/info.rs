@@ -8,7 +8,7 @@
 use super::{FIELD_BYTES_MAX, Untold};
 use crate::tls::{NameValue, address_of, general_names, name_value};
 use rustls::pki_types::CertificateDer;
-use sallyport_config::model::middleware::{CertInfo, NameParts};
+use sallyport_config::model::middleware::pass_tls_client_cert::{CertInfo, NameParts};
 use std::fmt::Write;
 use x509_parser::prelude::{FromDer, GeneralName, X509Certificate, X509Name};
 

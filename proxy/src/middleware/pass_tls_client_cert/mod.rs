@@ -13,7 +13,7 @@ use crate::{
 use base64::{Engine, engine::general_purpose::STANDARD};
 use http::{HeaderName, HeaderValue, request::Parts};
 use rustls::pki_types::CertificateDer;
-use sallyport_config::model::middleware;
+use sallyport_config::model::middleware::pass_tls_client_cert;
 
 const PEM: HeaderName = HeaderName::from_static("x-forwarded-tls-client-cert");
 const INFO: HeaderName = HeaderName::from_static("x-forwarded-tls-client-cert-info");
@@ -27,7 +27,7 @@ pub(super) const FIELD_BYTES_MAX: usize = 16 * 1024;
 /// The compiled middleware.
 #[derive(Debug)]
 pub(super) struct PassTlsClientCert {
-    settings: middleware::PassTlsClientCert,
+    settings: pass_tls_client_cert::PassTlsClientCert,
 }
 
 /// Why a certificate is not told of.
@@ -50,7 +50,7 @@ impl From<Untold> for Fault {
 
 impl PassTlsClientCert {
     /// As configured.
-    pub(super) fn new(settings: middleware::PassTlsClientCert) -> Self {
+    pub(super) fn new(settings: pass_tls_client_cert::PassTlsClientCert) -> Self {
         Self { settings }
     }
 

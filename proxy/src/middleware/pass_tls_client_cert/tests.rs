@@ -4,7 +4,9 @@ use super::*;
 use crate::tls::ClientIdentity;
 use proptest::prelude::{ProptestConfig, any, prop, prop_assert_eq, proptest};
 use rcgen::{CertificateParams, DnType, DnValue, KeyPair, SanType, SerialNumber, date_time_ymd};
-use sallyport_config::model::middleware::{CertInfo, NameParts, PassTlsClientCert as Settings};
+use sallyport_config::model::middleware::pass_tls_client_cert::{
+    CertInfo, NameParts, PassTlsClientCert as Settings,
+};
 use std::sync::{Arc, LazyLock};
 
 static KEY: LazyLock<KeyPair> = LazyLock::new(|| KeyPair::generate().expect("a key"));
@@ -68,6 +70,7 @@ fn shown(standing: Standing, certificates: &[CertificateDer<'static>]) -> Client
 fn told(settings: Settings, shown: &ClientChain) -> Result<http::HeaderMap, Fault> {
     let (mut head, ()) = http::Request::new(()).into_parts();
     let facts = Facts {
+        client: [192, 0, 2, 7].into(),
         certificates: Some(shown),
     };
     let middleware = PassTlsClientCert::new(settings);
@@ -225,7 +228,13 @@ fn only_what_was_verified_is_told_unless_asked_by_name() {
 #[test]
 fn nothing_is_written_where_nothing_was_shown() {
     let (mut head, ()) = http::Request::new(()).into_parts();
-    let passed = PassTlsClientCert::new(everything()).pass(&mut head, &Facts { certificates: None });
+    let passed = PassTlsClientCert::new(everything()).pass(
+        &mut head,
+        &Facts {
+            client: [192, 0, 2, 7].into(),
+            certificates: None,
+        },
+    );
     assert!(matches!(passed, Ok(Pass::On)) && head.headers.is_empty());
 }
 

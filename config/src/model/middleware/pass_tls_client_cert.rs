@@ -1,20 +1,6 @@
-//! `[middlewares]`, validated: what requests and answers go through on their way.
-//!
-//! Chains are gone by the time they stand in an entry point or a router: those hold the names in order.
+//! `pass_tls_client_cert`: tells servers of the client's certificate.
 
-/// Most middlewares that one request goes through for one entry point or one router.
-pub const MIDDLEWARES_MAX: usize = 64;
-
-/// `[middlewares.NAME.KIND]`.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Middleware {
-    /// `pass_tls_client_cert`.
-    PassTlsClientCert(PassTlsClientCert),
-    /// `chain`, resolved: names of others that are no chains, in order.
-    Chain(Vec<String>),
-}
-
-/// `pass_tls_client_cert`: tells servers of the client's certificate.
+/// `[middlewares.NAME.pass_tls_client_cert]`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PassTlsClientCert {
     /// `X-Forwarded-Tls-Client-Cert`.
