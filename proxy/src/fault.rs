@@ -8,6 +8,7 @@ use bytes::Bytes;
 use http::{
     HeaderValue, Response,
     header::{CONNECTION, CONTENT_TYPE},
+    response,
 };
 use hyper::StatusCode;
 use std::error::Error;
@@ -45,6 +46,12 @@ pub enum Fault {
     NotProven,
     /// `ip_allow_list` does not let the client in, or `ip_deny_list` keeps it out; with the status that the operator chose.
     SourceForbidden(StatusCode),
+    /// `allowed_hosts` does not hold the host that was asked for.
+    HostForbidden,
+    /// A changed path would not be in its one form.
+    PathAmbiguous,
+    /// The body is longer than `limit_body` allows.
+    BodyTooLarge,
     /// No router, or nothing that this peer may see.
     NotFound,
     /// The server refused, reset, or answered with something that is no answer.
@@ -61,8 +68,6 @@ pub enum Fault {
     AuthBusy,
     /// The server of `forward_auth` does not let the request pass; with the status that the client gets.
     AuthRefused(StatusCode),
-    /// The body is longer than a middleware takes it.
-    BodyTooLong,
     /// The source makes more requests than `rate_limit` lets it.
     RateExceeded,
     /// The source has more requests under way than `in_flight` lets it.
@@ -71,6 +76,10 @@ pub enum Fault {
     BreakerOpen(StatusCode),
     /// The server did not answer in time.
     UpstreamSilent,
+    /// All servers have the requests that they may have, and as many wait as may.
+    QueueFull,
+    /// No server had room in time.
+    QueueTimeout,
 }
 
 impl Fault {
@@ -100,6 +109,13 @@ impl Fault {
             ),
             Self::NotProven => (StatusCode::FORBIDDEN, "forbidden\n", Count::NotProven),
             Self::SourceForbidden(status) => (status, refusal(status), Count::SourceForbidden),
+            Self::HostForbidden => (StatusCode::FORBIDDEN, "forbidden\n", Count::HostForbidden),
+            Self::PathAmbiguous => (StatusCode::BAD_REQUEST, "bad request\n", Count::PathAmbiguous),
+            Self::BodyTooLarge => (
+                StatusCode::PAYLOAD_TOO_LARGE,
+                "content too large\n",
+                Count::BodyTooLarge,
+            ),
             Self::NotFound => (StatusCode::NOT_FOUND, "not found\n", Count::NoRouter),
             Self::UpstreamFailed => (StatusCode::BAD_GATEWAY, "bad gateway\n", Count::UpstreamFailed),
             Self::NoServer => (
@@ -116,11 +132,6 @@ impl Fault {
                 Count::AuthBusy,
             ),
             Self::AuthRefused(status) => (status, refusal(status), Count::AuthRefused),
-            Self::BodyTooLong => (
-                StatusCode::PAYLOAD_TOO_LARGE,
-                "request body too large\n",
-                Count::BodyTooLong,
-            ),
             Self::RateExceeded => (
                 StatusCode::TOO_MANY_REQUESTS,
                 "too many requests\n",
@@ -136,6 +147,16 @@ impl Fault {
                 StatusCode::GATEWAY_TIMEOUT,
                 "gateway timeout\n",
                 Count::UpstreamSilent,
+            ),
+            Self::QueueFull => (
+                StatusCode::SERVICE_UNAVAILABLE,
+                "service unavailable\n",
+                Count::QueueFull,
+            ),
+            Self::QueueTimeout => (
+                StatusCode::SERVICE_UNAVAILABLE,
+                "service unavailable\n",
+                Count::QueueTimeout,
             ),
         }
     }
@@ -166,7 +187,7 @@ impl Fault {
     pub fn ends_connection(self) -> bool {
         matches!(
             self,
-            Self::BadRequest | Self::HeadersTooMany | Self::RequestTimeout
+            Self::BadRequest | Self::HeadersTooMany | Self::RequestTimeout | Self::BodyTooLarge
         )
     }
 }
@@ -185,6 +206,11 @@ fn refusal(status: StatusCode) -> &'static str {
 /// The fault that an answer was made of, where it was made of one: a middleware may have changed it since.
 pub fn of<B>(answer: &Response<B>) -> Option<Fault> {
     answer.extensions().get().copied()
+}
+
+/// As [`of`], of an answer without its body.
+pub fn of_parts(answer: &response::Parts) -> Option<Fault> {
+    answer.extensions.get().copied()
 }
 
 #[cfg(test)]

@@ -53,6 +53,23 @@ pub fn run(ns: &Ns, url: &str, protocol: Protocol, requests: u64, connections: u
     parse(&text).with_context(|| format!("cannot read h2load's report: {text}{errors}"))
 }
 
+/// Makes `requests` from one CPU, however many connections and streams `words` ask for.
+///
+/// # Errors
+/// Where not every one was answered by 2xx.
+pub fn all_answered(ns: &Ns, cpu: usize, requests: u64, words: &[&str], url: &str) -> Result<()> {
+    let mut command = Command::new("taskset");
+    command.args(["-c", &cpu.to_string(), "h2load", "-n", &requests.to_string()]);
+    let output = ns.output(command.args(words).arg(url))?;
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    ensure!(
+        parse(&text).is_some_and(|counts| counts.ok == requests),
+        "not every request of {requests} to {url} was answered by 2xx: {text}{}",
+        String::from_utf8_lossy(&output.stderr)
+    );
+    Ok(())
+}
+
 fn parse(report: &str) -> Option<Counts> {
     let requests = report.lines().find(|line| line.starts_with("requests:"))?;
     let codes = report.lines().find(|line| line.starts_with("status codes:"))?;

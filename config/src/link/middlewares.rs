@@ -6,16 +6,17 @@
 use super::Places;
 use crate::{
     model::{
-        Config, Reach, Server, Service,
+        Config, Reach,
         middleware::{
             MIDDLEWARES_MAX, Middleware,
             forward_auth::{ForwardAuth, SERVICE_SUFFIX},
         },
+        service::{Queue, Server, Servers, Service, Strategy},
     },
     report::{Fault, Report},
     section::{Mention, MiddlewareDraft},
 };
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, time::Duration};
 
 /// Names that are looked at to resolve one chain: chains that lead nowhere must not take for ever either.
 const ENTERED_MAX: usize = 16 * MIDDLEWARES_MAX;
@@ -118,11 +119,21 @@ fn auth(settings: &ForwardAuth) -> Service {
         url: settings.server.clone(),
         weight: 1,
     };
-    Service {
+    Service::Servers(Box::new(Servers {
         servers: vec![server],
+        strategy: Strategy::Wrr,
         pass_host_header: false,
         servers_transport: settings.servers_transport.clone(),
-    }
+        health_check: None,
+        passive: None,
+        slow_start: Duration::ZERO,
+        requests_max: None,
+        queue: Queue {
+            waiting_max: 0,
+            timeout: Duration::ZERO,
+        },
+        sticky: None,
+    }))
 }
 
 /// A list of mentions, chains resolved.

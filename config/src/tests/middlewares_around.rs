@@ -84,7 +84,9 @@ fn an_auth_server_becomes_a_service_of_its_own() {
         (settings.timeout, settings.body_bytes_max),
         (Duration::from_secs(30), None)
     );
-    let service = &config.services["m@forward_auth"];
+    let service = config.services["m@forward_auth"]
+        .servers()
+        .expect("servers of its own");
     assert_eq!(service.servers[0].url.to_string(), "https://auth.internal:9000");
     assert!(!service.pass_host_header);
     assert!(

@@ -9,20 +9,26 @@ mod basic_auth;
 mod circuit_breaker;
 mod compile;
 mod compress;
+mod errors;
 mod forward_auth;
 mod guarded;
+mod headers;
 mod in_flight;
 mod ip_list;
 mod ip_strategy;
 mod kept;
+mod limit_body;
 mod pace;
 mod pass_tls_client_cert;
+mod path;
 mod rate_limit;
+mod redirect;
 mod retry;
 mod source_criterion;
 
 pub use compile::{Making, compile, follows_lists};
 pub use kept::Kept;
+pub use redirect::moved;
 
 use crate::{
     fault::Fault,

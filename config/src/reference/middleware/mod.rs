@@ -4,13 +4,17 @@ mod basic_auth;
 mod chain;
 mod circuit_breaker;
 mod compress;
+mod errors;
 mod forward_auth;
+mod headers;
 mod in_flight;
 mod ip_list;
 mod ip_strategy;
-mod later_heads;
+mod limit_body;
 mod pass_tls_client_cert;
+mod path;
 mod rate_limit;
+mod redirect;
 mod retry;
 mod source_criterion;
 
@@ -30,7 +34,11 @@ pub(super) const KINDS: &[(&str, &[Row])] = &[
     ("ip_allow_list.", ip_strategy::ROWS),
     ("", ip_list::DENY),
     ("ip_deny_list.", ip_strategy::ROWS),
-    ("", later_heads::ROWS),
+    ("", path::ROWS),
+    ("", redirect::ROWS),
+    ("", limit_body::ROWS),
+    ("", errors::ROWS),
+    ("", headers::ROWS),
     // Kinds that tell servers of the client.
     ("", pass_tls_client_cert::ROWS),
     // Kinds that wait, count or ask others.

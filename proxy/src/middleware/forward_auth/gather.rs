@@ -17,13 +17,14 @@ pub(super) async fn request(mut body: RequestBody, most: u64) -> Result<Bytes, F
     while let Some(frame) = poll_fn(|cx| Pin::new(&mut body).poll_frame(cx)).await {
         let frame = frame.map_err(|fault| match fault {
             BodyFault::Timeout => Fault::RequestTimeout,
-            _ => Fault::BadRequest,
+            BodyFault::TooLarge => Fault::BodyTooLarge,
+            BodyFault::Client(_) | BodyFault::TakenBack => Fault::BadRequest,
         })?;
         let data = frame.into_data().unwrap_or_default();
         if fits(&whole, &data, most) {
             whole.extend_from_slice(&data);
         } else {
-            return Err(Fault::BodyTooLong);
+            return Err(Fault::BodyTooLarge);
         }
     }
     Ok(whole.freeze())

@@ -2,15 +2,17 @@
 //!
 //! It must not read any clock: what is measured is the proxy's CPU, not the time of the load.
 
-use crate::LOAD_CPU;
-use crate::subjects::{Bench, HOST, Proxy};
+use crate::served::{Bench, HOST};
 use anyhow::{Context, Result, anyhow, ensure};
+use sallyport_tests::bench::LOAD_CPU;
+use sallyport_tests::bench::report::Figure;
+use sallyport_tests::bench::subjects::Proxy;
 use sallyport_tests::fragments::local;
+use sallyport_tests::h2load;
 use sallyport_tests::openssl::Version;
 use sallyport_tests::raw_client::connect_here;
 use sallyport_tests::tls_client::{Offer, Session, TlsClient};
 use sallyport_tests::wait;
-use std::process::Command;
 use std::time::Duration;
 
 /// Clients at once.
@@ -41,14 +43,15 @@ impl Scenario {
     ];
 
     /// As the table has it.
-    pub(crate) fn name(self) -> &'static str {
-        match self {
-            Scenario::Full => "full handshake",
-            Scenario::Resumed => "resumed handshake",
-            Scenario::Mutual => "mutual handshake",
-            Scenario::KeepAlive => "keep-alive request",
-            Scenario::Idle => "idle connection",
-        }
+    pub(crate) fn figure(self) -> Figure {
+        let (name, unit, bar) = match self {
+            Scenario::Full => ("full handshake", "us CPU", Some(1.9)),
+            Scenario::Resumed => ("resumed handshake", "us CPU", None),
+            Scenario::Mutual => ("mutual handshake", "us CPU", Some(1.7)),
+            Scenario::KeepAlive => ("keep-alive request", "us CPU", Some(1.2)),
+            Scenario::Idle => ("idle connection", "KiB", None),
+        };
+        Figure { name, unit, bar }
     }
 }
 
@@ -64,8 +67,13 @@ impl Clients {
     /// # Errors
     /// Where a certificate cannot be used.
     pub(crate) fn new(bench: &Bench, scenario: Scenario) -> Result<Clients> {
-        let identity = (scenario == Scenario::Mutual).then_some(&bench.client);
-        let one = TlsClient::new(bench.ca.ca_file(), identity, Some(Version::Tls13), Offer::Common)?;
+        let identity = (scenario == Scenario::Mutual).then_some(&bench.papers.client);
+        let one = TlsClient::new(
+            bench.papers.ca.ca_file(),
+            identity,
+            Some(Version::Tls13),
+            Offer::Common,
+        )?;
         let each = |_| match scenario {
             Scenario::Resumed => one.that_resumes(),
             _ => one.clone(),
@@ -86,7 +94,7 @@ impl Clients {
         }
         let port = self.port(proxy);
         let share = count.div_ceil(CLIENTS);
-        let resumed = bench.ns.enter(|| {
+        let resumed = bench.setting.ns.enter(|| {
             std::thread::scope(|scope| {
                 let running: Vec<_> = self
                     .clients
@@ -106,7 +114,7 @@ impl Clients {
         ensure!(
             wanted.contains(&resumed),
             "{} of {}: {resumed} handshakes were resumed, expected {wanted:?}",
-            self.scenario.name(),
+            self.scenario.figure().name,
             proxy.subject.name()
         );
         Ok(())
@@ -119,9 +127,9 @@ impl Clients {
     pub(crate) fn kib_each(&self, bench: &Bench, proxy: &Proxy, count: u32) -> Result<f64> {
         let client = self.clients.first().context("there are clients")?;
         let port = self.port(proxy);
-        bench.ns.enter(|| visit(client, port, 20))?;
+        bench.setting.ns.enter(|| visit(client, port, 20))?;
         let before = settled(proxy)?;
-        let held = bench.ns.enter(|| {
+        let held = bench.setting.ns.enter(|| {
             let hold = |_| -> Result<Session> {
                 let mut session = client.shake(connect_here(None, local(port))?, HOST)?;
                 ensure!(session.get(HOST)?.status == 200, "not answered by 200");
@@ -135,9 +143,10 @@ impl Clients {
     }
 
     fn port(&self, proxy: &Proxy) -> u16 {
+        let [open, mutual] = proxy.ports;
         match self.scenario {
-            Scenario::Mutual => proxy.mutual,
-            _ => proxy.open,
+            Scenario::Mutual => mutual,
+            _ => open,
         }
     }
 }
@@ -164,36 +173,8 @@ fn settled(proxy: &Proxy) -> Result<u64> {
 
 /// By h2load, whose own work a request is small beside any proxy's.
 fn keep_alive(bench: &Bench, proxy: &Proxy, count: u32) -> Result<()> {
-    let mut command = Command::new("taskset");
-    command.args(["-c", &LOAD_CPU.to_string(), "h2load", "--h1", "-c", "32"]);
-    command.args(["-n", &count.to_string(), "--tls13-ciphers=TLS_AES_128_GCM_SHA256"]);
-    let output = bench
-        .ns
-        .output(command.arg(format!("https://127.0.0.1:{}/", proxy.open)))?;
-    let said = String::from_utf8_lossy(&output.stdout).into_owned();
-    ensure!(
-        answered_2xx(&said) == Some(count),
-        "not every request of {count} was answered by 2xx: {said}"
-    );
-    Ok(())
-}
-
-/// The number in `status codes: 100 2xx, 0 3xx, …`.
-fn answered_2xx(said: &str) -> Option<u32> {
-    let line = said
-        .lines()
-        .find_map(|line| line.strip_prefix("status codes: "))?;
-    line.split(' ').next()?.parse().ok()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::answered_2xx;
-
-    #[test]
-    fn answers_are_read_from_what_h2load_prints() {
-        let said = "requests: 2 total, 2 done\nstatus codes: 2 2xx, 0 3xx, 0 4xx, 0 5xx\n";
-        assert_eq!(answered_2xx(said), Some(2));
-        assert_eq!(answered_2xx("requests: 2 total\n"), None);
-    }
+    let [open, _] = proxy.ports;
+    let words = ["--h1", "-c", "32", "--tls13-ciphers=TLS_AES_128_GCM_SHA256"];
+    let url = format!("https://127.0.0.1:{open}/");
+    h2load::all_answered(&bench.setting.ns, LOAD_CPU, u64::from(count), &words, &url)
 }

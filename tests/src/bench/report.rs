@@ -1,25 +1,35 @@
-//! Medians, spreads and ratios of what was measured, beside the bars: a table and JSON. Pure.
+//! Medians, spreads and ratios of what was measured on several proxies, beside the bars: a table and JSON. Pure.
 
-use crate::load::Scenario;
-use crate::subjects::Subject;
-use sallyport_tests::bench::{Results, median};
+use super::subjects::Subject;
+use super::{Results, median};
 use serde_json::{Value, json};
 use std::fmt::Write;
 
-/// One figure of one proxy in one pass.
+/// Something that is measured on every proxy.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Figure {
+    /// As the table has it.
+    pub name: &'static str,
+    /// What the values count.
+    pub unit: &'static str,
+    /// How many times cheaper than nginx ours is to be.
+    pub bar: Option<f64>,
+}
+
+/// One value of one proxy in one pass.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Measurement {
+pub struct Measurement {
     /// What was done.
-    pub(crate) scenario: Scenario,
+    pub figure: Figure,
     /// By whom.
-    pub(crate) subject: Subject,
-    /// Microseconds of CPU each, or KiB of memory.
-    pub(crate) value: f64,
+    pub subject: Subject,
+    /// In the figure's unit; less is better.
+    pub value: f64,
 }
 
 /// Everything measured in this run.
 #[derive(Debug)]
-pub(crate) struct Report {
+pub struct Report {
     facts: Vec<(String, String)>,
     measurements: Vec<Measurement>,
 }
@@ -27,7 +37,7 @@ pub(crate) struct Report {
 /// One line of the table.
 #[derive(Debug)]
 struct Row {
-    scenario: Scenario,
+    figure: Figure,
     subject: Subject,
     median: f64,
     least: f64,
@@ -45,14 +55,7 @@ impl Row {
 
     /// What ours is to reach beside nginx.
     fn bar(&self) -> Option<f64> {
-        let ours = matches!(self.subject, Subject::Uring | Subject::Epoll);
-        let bar = match self.scenario {
-            Scenario::Full => Some(1.9),
-            Scenario::Mutual => Some(1.7),
-            Scenario::KeepAlive => Some(1.2),
-            Scenario::Resumed | Scenario::Idle => None,
-        };
-        bar.filter(|_| ours)
+        self.figure.bar.filter(|_| self.subject.is_ours())
     }
 
     fn verdict(&self) -> &'static str {
@@ -64,29 +67,68 @@ impl Row {
     }
 }
 
-/// The unit of a scenario's figures.
-fn unit(scenario: Scenario) -> &'static str {
-    match scenario {
-        Scenario::Idle => "KiB",
-        _ => "us CPU",
-    }
-}
-
 impl Report {
-    pub(crate) fn new(facts: Vec<(String, String)>) -> Report {
+    /// One without values; `facts` say how and on what it is measured.
+    #[must_use]
+    pub fn new(facts: Vec<(String, String)>) -> Report {
         Report {
             facts,
             measurements: Vec::new(),
         }
     }
 
-    pub(crate) fn add(&mut self, measurement: Measurement) {
+    /// Takes a value.
+    pub fn add(&mut self, measurement: Measurement) {
         self.measurements.push(measurement);
+    }
+
+    fn rows(&self) -> Vec<Row> {
+        let mut figures: Vec<Figure> = Vec::new();
+        for measurement in &self.measurements {
+            if !figures.contains(&measurement.figure) {
+                figures.push(measurement.figure);
+            }
+        }
+        let rows_of = |figure| {
+            Subject::ALL
+                .into_iter()
+                .filter_map(move |subject| self.row(figure, subject))
+        };
+        figures.into_iter().flat_map(rows_of).collect()
+    }
+
+    fn row(&self, figure: Figure, subject: Subject) -> Option<Row> {
+        let values = self.values(figure, subject);
+        let middle = median(&values)?;
+        let times = |peer| {
+            let peer = median(&self.values(figure, peer));
+            peer.filter(|_| middle > 0.0).map(|peer| peer / middle)
+        };
+        Some(Row {
+            figure,
+            subject,
+            median: middle,
+            least: *values.first()?,
+            most: *values.last()?,
+            times_nginx: times(Subject::Nginx),
+            times_haproxy: times(Subject::Haproxy),
+        })
+    }
+
+    /// In ascending order.
+    fn values(&self, figure: Figure, subject: Subject) -> Vec<f64> {
+        let fitting = self
+            .measurements
+            .iter()
+            .filter(|one| one.figure == figure && one.subject == subject);
+        let mut values: Vec<f64> = fitting.map(|one| one.value).collect();
+        values.sort_by(f64::total_cmp);
+        values
     }
 }
 
 impl Results for Report {
-    /// A line a scenario and proxy, and how it was measured.
+    /// A line a figure and proxy, and how it was measured.
     fn table(&self) -> String {
         let mut text = String::from("\n");
         // Writing to a `String` does not fail.
@@ -95,7 +137,7 @@ impl Results for Report {
         }
         let _ = writeln!(
             text,
-            "\n{:<20}{:<17}{:>7}{:>10}{:>10}{:>10}{:>9}{:>9}{:>11}{:>6}",
+            "\n{:<24}{:<17}{:>7}{:>10}{:>10}{:>10}{:>9}{:>9}{:>11}{:>6}",
             "each", "proxy", "unit", "median", "least", "most", "spread", "x nginx", "x haproxy", "bar"
         );
         for row in self.rows() {
@@ -106,10 +148,10 @@ impl Results for Report {
                 .map_or_else(|| "-".to_owned(), |bar| format!("{bar:.1}"));
             let _ = writeln!(
                 text,
-                "{:<20}{:<17}{:>7}{:>10.2}{:>10.2}{:>10.2}{:>8.1}%{:>9}{:>11}{:>6} {}",
-                row.scenario.name(),
+                "{:<24}{:<17}{:>7}{:>10.2}{:>10.2}{:>10.2}{:>8.1}%{:>9}{:>11}{:>6} {}",
+                row.figure.name,
                 row.subject.name(),
-                unit(row.scenario),
+                row.figure.unit,
                 row.median,
                 row.least,
                 row.most,
@@ -130,9 +172,9 @@ impl Results for Report {
             .iter()
             .map(|row| {
                 json!({
-                    "scenario": row.scenario.name(),
+                    "scenario": row.figure.name,
                     "proxy": row.subject.name(),
-                    "unit": unit(row.scenario),
+                    "unit": row.figure.unit,
                     "median": row.median,
                     "least": row.least,
                     "most": row.most,
@@ -153,64 +195,34 @@ impl Results for Report {
     }
 }
 
-impl Report {
-    fn rows(&self) -> Vec<Row> {
-        let mut rows = Vec::new();
-        for scenario in Scenario::ALL.into_iter().chain([Scenario::Idle]) {
-            let peer = |subject| median(&self.values(scenario, subject));
-            let (nginx, haproxy) = (peer(Subject::Nginx), peer(Subject::Haproxy));
-            for subject in Subject::ALL {
-                let values = self.values(scenario, subject);
-                let (Some(median), Some(least), Some(most)) =
-                    (median(&values), values.first(), values.last())
-                else {
-                    continue;
-                };
-                let times = |peer: Option<f64>| peer.filter(|_| median > 0.0).map(|peer| peer / median);
-                rows.push(Row {
-                    scenario,
-                    subject,
-                    median,
-                    least: *least,
-                    most: *most,
-                    times_nginx: times(nginx),
-                    times_haproxy: times(haproxy),
-                });
-            }
-        }
-        rows
-    }
-
-    /// In ascending order.
-    fn values(&self, scenario: Scenario, subject: Subject) -> Vec<f64> {
-        let fitting = self
-            .measurements
-            .iter()
-            .filter(|one| one.scenario == scenario && one.subject == subject);
-        let mut values: Vec<f64> = fitting.map(|one| one.value).collect();
-        values.sort_by(f64::total_cmp);
-        values
-    }
-}
-
 #[cfg(test)]
 mod tests {
-    use super::{Measurement, Report, Results};
-    use crate::load::Scenario;
-    use crate::subjects::Subject;
+    use super::{Figure, Measurement, Report, Results};
+    use crate::bench::subjects::Subject;
+
+    const FULL: Figure = Figure {
+        name: "full handshake",
+        unit: "us CPU",
+        bar: Some(1.9),
+    };
+    const IDLE: Figure = Figure {
+        name: "idle connection",
+        unit: "KiB",
+        bar: None,
+    };
 
     #[test]
     fn ratios_say_how_many_times_cheaper_and_are_held_to_the_bars() {
         let mut report = Report::new(vec![("cpu".to_owned(), "x".to_owned())]);
-        for (scenario, subject, value) in [
-            (Scenario::Full, Subject::Nginx, 400.0),
-            (Scenario::Full, Subject::Uring, 200.0),
-            (Scenario::Full, Subject::Epoll, 250.0),
-            (Scenario::Idle, Subject::Nginx, 16.0),
-            (Scenario::Idle, Subject::Uring, 8.0),
+        for (figure, subject, value) in [
+            (FULL, Subject::Nginx, 400.0),
+            (FULL, Subject::Uring, 200.0),
+            (FULL, Subject::Epoll, 250.0),
+            (IDLE, Subject::Nginx, 16.0),
+            (IDLE, Subject::Uring, 8.0),
         ] {
             report.add(Measurement {
-                scenario,
+                figure,
                 subject,
                 value,
             });

@@ -1,15 +1,31 @@
-//! What the benchmark programs have in common: their frame, clocks that count CPU time, and the middle of many values.
+//! What the benchmark programs have in common: their frame, clocks that count CPU time, and the middle of many values;
+//! in `subjects` the proxies that are compared, in `report` what comes of it.
 //!
 //! It must not know what is measured.
 
+pub mod options;
+pub mod passes;
+pub mod report;
+pub mod subjects;
+
+use crate::case::is_installed;
+use crate::gateway::binary;
 use crate::lab::Lab;
 use crate::signals;
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use nix::sched::{CpuSet, sched_setaffinity};
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use nix::unistd::Pid;
+use options::{Options, Sizes};
+use report::Report;
 use serde_json::Value;
 use std::path::Path;
 use std::process::ExitCode;
+
+/// The CPU of the load and the origin.
+pub const LOAD_CPU: usize = 0;
+/// The CPU of the proxy under test, alone.
+pub const PROXY_CPU: usize = 1;
 
 /// It could not measure.
 const FAILED: u8 = 1;
@@ -75,6 +91,70 @@ pub fn in_lab<R: Results>(
     std::fs::write(file, json + "\n").with_context(|| format!("`{}`", file.display()))?;
     println!("JSON: {}", file.display());
     Ok(())
+}
+
+/// A benchmark that compares proxies under load: reads its words, looks whether its tools are there, and measures.
+/// `what` and `how` are for people; the JSON goes to `file` where no other is named.
+pub fn beside_peers<S: Sizes>(
+    what: &'static str,
+    file: &str,
+    how: &[(&str, &str)],
+    measure: impl FnOnce(&Lab, &Options<S>, &mut Report) -> Result<()>,
+) -> ExitCode {
+    let words: Vec<String> = std::env::args().skip(1).collect();
+    run(
+        Options::parse(&words, file),
+        "the benchmark makes network namespaces, which needs root",
+        what,
+        |options| {
+            make_ready()?;
+            let mut facts = facts()?;
+            facts.push(("effort".to_owned(), format!("{options:?}")));
+            facts.extend(
+                how.iter()
+                    .map(|(name, text)| ((*name).to_owned(), (*text).to_owned())),
+            );
+            in_lab(Report::new(facts), &options.json, |lab, report| {
+                measure(lab, options, report)
+            })
+        },
+    )
+}
+
+/// Tools, CPUs, descriptors, and this process on the CPU of the load.
+fn make_ready() -> Result<()> {
+    for tool in ["nginx", "haproxy", "h2load", "taskset"] {
+        ensure!(
+            is_installed(tool),
+            "`{tool}` is not there; `cargo xtask setup` installs it"
+        );
+    }
+    let cpus = std::thread::available_parallelism()?.get();
+    ensure!(
+        cpus >= 2,
+        "two CPUs are needed: one for the load, one for the proxy"
+    );
+    let (_, most) = getrlimit(Resource::RLIMIT_NOFILE)?;
+    setrlimit(Resource::RLIMIT_NOFILE, most, most)?;
+    stay_on(LOAD_CPU)
+}
+
+/// What it is measured on.
+fn facts() -> Result<Vec<(String, String)>> {
+    let kernel = nix::sys::utsname::uname()?;
+    let info = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
+    let model = info.lines().find_map(|line| line.strip_prefix("model name"));
+    let average = std::fs::read_to_string("/proc/loadavg").unwrap_or_default();
+    let fact = |name: &str, value: &str| {
+        let shown = value.trim_matches([' ', '\t', '\n', ':']);
+        (name.to_owned(), shown.to_owned())
+    };
+    Ok(vec![
+        fact("kernel", &kernel.release().to_string_lossy()),
+        fact("cpu", model.unwrap_or_default()),
+        fact("load average at the start (should be below 0.3)", &average),
+        fact("binary", &binary()?.display().to_string()),
+    ])
 }
 
 /// Keeps this thread, and those that it starts, on a CPU.
