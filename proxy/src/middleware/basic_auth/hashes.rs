@@ -224,8 +224,8 @@ mod tests {
     use sallyport_config::password::user;
 
     /// Hashes that `htpasswd`, `openssl passwd` and `argon2` wrote.
-    const KNOWN: [(&str, &str); 12] = [
-        ("", "$2a$06$DCq7YPn5Rq63x1Lad4cll.TV4S6ytwfsfvkY8jIucDrjc8deX1s0."),
+    const KNOWN: [(&str, &str); 14] = [
+        ("", "$2a$06$DCq7YPn5Rq63x1Lad4cll.TV4S6ytwfsfvkgY8jIucDrjc8deX1s."),
         (
             "a",
             "$2a$06$m0CrhHm10qJ3lXRY.5zDGO3rS2KdeeWLuGmsfGlMfOxih58VYVfxe",
@@ -243,6 +243,11 @@ mod tests {
             "$2a$06$fPIsBO8qRqkjj273rfaOI.HtSV9jLDpTbZn782DC6/t7qT67P6FfO",
         ),
         ("myPassword", "$apr1$qHDFfhPC$nITSVHgYbDAK1Y0acGRnY0"),
+        ("", "$apr1$x$tMwYqBfQwi3FYAr0aJc8M/"),
+        (
+            "a much longer password than sixteen bytes",
+            "$apr1$12345678$RkSsHiO1RUdjaoav57ZaW/",
+        ),
         ("password", "{SHA}W6ph5Mm5Pz8GgiULbPgzG37mj9g="),
         (
             "password",
