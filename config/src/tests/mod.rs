@@ -2,6 +2,7 @@
 
 mod examples;
 mod layout;
+mod middleware_heads;
 mod middlewares;
 mod properties;
 mod reference_doc;
