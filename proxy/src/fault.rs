@@ -60,6 +60,10 @@ pub enum Fault {
     NoServer,
     /// The server did not answer in time.
     UpstreamSilent,
+    /// All servers have the requests that they may have, and as many wait as may.
+    QueueFull,
+    /// No server had room in time.
+    QueueTimeout,
 }
 
 impl Fault {
@@ -107,6 +111,16 @@ impl Fault {
                 StatusCode::GATEWAY_TIMEOUT,
                 "gateway timeout\n",
                 Count::UpstreamSilent,
+            ),
+            Self::QueueFull => (
+                StatusCode::SERVICE_UNAVAILABLE,
+                "service unavailable\n",
+                Count::QueueFull,
+            ),
+            Self::QueueTimeout => (
+                StatusCode::SERVICE_UNAVAILABLE,
+                "service unavailable\n",
+                Count::QueueTimeout,
             ),
         }
     }

@@ -42,6 +42,45 @@ pub enum RequestBody {
     Empty,
     /// From a client.
     Streamed(Box<Streamed>),
+    /// Made here, or kept here whole.
+    Whole(Option<Bytes>),
+    /// One of the others, with somebody who looks on.
+    Watched(Box<Watched>),
+}
+
+/// A body that somebody looks on at.
+pub struct Watched {
+    body: RequestBody,
+    onlooker: Rc<dyn Onlooker>,
+}
+
+/// Sees a body pass by.
+pub trait Onlooker {
+    /// A piece of it.
+    fn passes(&self, data: &Bytes);
+
+    /// No more of it comes. May be told more than once; the first time counts.
+    fn ended(&self, end: BodyEnd);
+}
+
+/// How a body came to its end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum BodyEnd {
+    /// It is whole.
+    Whole,
+    /// The rest never comes.
+    BrokenOff,
+}
+
+impl Drop for Watched {
+    fn drop(&mut self) {
+        let end = if self.body.is_end_stream() {
+            BodyEnd::Whole
+        } else {
+            BodyEnd::BrokenOff
+        };
+        self.onlooker.ended(end);
+    }
 }
 
 /// A body from a client.
@@ -110,6 +149,25 @@ impl RequestBody {
     }
 }
 
+impl RequestBody {
+    /// The same body, and `onlooker` sees it pass.
+    pub fn watched(self, onlooker: Rc<dyn Onlooker>) -> Self {
+        Self::Watched(Box::new(Watched { body: self, onlooker }))
+    }
+}
+
+impl Watched {
+    fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyFault>>> {
+        let frame = ready!(Pin::new(&mut self.body).poll_frame(cx));
+        match &frame {
+            Some(Ok(frame)) => frame.data_ref().map_or((), |data| self.onlooker.passes(data)),
+            Some(Err(_)) => self.onlooker.ended(BodyEnd::BrokenOff),
+            None => self.onlooker.ended(BodyEnd::Whole),
+        }
+        Poll::Ready(frame)
+    }
+}
+
 impl Streamed {
     /// Judges how much has come.
     fn check_length(&self) -> Result<(), BodyFault> {
@@ -148,8 +206,11 @@ impl Body for RequestBody {
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BodyFault>>> {
-        let Self::Streamed(body) = &mut *self else {
-            return Poll::Ready(None);
+        let body = match &mut *self {
+            Self::Empty => return Poll::Ready(None),
+            Self::Whole(bytes) => return Poll::Ready(bytes.take().map(|bytes| Ok(Frame::data(bytes)))),
+            Self::Watched(watched) => return watched.poll_frame(cx),
+            Self::Streamed(body) => body,
         };
         match Pin::new(&mut body.incoming).poll_frame(cx) {
             Poll::Ready(Some(Ok(mut frame))) => {
@@ -175,6 +236,8 @@ impl Body for RequestBody {
         match self {
             Self::Empty => true,
             Self::Streamed(body) => body.incoming.is_end_stream(),
+            Self::Whole(bytes) => bytes.is_none(),
+            Self::Watched(watched) => watched.body.is_end_stream(),
         }
     }
 
@@ -182,6 +245,8 @@ impl Body for RequestBody {
         match self {
             Self::Empty => SizeHint::with_exact(0),
             Self::Streamed(body) => body.incoming.size_hint(),
+            Self::Whole(bytes) => SizeHint::with_exact(bytes.as_ref().map_or(0, |bytes| bytes.len() as u64)),
+            Self::Watched(watched) => watched.body.size_hint(),
         }
     }
 }

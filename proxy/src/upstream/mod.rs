@@ -15,6 +15,7 @@ mod quiet;
 pub use behalf::{Behalf, Downstream, Own};
 pub use body::UpstreamBody;
 pub use connect::Connector;
+pub use exchange::Unanswered;
 pub use notices::Notice;
 pub use pool::{Idle, Pool};
 

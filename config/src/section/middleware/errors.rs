@@ -23,7 +23,7 @@ pub(super) fn read(table: &Table<'_>, names: &mut Names) -> Option<MiddlewareDra
     let status: Option<Vec<RangeInclusive<u16>>> = values.iter().map(statuses).collect();
     let service = table
         .need("service", "the name of a service")
-        .and_then(|value| router::service(&value, names));
+        .and_then(|value| router::service_ref(&value, names));
     let page = match table.get("query") {
         Some(value) => value.parsed(query),
         None => Some("/".to_owned()),
