@@ -28,6 +28,9 @@ pub enum BodyFault {
     /// The client broke it off.
     #[error("the client broke off the request body")]
     Client(#[source] hyper::Error),
+    /// It is longer than it may be.
+    #[error("the request body is too large")]
+    TooLarge,
     /// The client was too slow.
     #[error("the request body did not come in time")]
     Timeout,
@@ -89,6 +92,24 @@ pub struct Streamed {
     /// Somebody who wants to know the same.
     tally: Option<Rc<Cell<u64>>>,
     sleep: Option<Pin<Box<Sleep>>>,
+    allowance: Option<Allowance>,
+}
+
+/// How long a body may be.
+struct Allowance {
+    bytes_max: u64,
+    overrun: Overrun,
+}
+
+/// Whether a body grew too long.
+#[derive(Clone, Debug, Default)]
+pub struct Overrun(Rc<Cell<bool>>);
+
+impl Overrun {
+    /// Whether it did.
+    pub fn is_so(&self) -> bool {
+        self.0.get()
+    }
 }
 
 impl RequestBody {
@@ -110,7 +131,21 @@ impl RequestBody {
             received: 0,
             tally,
             sleep: None,
+            allowance: None,
         }))
+    }
+
+    /// Lets it bring at most `bytes_max`; of two limits the smaller counts.
+    pub fn limit_to(&mut self, bytes_max: u64) -> Overrun {
+        let Self::Streamed(body) = self else {
+            return Overrun::default();
+        };
+        let allowance = body.allowance.get_or_insert_with(|| Allowance {
+            bytes_max,
+            overrun: Overrun::default(),
+        });
+        allowance.bytes_max = allowance.bytes_max.min(bytes_max);
+        allowance.overrun.clone()
     }
 }
 
@@ -134,6 +169,17 @@ impl Watched {
 }
 
 impl Streamed {
+    /// Judges how much has come.
+    fn check_length(&self) -> Result<(), BodyFault> {
+        match &self.allowance {
+            Some(allowance) if self.received > allowance.bytes_max => {
+                allowance.overrun.0.set(true);
+                Err(BodyFault::TooLarge)
+            }
+            _ => Ok(()),
+        }
+    }
+
     /// Judges the client's pace while nothing comes.
     fn poll_deadline(&mut self, cx: &mut Context<'_>) -> Poll<BodyFault> {
         let Some(limit) = self.limit else {
@@ -178,7 +224,7 @@ impl Body for RequestBody {
                 if let Some(tally) = &body.tally {
                     tally.set(body.received);
                 }
-                Poll::Ready(Some(Ok(frame)))
+                Poll::Ready(Some(body.check_length().map(|()| frame)))
             }
             Poll::Ready(Some(Err(error))) => Poll::Ready(Some(Err(BodyFault::Client(error)))),
             Poll::Ready(None) => Poll::Ready(None),

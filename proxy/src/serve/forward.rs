@@ -216,6 +216,7 @@ pub(super) fn explain(
             Fault::UpstreamSilent
         }
         UpstreamFault::BodyTimeout => Fault::RequestTimeout,
+        UpstreamFault::BodyTooLarge => Fault::BodyTooLarge,
         UpstreamFault::Body(_) => Fault::BadRequest,
         UpstreamFault::Unresolved { .. }
         | UpstreamFault::Refused(_)
@@ -235,7 +236,7 @@ pub(super) fn explain(
     let client = connection.client.0;
     let url = server.url.to_string();
     match (fault, connection.context.pool.notice(server, error)) {
-        (Fault::BadRequest | Fault::RequestTimeout, _) => {
+        (Fault::BadRequest | Fault::RequestTimeout | Fault::BodyTooLarge, _) => {
             tracing::debug!(%client, entry, router, service, server = url, cause, "request given up");
         }
         (_, Notice::Tell { withheld }) => tracing::warn!(

@@ -274,6 +274,7 @@ fn take(request: &mut Request<RequestBody>) -> Request<RequestBody> {
 fn fault(error: hyper::Error) -> UpstreamFault {
     match error.source().and_then(|cause| cause.downcast_ref::<BodyFault>()) {
         Some(BodyFault::Timeout) => UpstreamFault::BodyTimeout,
+        Some(BodyFault::TooLarge) => UpstreamFault::BodyTooLarge,
         Some(BodyFault::Client(_)) => UpstreamFault::Body(error),
         None => UpstreamFault::Exchange(error),
     }

@@ -100,6 +100,9 @@ pub enum UpstreamFault {
     /// The client's side of the exchange failed.
     #[error("the request body failed")]
     Body(#[source] hyper::Error),
+    /// The client's body is longer than it may be.
+    #[error("the request body is too large")]
+    BodyTooLarge,
     /// The client was too slow with the body.
     #[error("the request body did not come in time")]
     BodyTimeout,
