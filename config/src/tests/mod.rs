@@ -2,6 +2,7 @@
 
 mod examples;
 mod layout;
+mod middleware_heads;
 mod middlewares;
 mod middlewares_around;
 mod properties;

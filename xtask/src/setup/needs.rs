@@ -119,6 +119,13 @@ const NEEDS: &[Need] = &[
         "nginx-mod-stream",
     ),
     tool(Group::Test, "h2load", "HTTP/2 load", "nghttp2-client", "nghttp2"),
+    path(
+        Group::Test,
+        "/usr/lib/python3/dist-packages/grpc",
+        "gRPC peer",
+        "python3-grpcio",
+        "python3-grpcio",
+    ),
     tool(
         Group::Test,
         "nghttpd",
