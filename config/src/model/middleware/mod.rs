@@ -75,7 +75,7 @@ pub enum Middleware {
     /// `basic_auth`.
     BasicAuth(BasicAuth),
     /// `forward_auth`.
-    ForwardAuth(ForwardAuth),
+    ForwardAuth(Box<ForwardAuth>),
     /// `rate_limit`.
     RateLimit(RateLimit),
     /// `in_flight`.

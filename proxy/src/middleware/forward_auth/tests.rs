@@ -23,7 +23,7 @@ fn settings() -> forward_auth::ForwardAuth {
     else {
         panic!("another kind");
     };
-    settings.clone()
+    forward_auth::ForwardAuth::clone(settings)
 }
 
 fn auth(settings: forward_auth::ForwardAuth) -> ForwardAuth {
