@@ -60,7 +60,7 @@ pub(super) const PROCESS: &[Row] = &[
     ),
     now(
         "proxy.io",
-        "`auto`, `uring` or `epoll`",
+        "`auto`, `uring`, `uring-multishot`, `tokio-uring` or `epoll`",
         "auto",
         "I/O driver; `auto` probes the kernel and says in the log and in `status` what it took and why.",
     ),

@@ -1,12 +1,12 @@
 //! Connections to servers, and their names.
 //!
-//! Connecting waits for readiness on both drivers, because a dropped attempt must leave nothing behind;
+//! On tokio-uring connecting waits for readiness, as on epoll, because a dropped attempt must leave nothing behind;
 //! it happens once a connection, and connections are pooled.
 
-use super::stream::Stream;
+use super::{probe::DriverKind, ring, runtime::driver, stream::Stream};
 use std::{
     io,
-    net::{IpAddr, SocketAddr},
+    net::{IpAddr, SocketAddr, TcpStream},
 };
 
 /// Connects to the first of `addresses` that answers. The caller sets the deadline; cancelling closes.
@@ -16,12 +16,19 @@ use std::{
 pub async fn connect(addresses: &[SocketAddr]) -> io::Result<Stream> {
     let mut last = io::Error::from(io::ErrorKind::AddrNotAvailable);
     for address in addresses {
-        match tokio::net::TcpStream::connect(address).await {
-            Ok(stream) => return Stream::new(stream.into_std()?),
+        match connect_one(*address).await {
+            Ok(stream) => return Stream::new(stream),
             Err(error) => last = error,
         }
     }
     Err(last)
+}
+
+async fn connect_one(address: SocketAddr) -> io::Result<TcpStream> {
+    match driver() {
+        DriverKind::Multishot => ring::Connecting::new(address)?.await,
+        DriverKind::Uring | DriverKind::Epoll => tokio::net::TcpStream::connect(address).await?.into_std(),
+    }
 }
 
 /// The addresses of a host: itself where it is one, else what the system's resolver says. The resolver
