@@ -159,11 +159,6 @@ impl Buffers {
         self.free.len() + usize::from(self.posted) < SCARCE
     }
 
-    /// How many are with neither the kernel nor anybody else, or with the kernel; all of them at rest.
-    pub(super) fn at_rest(&self) -> usize {
-        self.free.len() + usize::from(self.posted)
-    }
-
     fn start_of(&self, number: u16) -> NonNull<u8> {
         let offset = usize::from(number % COUNT) * STRIDE;
         // SAFETY: the offset is below the size that was allocated.
@@ -192,6 +187,17 @@ pub(super) mod kernel {
     use super::{Buffers, COUNT, NonNull, Ordering};
 
     impl Buffers {
+        /// Only so many of them, and so many with the kernel at first.
+        pub(in crate::io::ring) fn lessen(&mut self, count: usize, wanted: u16) {
+            self.free.truncate(count);
+            self.wanted = wanted;
+        }
+
+        /// How many are with the kernel or with nobody; all of them at rest.
+        pub(in crate::io::ring) fn at_rest(&self) -> usize {
+            self.free.len() + usize::from(self.posted)
+        }
+
         /// What the kernel would take at `head`: the number and where to write; `None` where there is none.
         pub(in crate::io::ring) fn take_at(&self, head: u16) -> Option<(u16, NonNull<u8>, usize)> {
             let tail = (self.word(0, 1).load(Ordering::Acquire) >> 48) as u16;
