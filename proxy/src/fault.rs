@@ -4,6 +4,11 @@
 //! operator needs is logged where the fault arises.
 
 use crate::telemetry::Count;
+use bytes::Bytes;
+use http::{
+    HeaderValue, Response,
+    header::{CONNECTION, CONTENT_TYPE},
+};
 use hyper::StatusCode;
 use std::error::Error;
 
@@ -38,6 +43,8 @@ pub enum Fault {
     Misdirected,
     /// The route demands what the connection has not proven.
     NotProven,
+    /// `ip_allow_list` does not let the client in, or `ip_deny_list` keeps it out; with the status that the operator chose.
+    SourceForbidden(StatusCode),
     /// No router, or nothing that this peer may see.
     NotFound,
     /// The server refused, reset, or answered with something that is no answer.
@@ -74,6 +81,7 @@ impl Fault {
                 Count::Misdirected,
             ),
             Self::NotProven => (StatusCode::FORBIDDEN, "forbidden\n", Count::NotProven),
+            Self::SourceForbidden(status) => (status, refusal(status), Count::SourceForbidden),
             Self::NotFound => (StatusCode::NOT_FOUND, "not found\n", Count::NoRouter),
             Self::UpstreamFailed => (StatusCode::BAD_GATEWAY, "bad gateway\n", Count::UpstreamFailed),
             Self::NoServer => (
@@ -89,6 +97,23 @@ impl Fault {
         }
     }
 
+    /// The answer itself. It carries the fault, for whoever asks [`of`].
+    pub fn into_answer(self) -> Response<Bytes> {
+        let (status, text, _) = self.answer();
+        let mut response = Response::new(Bytes::from_static(text.as_bytes()));
+        *response.status_mut() = status;
+        let headers = response.headers_mut();
+        headers.insert(
+            CONTENT_TYPE,
+            HeaderValue::from_static("text/plain; charset=utf-8"),
+        );
+        if self.ends_connection() {
+            headers.insert(CONNECTION, HeaderValue::from_static("close"));
+        }
+        response.extensions_mut().insert(self);
+        response
+    }
+
     /// Whether what follows on an HTTP/1.1 connection cannot be trusted any more.
     pub fn ends_connection(self) -> bool {
         matches!(
@@ -96,6 +121,22 @@ impl Fault {
             Self::BadRequest | Self::HeadersTooMany | Self::RequestTimeout
         )
     }
+}
+
+/// The text of a refusal: where the operator disguises it, that of what it is disguised as.
+fn refusal(status: StatusCode) -> &'static str {
+    match status {
+        StatusCode::FORBIDDEN => "forbidden\n",
+        StatusCode::NOT_FOUND => "not found\n",
+        StatusCode::UNAUTHORIZED => "unauthorized\n",
+        StatusCode::SERVICE_UNAVAILABLE => "service unavailable\n",
+        _ => "refused\n",
+    }
+}
+
+/// The fault that an answer was made of, where it was made of one: a middleware may have changed it since.
+pub fn of<B>(answer: &Response<B>) -> Option<Fault> {
+    answer.extensions().get().copied()
 }
 
 #[cfg(test)]

@@ -91,6 +91,8 @@ pub enum Count {
     NoRouter,
     /// 403: the route demands what the connection has not proven.
     NotProven,
+    /// 403 or as configured: the client is not on `ip_allow_list`, or is on `ip_deny_list`.
+    SourceForbidden,
     /// 431: what servers would be told of the client's certificate is too long.
     IdentityTooLong,
     /// 421: the host's TLS policy is not the handshake's.
@@ -136,7 +138,7 @@ pub enum Count {
 }
 
 /// All counts with their codes, in the order of [`Count`].
-pub const COUNTS: [(Count, &str); 59] = [
+pub const COUNTS: [(Count, &str); 60] = [
     (Count::Accepted, "accepted"),
     (Count::Closed, "closed"),
     (Count::SourceRefused, "source_refused"),
@@ -178,6 +180,7 @@ pub const COUNTS: [(Count, &str); 59] = [
     (Count::BadRequest, "bad_request"),
     (Count::NoRouter, "no_router"),
     (Count::NotProven, "not_proven"),
+    (Count::SourceForbidden, "source_forbidden"),
     (Count::IdentityTooLong, "identity_too_long"),
     (Count::Misdirected, "misdirected"),
     (Count::UpstreamFailed, "upstream_failed"),

@@ -43,9 +43,12 @@ pub fn reference() -> &'static [OptionDoc] {
             ("", rows::HTTP),
             ("", middleware::TABLE),
         ];
-        let kinds = middleware::KINDS.iter().map(|rows| ("middlewares.NAME.", *rows));
         let behind = [("", rows::TLS), ("", rows::MULTICLUSTER)];
-        let sections = before.into_iter().chain(kinds).chain(behind);
+        let kinds = middleware::KINDS.iter().copied();
+        let kinds = kinds.map(|(inside, rows)| (format!("middlewares.NAME.{inside}"), rows));
+        let owned = |(prefix, rows): (&str, &'static [rows::Row])| (prefix.to_owned(), rows);
+        let before = before.into_iter().map(owned);
+        let sections = before.chain(kinds).chain(behind.into_iter().map(owned));
         let doc = |prefix: &str, row: &rows::Row| OptionDoc {
             key: format!("{prefix}{}", row.key),
             kind: row.kind,
@@ -54,7 +57,7 @@ pub fn reference() -> &'static [OptionDoc] {
             support: row.support,
         };
         sections
-            .flat_map(|(prefix, rows)| rows.iter().map(move |row| doc(prefix, row)))
+            .flat_map(|(prefix, rows)| rows.iter().map(move |row| doc(&prefix, row)))
             .collect()
     });
     &OPTIONS

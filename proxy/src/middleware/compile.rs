@@ -2,7 +2,11 @@
 //!
 //! Each kind's own file knows what it makes of its settings; this one must not.
 
-use super::{Kept, Middleware, pass_tls_client_cert::PassTlsClientCert};
+use super::{
+    Kept, Middleware,
+    ip_list::{IpList, Sense},
+    pass_tls_client_cert::PassTlsClientCert,
+};
 use crate::{gate::policy::Allowlists, tls::Files};
 use sallyport_config::{
     diagnostic::Diagnostic,
@@ -31,11 +35,15 @@ pub fn compile(
     configured: &middleware::Middleware,
     making: Making<'_>,
 ) -> Result<Option<Middleware>, Vec<Diagnostic>> {
-    // Kinds without state and files need neither.
-    let _ = (name, making);
     let made = match configured {
         middleware::Middleware::Chain(_) => return Ok(None),
         // Kinds that look at the header section of a request.
+        middleware::Middleware::IpAllowList(settings) => {
+            Middleware::Head(Box::new(IpList::new(name, Sense::Allow, settings, making.lists)))
+        }
+        middleware::Middleware::IpDenyList(settings) => {
+            Middleware::Head(Box::new(IpList::new(name, Sense::Deny, settings, making.lists)))
+        }
         // Kinds that tell servers of the client.
         middleware::Middleware::PassTlsClientCert(settings) => {
             Middleware::Head(Box::new(PassTlsClientCert::new(settings.clone())))
@@ -49,6 +57,7 @@ pub fn follows_lists(configured: &middleware::Middleware) -> bool {
     match configured {
         middleware::Middleware::Chain(_) => false,
         // Kinds that look at the header section of a request.
+        middleware::Middleware::IpAllowList(_) | middleware::Middleware::IpDenyList(_) => true,
         // Kinds that tell servers of the client.
         middleware::Middleware::PassTlsClientCert(_) => false,
         // Kinds that wait, count or ask others.

@@ -6,6 +6,8 @@
 //! it gets as [`Call`]; this stage must not know servers or how one is chosen.
 
 mod compile;
+mod ip_list;
+mod ip_strategy;
 mod kept;
 mod pass_tls_client_cert;
 

@@ -159,9 +159,10 @@ async fn secure(
         let protocol = protocol::recognise(&mut stream, entry.timeouts.read_header).await?;
         return Some((Transport::Plain(stream), protocol, None));
     };
-    let secured = shake_hands(context, entry, stream, preamble, policies).await?;
+    // Boxed: the room that a handshake needs would otherwise stay with the connection for its life.
+    let secured = Box::pin(shake_hands(context, entry, stream, preamble, policies)).await?;
     let protocol = secured.facts.protocol;
-    let transport = Transport::Server(Box::new(secured.stream));
+    let transport = Transport::Server(secured.stream);
     Some((transport, protocol, Some(secured.facts)))
 }
 
@@ -183,7 +184,9 @@ async fn shake_hands(
     };
     let refused = |reason| access::refused_handshake(context, &from, preamble, &attempt, reason);
     let limit = entry.timeouts.tls_handshake;
-    let handshake = context.turnstile.through(tls::accept(stream, policies, &attempt));
+    // Boxed: each future that wraps it would hold it twice, before its first poll and after.
+    let handshake = Box::pin(tls::accept(stream, policies, &attempt));
+    let handshake = context.turnstile.through(handshake);
     match io::timeout(limit, handshake).await {
         Ok(Ok(secured)) => {
             context.counters.add(Count::TlsAccepted);

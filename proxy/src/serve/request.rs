@@ -9,7 +9,7 @@ use super::{
     uplinks,
 };
 use crate::{
-    fault::Fault,
+    fault::{self, Fault},
     http::{
         authority::{self, Authority},
         body::RequestBody,
@@ -50,7 +50,15 @@ pub(super) async fn answer(
     let (under_way, started) = UnderWay::new(&connection, &request);
     connection.context.counters.add(Count::Requests);
     let outcome = walk(&connection, request, started, under_way.notes()).await;
-    let reason = outcome.as_ref().err().map(|fault| fault.answer().2.code());
+    let fault = match &outcome {
+        Err(fault) => Some(*fault),
+        Ok(Outcome::Through(response)) => fault::of(response),
+        Ok(Outcome::Upstream(_) | Outcome::Own(..)) => None,
+    };
+    let count = fault.map(|fault| fault.answer().2);
+    if let Some(count) = count {
+        connection.context.counters.add(count);
+    }
     let response = match outcome {
         Ok(Outcome::Upstream(response)) => {
             let limit = connection.entry.timeouts.write;
@@ -65,7 +73,7 @@ pub(super) async fn answer(
     };
     connection.context.counters.add(answer::count(response.status()));
     let (head, mut body) = response.into_parts();
-    body.answered(head.status, &head.headers, reason);
+    body.answered(head.status, &head.headers, count.map(Count::code));
     Ok(Response::from_parts(head, body))
 }
 
@@ -142,10 +150,7 @@ async fn through(
             let sent = way.send(service, Request::from_parts(parts, body)).await;
             sent.map(Outcome::Upstream)
         }
-        Turn::Answer(answer) => {
-            let (head, body) = answer.into_parts();
-            Ok(Outcome::Own(head.status, head.headers, body))
-        }
+        Turn::Answer(answer) => Ok(Outcome::Through(answer.map(|body| AnswerBody::Own(Some(body))))),
         Turn::Around(around) => {
             let next = Next {
                 chain,

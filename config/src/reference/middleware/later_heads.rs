@@ -4,8 +4,6 @@ use crate::reference::rows::{Row, later};
 
 /// Relative to `middlewares.NAME`.
 pub(super) const ROWS: &[Row] = &[
-    later("ip_allow_list", "table", "", "Lets only some sources in."),
-    later("ip_deny_list", "table", "", "Keeps some sources out."),
     later("redirect_scheme", "table", "", "Sends to another scheme."),
     later("redirect_regex", "table", "", "Sends to another URL."),
     later("headers", "table", "", "Sets and removes header fields."),

@@ -1,6 +1,8 @@
 //! The rows of `[middlewares]`: one file a kind. Pure data tables.
 
 mod chain;
+mod ip_list;
+mod ip_strategy;
 mod later;
 mod later_heads;
 mod pass_tls_client_cert;
@@ -13,13 +15,17 @@ pub(super) const TABLE: &[Row] = &[
     each("middlewares.NAME", "One middleware: a table with one kind."),
 ];
 
-/// The kinds, in the order of the reference page; keys are relative to `middlewares.NAME`.
-pub(super) const KINDS: &[&[Row]] = &[
-    chain::ROWS,
+/// The kinds, in the order of the reference page: rows, and what their keys are relative to below `middlewares.NAME`.
+pub(super) const KINDS: &[(&str, &[Row])] = &[
+    ("", chain::ROWS),
     // Kinds that look at the header section of a request.
-    later_heads::ROWS,
+    ("", ip_list::ALLOW),
+    ("ip_allow_list.", ip_strategy::ROWS),
+    ("", ip_list::DENY),
+    ("ip_deny_list.", ip_strategy::ROWS),
+    ("", later_heads::ROWS),
     // Kinds that tell servers of the client.
-    pass_tls_client_cert::ROWS,
+    ("", pass_tls_client_cert::ROWS),
     // Kinds that wait, count or ask others.
-    later::ROWS,
+    ("", later::ROWS),
 ];

@@ -1,6 +1,8 @@
 //! `[middlewares]`: one table a name, in it one table that is the kind. One file a kind.
 
 mod chain;
+mod ip_list;
+mod ip_strategy;
 mod pass_tls_client_cert;
 
 use crate::{
@@ -18,6 +20,8 @@ type Read = fn(&Table<'_>, &mut Names) -> Option<MiddlewareDraft>;
 const KINDS: &[(&str, Read)] = &[
     ("chain", chain::read),
     // Kinds that look at the header section of a request.
+    ("ip_allow_list", ip_list::allow),
+    ("ip_deny_list", ip_list::deny),
     // Kinds that tell servers of the client.
     ("pass_tls_client_cert", pass_tls_client_cert::read),
     // Kinds that wait, count or ask others.
