@@ -97,7 +97,7 @@ impl Accepting {
         }
         woken.extend(self.waker.take());
         // Again, where it was asked for in vain.
-        if self.is_in_flight() && !self.came.is_empty() && self.came.len() % AHEAD_MAX == 0 {
+        if self.is_in_flight() && !self.came.is_empty() && self.came.len().is_multiple_of(AHEAD_MAX) {
             self.flight = Flight::Ending;
             return Want::End;
         }

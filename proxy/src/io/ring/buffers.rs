@@ -141,12 +141,11 @@ impl Buffers {
 
     /// What stands in a buffer, from `at` on.
     pub(super) fn bytes(&self, filled: &Filled, at: usize) -> &[u8] {
-        let at = at.min(filled.len());
         // SAFETY: the buffer lies in the memory, which is zeroed and so initialised; it holds `SIZE` bytes, which no
         // `Filled` exceeds; while there is a `Filled` of it the kernel does not have it; held by the simulation.
-        unsafe {
-            std::slice::from_raw_parts(self.start_of(filled.number).as_ptr().add(at), filled.len() - at)
-        }
+        let bytes =
+            unsafe { std::slice::from_raw_parts(self.start_of(filled.number).as_ptr(), filled.len()) };
+        bytes.get(at..).unwrap_or_default()
     }
 
     /// Takes a buffer back.
@@ -191,6 +190,11 @@ pub(super) mod kernel {
         pub(in crate::io::ring) fn lessen(&mut self, count: usize, wanted: u16) {
             self.free.truncate(count);
             self.wanted = wanted;
+        }
+
+        /// Whether nobody holds one.
+        pub(in crate::io::ring) fn all_at_rest(&self) -> bool {
+            self.at_rest() == usize::from(COUNT)
         }
 
         /// How many are with the kernel or with nobody; all of them at rest.

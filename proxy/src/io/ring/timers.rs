@@ -139,16 +139,16 @@ mod tests {
 
     #[test]
     fn an_alarm_is_on_the_wheel_only_while_it_waits() {
-        let mut cx = Context::from_waker(Waker::noop());
+        let cx = Context::from_waker(Waker::noop());
         let now = Instant::now();
         let mut alarm = Alarm::new(now + Duration::from_secs(3600));
-        assert!(alarm.poll(&mut cx).is_pending());
+        assert!(alarm.poll(&cx).is_pending());
         assert!(next(now).is_some_and(|wait| wait > Duration::from_secs(1)));
         alarm.reset(now);
         assert_eq!(next(now), None);
-        assert!(alarm.poll(&mut cx).is_ready());
+        assert!(alarm.poll(&cx).is_ready());
         let mut other = Alarm::new(now + Duration::from_secs(60));
-        assert!(other.poll(&mut cx).is_pending());
+        assert!(other.poll(&cx).is_pending());
         fire(now + Duration::from_secs(59));
         assert!(other.key.is_some() && next(now).is_some());
         drop(other);
