@@ -8,6 +8,7 @@ use bytes::Bytes;
 use http::{
     HeaderValue, Response,
     header::{CONNECTION, CONTENT_TYPE},
+    response,
 };
 use hyper::StatusCode;
 use std::error::Error;
@@ -45,6 +46,12 @@ pub enum Fault {
     NotProven,
     /// `ip_allow_list` does not let the client in, or `ip_deny_list` keeps it out; with the status that the operator chose.
     SourceForbidden(StatusCode),
+    /// `allowed_hosts` does not hold the host that was asked for.
+    HostForbidden,
+    /// A changed path would not be in its one form.
+    PathAmbiguous,
+    /// The body is longer than `limit_body` allows.
+    BodyTooLarge,
     /// No router, or nothing that this peer may see.
     NotFound,
     /// The server refused, reset, or answered with something that is no answer.
@@ -53,6 +60,10 @@ pub enum Fault {
     NoServer,
     /// The server did not answer in time.
     UpstreamSilent,
+    /// All servers have the requests that they may have, and as many wait as may.
+    QueueFull,
+    /// No server had room in time.
+    QueueTimeout,
 }
 
 impl Fault {
@@ -82,6 +93,13 @@ impl Fault {
             ),
             Self::NotProven => (StatusCode::FORBIDDEN, "forbidden\n", Count::NotProven),
             Self::SourceForbidden(status) => (status, refusal(status), Count::SourceForbidden),
+            Self::HostForbidden => (StatusCode::FORBIDDEN, "forbidden\n", Count::HostForbidden),
+            Self::PathAmbiguous => (StatusCode::BAD_REQUEST, "bad request\n", Count::PathAmbiguous),
+            Self::BodyTooLarge => (
+                StatusCode::PAYLOAD_TOO_LARGE,
+                "content too large\n",
+                Count::BodyTooLarge,
+            ),
             Self::NotFound => (StatusCode::NOT_FOUND, "not found\n", Count::NoRouter),
             Self::UpstreamFailed => (StatusCode::BAD_GATEWAY, "bad gateway\n", Count::UpstreamFailed),
             Self::NoServer => (
@@ -93,6 +111,16 @@ impl Fault {
                 StatusCode::GATEWAY_TIMEOUT,
                 "gateway timeout\n",
                 Count::UpstreamSilent,
+            ),
+            Self::QueueFull => (
+                StatusCode::SERVICE_UNAVAILABLE,
+                "service unavailable\n",
+                Count::QueueFull,
+            ),
+            Self::QueueTimeout => (
+                StatusCode::SERVICE_UNAVAILABLE,
+                "service unavailable\n",
+                Count::QueueTimeout,
             ),
         }
     }
@@ -118,7 +146,7 @@ impl Fault {
     pub fn ends_connection(self) -> bool {
         matches!(
             self,
-            Self::BadRequest | Self::HeadersTooMany | Self::RequestTimeout
+            Self::BadRequest | Self::HeadersTooMany | Self::RequestTimeout | Self::BodyTooLarge
         )
     }
 }
@@ -137,6 +165,11 @@ fn refusal(status: StatusCode) -> &'static str {
 /// The fault that an answer was made of, where it was made of one: a middleware may have changed it since.
 pub fn of<B>(answer: &Response<B>) -> Option<Fault> {
     answer.extensions().get().copied()
+}
+
+/// As [`of`], of an answer without its body.
+pub fn of_parts(answer: &response::Parts) -> Option<Fault> {
+    answer.extensions.get().copied()
 }
 
 #[cfg(test)]

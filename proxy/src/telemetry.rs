@@ -93,6 +93,12 @@ pub enum Count {
     NotProven,
     /// 403 or as configured: the client is not on `ip_allow_list`, or is on `ip_deny_list`.
     SourceForbidden,
+    /// 403: `allowed_hosts` does not hold the host.
+    HostForbidden,
+    /// 400: a middleware would have made a path that can be read in two ways.
+    PathAmbiguous,
+    /// 413: the body is longer than `limit_body` allows.
+    BodyTooLarge,
     /// 431: what servers would be told of the client's certificate is too long.
     IdentityTooLong,
     /// 421: the host's TLS policy is not the handshake's.
@@ -135,10 +141,24 @@ pub enum Count {
     TcpBytesToServer,
     /// Bytes to their clients.
     TcpBytesToClient,
+    /// 503: every server was full, and the queue too.
+    QueueFull,
+    /// 503: no server had room in time.
+    QueueTimeout,
+    /// Requests that waited for a server with room.
+    Queued,
+    /// Requests that went to another server after the first one failed.
+    UpstreamRetried,
+    /// Servers that were left out for a while because requests to them failed.
+    ServerEjected,
+    /// Copies that went to mirrors.
+    Mirrored,
+    /// Copies that were not made: too many were under way, or the body was too long or broke off.
+    MirrorDropped,
 }
 
 /// All counts with their codes, in the order of [`Count`].
-pub const COUNTS: [(Count, &str); 60] = [
+pub const COUNTS: &[(Count, &str)] = &[
     (Count::Accepted, "accepted"),
     (Count::Closed, "closed"),
     (Count::SourceRefused, "source_refused"),
@@ -181,6 +201,9 @@ pub const COUNTS: [(Count, &str); 60] = [
     (Count::NoRouter, "no_router"),
     (Count::NotProven, "not_proven"),
     (Count::SourceForbidden, "source_forbidden"),
+    (Count::HostForbidden, "host_forbidden"),
+    (Count::PathAmbiguous, "path_ambiguous"),
+    (Count::BodyTooLarge, "body_too_large"),
     (Count::IdentityTooLong, "identity_too_long"),
     (Count::Misdirected, "misdirected"),
     (Count::UpstreamFailed, "upstream_failed"),
@@ -202,6 +225,13 @@ pub const COUNTS: [(Count, &str); 60] = [
     (Count::TcpBroken, "tcp_broken"),
     (Count::TcpBytesToServer, "tcp_bytes_to_server"),
     (Count::TcpBytesToClient, "tcp_bytes_to_client"),
+    (Count::QueueFull, "queue_full"),
+    (Count::QueueTimeout, "queue_timeout"),
+    (Count::Queued, "queued"),
+    (Count::UpstreamRetried, "upstream_retried"),
+    (Count::ServerEjected, "server_ejected"),
+    (Count::Mirrored, "mirrored"),
+    (Count::MirrorDropped, "mirror_dropped"),
 ];
 
 impl Count {
@@ -329,7 +359,7 @@ mod tests {
         codes.sort_unstable();
         codes.dedup();
         assert_eq!(codes.len(), COUNTS.len());
-        for (count, code) in COUNTS {
+        for (count, code) in COUNTS.iter().copied() {
             assert_eq!(count.code(), code);
             let refuses = code.starts_with("preamble_") && count != Count::PreambleLocal;
             assert_eq!(count.refuses_preamble(), refuses, "{code}");

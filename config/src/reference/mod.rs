@@ -6,7 +6,7 @@
 mod middleware;
 mod rows;
 
-use std::sync::LazyLock;
+use std::{collections::HashMap, sync::LazyLock};
 
 /// Whether this version acts on a key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -65,10 +65,13 @@ pub fn reference() -> &'static [OptionDoc] {
 
 /// Whether `key` is supported; `None` where it is not known.
 pub(crate) fn support_of(key: &str) -> Option<Support> {
-    reference()
-        .iter()
-        .find(|option| option.key == key)
-        .map(|option| option.support)
+    static BY_KEY: LazyLock<HashMap<&str, Support>> = LazyLock::new(|| {
+        let pairs = reference().iter();
+        pairs
+            .map(|option| (option.key.as_str(), option.support))
+            .collect()
+    });
+    BY_KEY.get(key).copied()
 }
 
 /// The keys directly inside the table `schema` that this version acts on.

@@ -7,6 +7,7 @@ mod properties;
 mod reference_doc;
 mod refused;
 mod semantics;
+mod services;
 mod tcp;
 
 use crate::{Source, diagnostic::Diagnostic, model::Config, parse};

@@ -28,6 +28,9 @@ pub enum BodyFault {
     /// The client broke it off.
     #[error("the client broke off the request body")]
     Client(#[source] hyper::Error),
+    /// It is longer than it may be.
+    #[error("the request body is too large")]
+    TooLarge,
     /// The client was too slow.
     #[error("the request body did not come in time")]
     Timeout,
@@ -39,6 +42,45 @@ pub enum RequestBody {
     Empty,
     /// From a client.
     Streamed(Box<Streamed>),
+    /// Made here, or kept here whole.
+    Whole(Option<Bytes>),
+    /// One of the others, with somebody who looks on.
+    Watched(Box<Watched>),
+}
+
+/// A body that somebody looks on at.
+pub struct Watched {
+    body: RequestBody,
+    onlooker: Rc<dyn Onlooker>,
+}
+
+/// Sees a body pass by.
+pub trait Onlooker {
+    /// A piece of it.
+    fn passes(&self, data: &Bytes);
+
+    /// No more of it comes. May be told more than once; the first time counts.
+    fn ended(&self, end: BodyEnd);
+}
+
+/// How a body came to its end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum BodyEnd {
+    /// It is whole.
+    Whole,
+    /// The rest never comes.
+    BrokenOff,
+}
+
+impl Drop for Watched {
+    fn drop(&mut self) {
+        let end = if self.body.is_end_stream() {
+            BodyEnd::Whole
+        } else {
+            BodyEnd::BrokenOff
+        };
+        self.onlooker.ended(end);
+    }
 }
 
 /// A body from a client.
@@ -50,6 +92,24 @@ pub struct Streamed {
     /// Somebody who wants to know the same.
     tally: Option<Rc<Cell<u64>>>,
     sleep: Option<Pin<Box<Sleep>>>,
+    allowance: Option<Allowance>,
+}
+
+/// How long a body may be.
+struct Allowance {
+    bytes_max: u64,
+    overrun: Overrun,
+}
+
+/// Whether a body grew too long.
+#[derive(Clone, Debug, Default)]
+pub struct Overrun(Rc<Cell<bool>>);
+
+impl Overrun {
+    /// Whether it did.
+    pub fn is_so(&self) -> bool {
+        self.0.get()
+    }
 }
 
 impl RequestBody {
@@ -71,11 +131,55 @@ impl RequestBody {
             received: 0,
             tally,
             sleep: None,
+            allowance: None,
         }))
+    }
+
+    /// Lets it bring at most `bytes_max`; of two limits the smaller counts.
+    pub fn limit_to(&mut self, bytes_max: u64) -> Overrun {
+        let Self::Streamed(body) = self else {
+            return Overrun::default();
+        };
+        let allowance = body.allowance.get_or_insert_with(|| Allowance {
+            bytes_max,
+            overrun: Overrun::default(),
+        });
+        allowance.bytes_max = allowance.bytes_max.min(bytes_max);
+        allowance.overrun.clone()
+    }
+}
+
+impl RequestBody {
+    /// The same body, and `onlooker` sees it pass.
+    pub fn watched(self, onlooker: Rc<dyn Onlooker>) -> Self {
+        Self::Watched(Box::new(Watched { body: self, onlooker }))
+    }
+}
+
+impl Watched {
+    fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyFault>>> {
+        let frame = ready!(Pin::new(&mut self.body).poll_frame(cx));
+        match &frame {
+            Some(Ok(frame)) => frame.data_ref().map_or((), |data| self.onlooker.passes(data)),
+            Some(Err(_)) => self.onlooker.ended(BodyEnd::BrokenOff),
+            None => self.onlooker.ended(BodyEnd::Whole),
+        }
+        Poll::Ready(frame)
     }
 }
 
 impl Streamed {
+    /// Judges how much has come.
+    fn check_length(&self) -> Result<(), BodyFault> {
+        match &self.allowance {
+            Some(allowance) if self.received > allowance.bytes_max => {
+                allowance.overrun.0.set(true);
+                Err(BodyFault::TooLarge)
+            }
+            _ => Ok(()),
+        }
+    }
+
     /// Judges the client's pace while nothing comes.
     fn poll_deadline(&mut self, cx: &mut Context<'_>) -> Poll<BodyFault> {
         let Some(limit) = self.limit else {
@@ -102,8 +206,11 @@ impl Body for RequestBody {
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BodyFault>>> {
-        let Self::Streamed(body) = &mut *self else {
-            return Poll::Ready(None);
+        let body = match &mut *self {
+            Self::Empty => return Poll::Ready(None),
+            Self::Whole(bytes) => return Poll::Ready(bytes.take().map(|bytes| Ok(Frame::data(bytes)))),
+            Self::Watched(watched) => return watched.poll_frame(cx),
+            Self::Streamed(body) => body,
         };
         match Pin::new(&mut body.incoming).poll_frame(cx) {
             Poll::Ready(Some(Ok(mut frame))) => {
@@ -117,7 +224,7 @@ impl Body for RequestBody {
                 if let Some(tally) = &body.tally {
                     tally.set(body.received);
                 }
-                Poll::Ready(Some(Ok(frame)))
+                Poll::Ready(Some(body.check_length().map(|()| frame)))
             }
             Poll::Ready(Some(Err(error))) => Poll::Ready(Some(Err(BodyFault::Client(error)))),
             Poll::Ready(None) => Poll::Ready(None),
@@ -129,6 +236,8 @@ impl Body for RequestBody {
         match self {
             Self::Empty => true,
             Self::Streamed(body) => body.incoming.is_end_stream(),
+            Self::Whole(bytes) => bytes.is_none(),
+            Self::Watched(watched) => watched.body.is_end_stream(),
         }
     }
 
@@ -136,6 +245,8 @@ impl Body for RequestBody {
         match self {
             Self::Empty => SizeHint::with_exact(0),
             Self::Streamed(body) => body.incoming.size_hint(),
+            Self::Whole(bytes) => SizeHint::with_exact(bytes.as_ref().map_or(0, |bytes| bytes.len() as u64)),
+            Self::Watched(watched) => watched.body.size_hint(),
         }
     }
 }

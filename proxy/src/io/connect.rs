@@ -4,9 +4,12 @@
 //! it happens once a connection, and connections are pooled.
 
 use super::{probe::DriverKind, ring, runtime::driver, stream::Stream};
+use socket2::SockAddr;
 use std::{
     io,
     net::{IpAddr, SocketAddr, TcpStream},
+    os::unix::net::UnixStream,
+    path::Path,
 };
 
 /// Connects to the first of `addresses` that answers. The caller sets the deadline; cancelling closes.
@@ -26,9 +29,24 @@ pub async fn connect(addresses: &[SocketAddr]) -> io::Result<Stream> {
 
 async fn connect_one(address: SocketAddr) -> io::Result<TcpStream> {
     match driver() {
-        DriverKind::Multishot => ring::Connecting::new(address)?.await,
+        DriverKind::Multishot => ring::Connecting::new(address.into())?.await.map(TcpStream::from),
         DriverKind::Uring | DriverKind::Epoll => tokio::net::TcpStream::connect(address).await?.into_std(),
     }
+}
+
+/// Connects to a Unix socket. The caller sets the deadline; cancelling closes.
+///
+/// # Errors
+/// Those of the socket.
+pub async fn connect_unix(path: &Path) -> io::Result<Stream> {
+    let socket = match driver() {
+        DriverKind::Multishot => {
+            let connecting = ring::Connecting::new(SockAddr::unix(path)?)?;
+            UnixStream::from(connecting.await?)
+        }
+        DriverKind::Uring | DriverKind::Epoll => tokio::net::UnixStream::connect(path).await?.into_std()?,
+    };
+    Stream::of_unix(socket)
 }
 
 /// The addresses of a host: itself where it is one, else what the system's resolver says. The resolver

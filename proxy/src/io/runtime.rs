@@ -56,6 +56,36 @@ enum Spawned<T> {
     Ring(ring::Joined<T>),
 }
 
+impl<T> Task<T> {
+    /// What ends it before it is done.
+    pub fn abort_handle(&self) -> AbortHandle {
+        AbortHandle(match &self.0 {
+            Spawned::Tokio(task) => Aborting::Tokio(task.abort_handle()),
+            Spawned::Ring(task) => Aborting::Ring(task.place()),
+        })
+    }
+}
+
+/// Ends a task before it is done; dropping this does not.
+#[derive(Debug)]
+pub struct AbortHandle(Aborting);
+
+#[derive(Debug)]
+enum Aborting {
+    Tokio(tokio::task::AbortHandle),
+    Ring(ring::Place),
+}
+
+impl AbortHandle {
+    /// Drops the task, where it is not done yet.
+    pub fn abort(&self) {
+        match &self.0 {
+            Aborting::Tokio(task) => task.abort(),
+            Aborting::Ring(place) => place.abort(),
+        }
+    }
+}
+
 /// A task was dropped before it was done, or broke.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("the task has ended before it was done")]

@@ -1,6 +1,6 @@
 //! All drivers through the same seam.
 
-use super::{DriverKind, Listener, Sharing, Stream, bind, connect, run, spawn, timeout};
+use super::{DriverKind, Listener, Sharing, Stream, bind, connect, connect_unix, run, spawn, timeout};
 use std::{
     io::{Read, Write},
     net::{SocketAddr, TcpListener, TcpStream},
@@ -136,6 +136,22 @@ fn socket_blocking(socket: TcpListener) -> TcpListener {
 }
 
 #[test]
+fn a_task_that_is_aborted_is_dropped_and_says_so() {
+    on_all(|| async {
+        let (held, gone) = tokio::sync::oneshot::channel::<()>();
+        let task = spawn(async move {
+            let _held = held;
+            std::future::pending::<()>().await;
+        });
+        super::turn().await;
+        let handle = task.abort_handle();
+        handle.abort();
+        assert!(gone.await.is_err() && task.await.is_err());
+        handle.abort();
+    });
+}
+
+#[test]
 fn a_reset_reaches_the_peer() {
     on_all(|| async {
         let (socket, address) = loopback();
@@ -153,5 +169,28 @@ fn a_reset_reaches_the_peer() {
         drop(stream);
         let seen = peer.join().expect("peer");
         assert_eq!(seen, std::io::ErrorKind::ConnectionReset);
+    });
+}
+
+#[test]
+fn a_unix_socket_is_a_stream_like_any_other() {
+    let path = std::env::temp_dir().join(format!("sallyport-io-{}.sock", std::process::id()));
+    on_all(|| async {
+        let listener = std::os::unix::net::UnixListener::bind(&path).expect("bound");
+        let echo = std::thread::spawn(move || {
+            let (mut peer, _) = listener.accept().expect("accepted");
+            let mut bytes = [0; 5];
+            peer.read_exact(&mut bytes).expect("read");
+            peer.write_all(&bytes).expect("written");
+        });
+        let mut stream = connect_unix(&path).await.expect("connected");
+        std::fs::remove_file(&path).expect("it is there");
+        stream.write_all(b"hello").await.expect("written");
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).await.expect("read");
+        assert_eq!(answer, "hello");
+        echo.join().expect("echo");
+        let gone = connect_unix(&path).await.map(drop).expect_err("nobody is there");
+        assert_eq!(gone.kind(), std::io::ErrorKind::NotFound);
     });
 }

@@ -3,9 +3,14 @@
 //! Each kind's own file knows what it makes of its settings; this one must not.
 
 use super::{
-    Kept, Middleware,
+    Around, Head, Kept, Middleware,
+    errors::Errors,
+    headers,
     ip_list::{IpList, Sense},
+    limit_body::LimitBody,
     pass_tls_client_cert::PassTlsClientCert,
+    path::Change,
+    redirect::{RedirectRegex, RedirectScheme},
 };
 use crate::{gate::policy::Allowlists, tls::Files};
 use sallyport_config::{
@@ -39,27 +44,52 @@ pub fn compile(
         middleware::Middleware::Chain(_) => return Ok(None),
         // Kinds that look at the header section of a request.
         middleware::Middleware::IpAllowList(settings) => {
-            Middleware::Head(Box::new(IpList::new(name, Sense::Allow, settings, making.lists)))
+            head(IpList::new(name, Sense::Allow, settings, making.lists))
         }
         middleware::Middleware::IpDenyList(settings) => {
-            Middleware::Head(Box::new(IpList::new(name, Sense::Deny, settings, making.lists)))
+            head(IpList::new(name, Sense::Deny, settings, making.lists))
         }
+        middleware::Middleware::StripPrefix(settings) => head(Change::from(settings)),
+        middleware::Middleware::StripPrefixRegex(settings) => head(Change::from(settings)),
+        middleware::Middleware::AddPrefix(settings) => head(Change::from(settings)),
+        middleware::Middleware::ReplacePath(settings) => head(Change::from(settings)),
+        middleware::Middleware::ReplacePathRegex(settings) => head(Change::from(settings)),
+        middleware::Middleware::RedirectScheme(settings) => head(RedirectScheme::new(settings.clone())),
+        middleware::Middleware::RedirectRegex(settings) => head(RedirectRegex::new(settings.clone())),
+        middleware::Middleware::LimitBody(settings) => around(LimitBody::new(*settings)),
+        middleware::Middleware::Errors(settings) => around(Errors::new(settings.clone())),
+        middleware::Middleware::Headers(settings) => headers::compile(name, settings),
         // Kinds that tell servers of the client.
-        middleware::Middleware::PassTlsClientCert(settings) => {
-            Middleware::Head(Box::new(PassTlsClientCert::new(settings.clone())))
-        } // Kinds that wait, count or ask others.
+        middleware::Middleware::PassTlsClientCert(settings) => head(PassTlsClientCert::new(settings.clone())), // Kinds that wait, count or ask others.
     };
     Ok(Some(made))
+}
+
+fn head(made: impl Head + 'static) -> Middleware {
+    Middleware::Head(Box::new(made))
+}
+
+fn around(made: impl Around + 'static) -> Middleware {
+    Middleware::Around(Box::new(made))
 }
 
 /// Whether it was made of allowlists, so that it must be made anew when their contents change.
 pub fn follows_lists(configured: &middleware::Middleware) -> bool {
     match configured {
-        middleware::Middleware::Chain(_) => false,
         // Kinds that look at the header section of a request.
         middleware::Middleware::IpAllowList(_) | middleware::Middleware::IpDenyList(_) => true,
-        // Kinds that tell servers of the client.
-        middleware::Middleware::PassTlsClientCert(_) => false,
+        middleware::Middleware::Chain(_)
+        | middleware::Middleware::StripPrefix(_)
+        | middleware::Middleware::StripPrefixRegex(_)
+        | middleware::Middleware::AddPrefix(_)
+        | middleware::Middleware::ReplacePath(_)
+        | middleware::Middleware::ReplacePathRegex(_)
+        | middleware::Middleware::RedirectScheme(_)
+        | middleware::Middleware::RedirectRegex(_)
+        | middleware::Middleware::LimitBody(_)
+        | middleware::Middleware::Errors(_)
+        | middleware::Middleware::Headers(_)
+        | middleware::Middleware::PassTlsClientCert(_) => false,
         // Kinds that wait, count or ask others.
     }
 }

@@ -50,9 +50,8 @@ impl IpStrategy {
             Pick::Client => facts.client,
             Pick::Behind(hops) => address(hops_from_the_right(headers).nth(*hops)?)?,
             Pick::Excluding(known) => {
-                let hops = hops_from_the_right(headers).skip(1).map(address);
-                hops.skip_while(|hop| hop.is_some_and(|hop| known.contains(hop)))
-                    .next()??
+                let mut hops = hops_from_the_right(headers).skip(1).map(address);
+                hops.find(|hop| hop.is_none_or(|hop| !known.contains(hop)))??
             }
         };
         Some(match address.to_canonical() {

@@ -6,13 +6,19 @@
 //! it gets as [`Call`]; this stage must not know servers or how one is chosen.
 
 mod compile;
+mod errors;
+mod headers;
 mod ip_list;
 mod ip_strategy;
 mod kept;
+mod limit_body;
 mod pass_tls_client_cert;
+mod path;
+mod redirect;
 
 pub use compile::{Making, compile, follows_lists};
 pub use kept::Kept;
+pub use redirect::moved;
 
 use crate::{
     fault::Fault,

@@ -1,6 +1,6 @@
 //! A routed request on its way to a server, and the answer on its way back.
 
-use super::{access::Notes, connection::Connection, context::View};
+use super::{access::Notes, balancing, connection::Connection, context::View};
 use crate::{
     fault::{Fault, with_causes},
     http::{
@@ -12,7 +12,7 @@ use crate::{
         target::Target,
     },
     snapshot::{Route, Service},
-    upstream::{Behalf, Notice, Server, UpstreamBody, UpstreamFault},
+    upstream::{Notice, Server, UpstreamBody, UpstreamFault},
 };
 use bytes::Bytes;
 use http::{
@@ -25,6 +25,7 @@ use http_body::{Body, Frame, SizeHint};
 use sallyport_config::model::ServiceRef;
 use std::{
     borrow::Cow,
+    net::IpAddr,
     pin::Pin,
     rc::Rc,
     sync::Arc,
@@ -109,6 +110,8 @@ pub(super) struct Way<'a> {
     pub route: &'a Route,
     /// Who wants to know how it goes.
     pub notes: Notes<'a>,
+    /// The client, for services that go by it.
+    pub client: IpAddr,
 }
 
 impl Way<'_> {
@@ -119,24 +122,9 @@ impl Way<'_> {
     pub(super) async fn send(
         &self,
         service: &ServiceRef,
-        mut request: Request<RequestBody>,
+        request: Request<RequestBody>,
     ) -> Result<Response<UpstreamBody>, Fault> {
-        let service = self.view.snapshot.service(service).ok_or(Fault::NoServer)?;
-        let server = self.view.next_server(service).ok_or(Fault::NoServer)?;
-        self.notes.asks(&service.name, &server.url);
-        address(&mut request, service, &server);
-        let (context, clock) = (&self.connection.context, self.notes.clock());
-        let behalf = Behalf::Client(&**self.connection);
-        let sent = context
-            .pool
-            .send(&server, request, &context.counters, behalf)
-            .await;
-        self.notes.answered(clock);
-        match sent {
-            Ok(response) => accept(response),
-            Err(error) => Err(error),
-        }
-        .map_err(|error| explain(self.connection, self.route, service, &server, &error))
+        balancing::ask(self, service, request).await
     }
 }
 
@@ -175,7 +163,7 @@ impl Body for Erased {
 }
 
 /// Makes a server's answer the gateway's own.
-fn accept(mut response: Response<UpstreamBody>) -> Result<Response<UpstreamBody>, UpstreamFault> {
+pub(super) fn accept(mut response: Response<UpstreamBody>) -> Result<Response<UpstreamBody>, UpstreamFault> {
     if response.status() == StatusCode::SWITCHING_PROTOCOLS {
         return Err(UpstreamFault::Switched);
     }
@@ -184,8 +172,8 @@ fn accept(mut response: Response<UpstreamBody>) -> Result<Response<UpstreamBody>
     Ok(response)
 }
 
-/// Writes what depends on the server.
-fn address(request: &mut Request<RequestBody>, service: &Service, server: &Server) {
+/// Writes what depends on the server; a request may have been on its way to another one before.
+pub(super) fn address(request: &mut Request<RequestBody>, service: &Service, server: &Server) {
     let headers = request.headers_mut();
     let asked = headers.get(HOST).is_some_and(|host| !host.is_empty());
     if !(service.pass_host_header && asked)
@@ -193,8 +181,9 @@ fn address(request: &mut Request<RequestBody>, service: &Service, server: &Serve
     {
         headers.insert(HOST, own);
     }
-    if let Some(uplink) = &service.uplink {
-        headers.insert(HUB_UPLINK, uplink.clone());
+    match &service.uplink {
+        Some(uplink) => drop(headers.insert(HUB_UPLINK, uplink.clone())),
+        None => drop(headers.remove(HUB_UPLINK)),
     }
 }
 
@@ -215,7 +204,7 @@ fn join_cookies(headers: &mut HeaderMap) {
 }
 
 /// Logs why there is no answer, for the operator, and says what the client is told.
-fn explain(
+pub(super) fn explain(
     connection: &Connection,
     route: &Route,
     service: &Service,
@@ -227,6 +216,7 @@ fn explain(
             Fault::UpstreamSilent
         }
         UpstreamFault::BodyTimeout => Fault::RequestTimeout,
+        UpstreamFault::BodyTooLarge => Fault::BodyTooLarge,
         UpstreamFault::Body(_) => Fault::BadRequest,
         UpstreamFault::Unresolved { .. }
         | UpstreamFault::Refused(_)
@@ -246,7 +236,7 @@ fn explain(
     let client = connection.client.0;
     let url = server.url.to_string();
     match (fault, connection.context.pool.notice(server, error)) {
-        (Fault::BadRequest | Fault::RequestTimeout, _) => {
+        (Fault::BadRequest | Fault::RequestTimeout | Fault::BodyTooLarge, _) => {
             tracing::debug!(%client, entry, router, service, server = url, cause, "request given up");
         }
         (_, Notice::Tell { withheld }) => tracing::warn!(

@@ -3,6 +3,7 @@
 mod access;
 mod announce;
 mod answer;
+mod balancing;
 mod clock;
 mod connection;
 mod context;
@@ -10,6 +11,7 @@ mod forward;
 mod handshakes;
 mod heading;
 mod live;
+mod mirroring;
 mod protocol;
 mod recheck;
 mod request;

@@ -123,6 +123,7 @@ async fn walk(
         view: &view,
         route,
         notes,
+        client,
     };
     let chain = Chain::new(&entry.middlewares, &route.middlewares);
     if chain.is_empty() {

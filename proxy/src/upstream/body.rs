@@ -4,6 +4,7 @@ use super::{
     Server,
     pool::{Http1, Shelf},
 };
+use crate::balance::Lease;
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
@@ -20,6 +21,24 @@ pub enum UpstreamBody {
     Http1(Http1Body),
     /// Over HTTP/2: the connection has a task of its own.
     Http2(Incoming),
+    /// One of the two, with something that ends with it.
+    Held(Box<Held>),
+}
+
+/// A body and what is held for as long as it lives.
+pub struct Held {
+    body: UpstreamBody,
+    _until_the_end: Lease,
+}
+
+impl UpstreamBody {
+    /// The same, and `lease` ends with it.
+    pub fn holding(self, lease: Lease) -> Self {
+        Self::Held(Box::new(Held {
+            body: self,
+            _until_the_end: lease,
+        }))
+    }
 }
 
 /// A body over HTTP/1.1.
@@ -100,6 +119,7 @@ impl Body for UpstreamBody {
         match self.get_mut() {
             Self::Http1(body) => body.poll(cx),
             Self::Http2(incoming) => Pin::new(incoming).poll_frame(cx),
+            Self::Held(held) => Pin::new(&mut held.body).poll_frame(cx),
         }
     }
 
@@ -107,6 +127,7 @@ impl Body for UpstreamBody {
         match self {
             Self::Http1(body) => body.incoming.is_end_stream(),
             Self::Http2(incoming) => incoming.is_end_stream(),
+            Self::Held(held) => held.body.is_end_stream(),
         }
     }
 
@@ -114,6 +135,7 @@ impl Body for UpstreamBody {
         match self {
             Self::Http1(body) => body.incoming.size_hint(),
             Self::Http2(incoming) => incoming.size_hint(),
+            Self::Held(held) => held.body.size_hint(),
         }
     }
 }

@@ -1,11 +1,15 @@
 //! The rows of `[middlewares]`: one file a kind. Pure data tables.
 
 mod chain;
+mod errors;
+mod headers;
 mod ip_list;
 mod ip_strategy;
 mod later;
-mod later_heads;
+mod limit_body;
 mod pass_tls_client_cert;
+mod path;
+mod redirect;
 
 use super::rows::{Row, each, table};
 
@@ -23,7 +27,11 @@ pub(super) const KINDS: &[(&str, &[Row])] = &[
     ("ip_allow_list.", ip_strategy::ROWS),
     ("", ip_list::DENY),
     ("ip_deny_list.", ip_strategy::ROWS),
-    ("", later_heads::ROWS),
+    ("", path::ROWS),
+    ("", redirect::ROWS),
+    ("", limit_body::ROWS),
+    ("", errors::ROWS),
+    ("", headers::ROWS),
     // Kinds that tell servers of the client.
     ("", pass_tls_client_cert::ROWS),
     // Kinds that wait, count or ask others.

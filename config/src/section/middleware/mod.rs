@@ -1,9 +1,15 @@
 //! `[middlewares]`: one table a name, in it one table that is the kind. One file a kind.
 
 mod chain;
+mod errors;
+mod headers;
 mod ip_list;
 mod ip_strategy;
+mod limit_body;
 mod pass_tls_client_cert;
+mod path;
+mod pattern;
+mod redirect;
 
 use crate::{
     model::middleware::Middleware,
@@ -22,6 +28,16 @@ const KINDS: &[(&str, Read)] = &[
     // Kinds that look at the header section of a request.
     ("ip_allow_list", ip_list::allow),
     ("ip_deny_list", ip_list::deny),
+    ("strip_prefix", path::strip_prefix),
+    ("strip_prefix_regex", path::strip_prefix_regex),
+    ("add_prefix", path::add_prefix),
+    ("replace_path", path::replace_path),
+    ("replace_path_regex", path::replace_path_regex),
+    ("redirect_scheme", redirect::scheme),
+    ("redirect_regex", redirect::regex),
+    ("limit_body", limit_body::read),
+    ("errors", errors::read),
+    ("headers", headers::read),
     // Kinds that tell servers of the client.
     ("pass_tls_client_cert", pass_tls_client_cert::read),
     // Kinds that wait, count or ask others.

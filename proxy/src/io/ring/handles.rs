@@ -6,7 +6,7 @@
 use super::{Shared, engine, slots::Key};
 use crate::io::{reset::disconnect, spawn, timeout};
 use nix::sys::socket::{Shutdown, shutdown};
-use socket2::{Domain, Protocol, SockAddr, SockRef, Type};
+use socket2::{SockAddr, SockRef, Type};
 use std::{
     future::{Future, poll_fn},
     io::{self, IoSlice},
@@ -215,23 +215,22 @@ impl Connecting {
     ///
     /// # Errors
     /// Where there is no descriptor left, or no ring runs on this thread.
-    pub(in crate::io) fn new(address: SocketAddr) -> io::Result<Self> {
+    pub(in crate::io) fn new(address: SockAddr) -> io::Result<Self> {
         let engine = engine()?;
-        let domain = Domain::for_address(address);
-        let socket = socket2::Socket::new(domain, Type::STREAM, Some(Protocol::TCP))?;
+        let socket = socket2::Socket::new(address.domain(), Type::STREAM, None)?;
         let key = hand_over(socket.into(), |descriptor| {
-            engine.borrow_mut().connect(descriptor, SockAddr::from(address))
+            engine.borrow_mut().connect(descriptor, address)
         })?;
         Ok(Self { engine, key })
     }
 }
 
 impl Future for Connecting {
-    type Output = io::Result<TcpStream>;
+    type Output = io::Result<OwnedFd>;
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let connected = self.engine.borrow_mut().poll_connected(self.key, cx.waker());
-        connected.map_ok(|descriptor| TcpStream::from(owned(descriptor)))
+        connected.map_ok(owned)
     }
 }
 

@@ -34,7 +34,7 @@ mod simulation;
 mod tests;
 
 pub(super) use handles::{Connecting, Listener, Socket};
-pub(super) use tasks::{Joined, detach, spawn, turn};
+pub(super) use tasks::{Joined, Place, detach, spawn, turn};
 pub(super) use timers::Alarm;
 
 use engine::Engine;

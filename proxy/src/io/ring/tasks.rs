@@ -191,11 +191,31 @@ pub(super) fn end() {
 
 /// Spawns a task on this thread. Where there are sixteen million, or no loop runs any more, it is dropped.
 pub(in crate::io) fn detach(future: impl Future<Output = ()> + 'static) {
+    // Nobody asks for its place.
+    let _ = start(future);
+}
+
+fn start(future: impl Future<Output = ()> + 'static) -> Place {
     EXECUTOR.with(|own| {
-        if own.number.get().is_some() {
-            drop(own.add(Some(Box::pin(future))));
-        }
-    });
+        let number = own.number.get();
+        let added = number.map(|number| (number, own.add(Some(Box::pin(future)))));
+        Place(added.and_then(|(number, added)| Some((number, added.ok()?))))
+    })
+}
+
+/// Where a task is; `None` where it was never added.
+#[derive(Clone, Copy, Debug)]
+pub(in crate::io) struct Place(Option<(usize, Key)>);
+
+impl Place {
+    /// Drops the task, where it is not done yet. Only on its own thread, and while its loop runs.
+    pub(in crate::io) fn abort(self) {
+        let slot = EXECUTOR.with(|own| {
+            let (executor, task) = self.0?;
+            (own.number.get() == Some(executor)).then(|| own.tasks.borrow_mut().remove(task))
+        });
+        drop(slot);
+    }
 }
 
 /// Polls what is ready, the root by `poll_root`, at most `polls_max` times. Ready with what the root came to.
@@ -259,7 +279,10 @@ pub(in crate::io) async fn turn() {
 }
 
 /// A spawned task's outcome; dropping it detaches the task.
-pub(in crate::io) struct Joined<T>(Rc<RefCell<Outcome<T>>>);
+pub(in crate::io) struct Joined<T> {
+    outcome: Rc<RefCell<Outcome<T>>>,
+    place: Place,
+}
 
 struct Outcome<T> {
     value: Option<T>,
@@ -268,9 +291,14 @@ struct Outcome<T> {
 }
 
 impl<T> Joined<T> {
+    /// Where the task is.
+    pub(in crate::io) fn place(&self) -> Place {
+        self.place
+    }
+
     /// Ready when the task has ended; `None` where it was dropped first.
     pub(in crate::io) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Option<T>> {
-        let mut outcome = self.0.borrow_mut();
+        let mut outcome = self.outcome.borrow_mut();
         if outcome.ended {
             return Poll::Ready(outcome.value.take());
         }
@@ -322,11 +350,11 @@ pub(in crate::io) fn spawn<F: Future + 'static>(future: F) -> Joined<F::Output> 
         ended: false,
         waker: None,
     }));
-    detach(Telling {
+    let place = start(Telling {
         future,
         teller: Teller(Rc::clone(&outcome)),
     });
-    Joined(outcome)
+    Joined { outcome, place }
 }
 
 #[cfg(test)]
