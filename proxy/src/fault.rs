@@ -58,6 +58,22 @@ pub enum Fault {
     UpstreamFailed,
     /// No server to ask.
     NoServer,
+    /// As [`Fault::UpstreamFailed`], and no server has seen anything of the request.
+    Unreached,
+    /// As [`Fault::UpstreamSilent`], and no server has seen anything of the request.
+    UnreachedSilent,
+    /// `basic_auth` knows no such user with this password.
+    Unauthorized,
+    /// `basic_auth` has too many passwords to verify.
+    AuthBusy,
+    /// The server of `forward_auth` does not let the request pass; with the status that the client gets.
+    AuthRefused(StatusCode),
+    /// The source makes more requests than `rate_limit` lets it.
+    RateExceeded,
+    /// The source has more requests under way than `in_flight` lets it.
+    InFlightExceeded,
+    /// A `circuit_breaker` is open; with the status that the operator chose.
+    BreakerOpen(StatusCode),
     /// The server did not answer in time.
     UpstreamSilent,
     /// All servers have the requests that they may have, and as many wait as may.
@@ -69,60 +85,49 @@ pub enum Fault {
 impl Fault {
     /// Status, text and count.
     pub fn answer(self) -> (StatusCode, &'static str, Count) {
+        let (status, count) = self.status();
+        let text = match self {
+            Self::IdentityTooLong => "client certificate too large\n",
+            _ => text(status),
+        };
+        (status, text, count)
+    }
+
+    fn status(self) -> (StatusCode, Count) {
         match self {
-            Self::BadRequest => (StatusCode::BAD_REQUEST, "bad request\n", Count::BadRequest),
-            Self::HeadersTooMany => (
-                StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
-                "request header fields too large\n",
-                Count::BadRequest,
-            ),
+            Self::BadRequest => (StatusCode::BAD_REQUEST, Count::BadRequest),
+            Self::HeadersTooMany => (StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE, Count::BadRequest),
             Self::IdentityTooLong => (
                 StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
-                "client certificate too large\n",
                 Count::IdentityTooLong,
             ),
-            Self::RequestTimeout => (
-                StatusCode::REQUEST_TIMEOUT,
-                "request timeout\n",
-                Count::RequestTimeout,
-            ),
-            Self::Misdirected => (
-                StatusCode::MISDIRECTED_REQUEST,
-                "misdirected request\n",
-                Count::Misdirected,
-            ),
-            Self::NotProven => (StatusCode::FORBIDDEN, "forbidden\n", Count::NotProven),
-            Self::SourceForbidden(status) => (status, refusal(status), Count::SourceForbidden),
-            Self::HostForbidden => (StatusCode::FORBIDDEN, "forbidden\n", Count::HostForbidden),
-            Self::PathAmbiguous => (StatusCode::BAD_REQUEST, "bad request\n", Count::PathAmbiguous),
-            Self::BodyTooLarge => (
-                StatusCode::PAYLOAD_TOO_LARGE,
-                "content too large\n",
-                Count::BodyTooLarge,
-            ),
-            Self::NotFound => (StatusCode::NOT_FOUND, "not found\n", Count::NoRouter),
-            Self::UpstreamFailed => (StatusCode::BAD_GATEWAY, "bad gateway\n", Count::UpstreamFailed),
-            Self::NoServer => (
-                StatusCode::SERVICE_UNAVAILABLE,
-                "service unavailable\n",
-                Count::NoServer,
-            ),
-            Self::UpstreamSilent => (
-                StatusCode::GATEWAY_TIMEOUT,
-                "gateway timeout\n",
-                Count::UpstreamSilent,
-            ),
-            Self::QueueFull => (
-                StatusCode::SERVICE_UNAVAILABLE,
-                "service unavailable\n",
-                Count::QueueFull,
-            ),
-            Self::QueueTimeout => (
-                StatusCode::SERVICE_UNAVAILABLE,
-                "service unavailable\n",
-                Count::QueueTimeout,
-            ),
+            Self::RequestTimeout => (StatusCode::REQUEST_TIMEOUT, Count::RequestTimeout),
+            Self::Misdirected => (StatusCode::MISDIRECTED_REQUEST, Count::Misdirected),
+            Self::NotProven => (StatusCode::FORBIDDEN, Count::NotProven),
+            Self::SourceForbidden(status) => (status, Count::SourceForbidden),
+            Self::HostForbidden => (StatusCode::FORBIDDEN, Count::HostForbidden),
+            Self::PathAmbiguous => (StatusCode::BAD_REQUEST, Count::PathAmbiguous),
+            Self::BodyTooLarge => (StatusCode::PAYLOAD_TOO_LARGE, Count::BodyTooLarge),
+            Self::NotFound => (StatusCode::NOT_FOUND, Count::NoRouter),
+            Self::UpstreamFailed => (StatusCode::BAD_GATEWAY, Count::UpstreamFailed),
+            Self::NoServer => (StatusCode::SERVICE_UNAVAILABLE, Count::NoServer),
+            Self::Unreached => Self::UpstreamFailed.status(),
+            Self::UnreachedSilent => Self::UpstreamSilent.status(),
+            Self::Unauthorized => (StatusCode::UNAUTHORIZED, Count::Unauthorized),
+            Self::AuthBusy => (StatusCode::SERVICE_UNAVAILABLE, Count::AuthBusy),
+            Self::AuthRefused(status) => (status, Count::AuthRefused),
+            Self::RateExceeded => (StatusCode::TOO_MANY_REQUESTS, Count::RateExceeded),
+            Self::InFlightExceeded => (StatusCode::TOO_MANY_REQUESTS, Count::InFlightExceeded),
+            Self::BreakerOpen(status) => (status, Count::BreakerOpen),
+            Self::UpstreamSilent => (StatusCode::GATEWAY_TIMEOUT, Count::UpstreamSilent),
+            Self::QueueFull => (StatusCode::SERVICE_UNAVAILABLE, Count::QueueFull),
+            Self::QueueTimeout => (StatusCode::SERVICE_UNAVAILABLE, Count::QueueTimeout),
         }
+    }
+
+    /// Whether no server has seen anything of the request, so that it may go to another whatever it asks for.
+    pub fn is_unreached(self) -> bool {
+        matches!(self, Self::Unreached | Self::UnreachedSilent)
     }
 
     /// The answer itself. It carries the fault, for whoever asks [`of`].
@@ -151,13 +156,24 @@ impl Fault {
     }
 }
 
-/// The text of a refusal: where the operator disguises it, that of what it is disguised as.
-fn refusal(status: StatusCode) -> &'static str {
+/// The text of a status: of all faults with that status the same, so that none gives away which one it is, and one that the
+/// operator disguises looks like what it is disguised as.
+fn text(status: StatusCode) -> &'static str {
     match status {
+        StatusCode::BAD_REQUEST => "bad request\n",
+        StatusCode::UNAUTHORIZED => "unauthorized\n",
         StatusCode::FORBIDDEN => "forbidden\n",
         StatusCode::NOT_FOUND => "not found\n",
-        StatusCode::UNAUTHORIZED => "unauthorized\n",
+        StatusCode::REQUEST_TIMEOUT => "request timeout\n",
+        StatusCode::PAYLOAD_TOO_LARGE => "content too large\n",
+        StatusCode::MISDIRECTED_REQUEST => "misdirected request\n",
+        StatusCode::TOO_MANY_REQUESTS => "too many requests\n",
+        StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE => "request header fields too large\n",
+        StatusCode::NOT_IMPLEMENTED => "not implemented\n",
+        StatusCode::BAD_GATEWAY => "bad gateway\n",
         StatusCode::SERVICE_UNAVAILABLE => "service unavailable\n",
+        StatusCode::GATEWAY_TIMEOUT => "gateway timeout\n",
+        StatusCode::LOOP_DETECTED => "loop detected\n",
         _ => "refused\n",
     }
 }
