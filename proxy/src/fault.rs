@@ -85,43 +85,79 @@ pub enum Fault {
 impl Fault {
     /// Status, text and count.
     pub fn answer(self) -> (StatusCode, &'static str, Count) {
-        let (status, count) = self.status();
-        let text = match self {
-            Self::IdentityTooLong => "client certificate too large\n",
-            _ => text(status),
-        };
-        (status, text, count)
-    }
-
-    fn status(self) -> (StatusCode, Count) {
         match self {
-            Self::BadRequest => (StatusCode::BAD_REQUEST, Count::BadRequest),
-            Self::HeadersTooMany => (StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE, Count::BadRequest),
+            Self::BadRequest => (StatusCode::BAD_REQUEST, "bad request\n", Count::BadRequest),
+            Self::HeadersTooMany => (
+                StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
+                "request header fields too large\n",
+                Count::BadRequest,
+            ),
             Self::IdentityTooLong => (
                 StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
+                "client certificate too large\n",
                 Count::IdentityTooLong,
             ),
-            Self::RequestTimeout => (StatusCode::REQUEST_TIMEOUT, Count::RequestTimeout),
-            Self::Misdirected => (StatusCode::MISDIRECTED_REQUEST, Count::Misdirected),
-            Self::NotProven => (StatusCode::FORBIDDEN, Count::NotProven),
-            Self::SourceForbidden(status) => (status, Count::SourceForbidden),
-            Self::HostForbidden => (StatusCode::FORBIDDEN, Count::HostForbidden),
-            Self::PathAmbiguous => (StatusCode::BAD_REQUEST, Count::PathAmbiguous),
-            Self::BodyTooLarge => (StatusCode::PAYLOAD_TOO_LARGE, Count::BodyTooLarge),
-            Self::NotFound => (StatusCode::NOT_FOUND, Count::NoRouter),
-            Self::UpstreamFailed => (StatusCode::BAD_GATEWAY, Count::UpstreamFailed),
-            Self::NoServer => (StatusCode::SERVICE_UNAVAILABLE, Count::NoServer),
-            Self::Unreached => Self::UpstreamFailed.status(),
-            Self::UnreachedSilent => Self::UpstreamSilent.status(),
-            Self::Unauthorized => (StatusCode::UNAUTHORIZED, Count::Unauthorized),
-            Self::AuthBusy => (StatusCode::SERVICE_UNAVAILABLE, Count::AuthBusy),
-            Self::AuthRefused(status) => (status, Count::AuthRefused),
-            Self::RateExceeded => (StatusCode::TOO_MANY_REQUESTS, Count::RateExceeded),
-            Self::InFlightExceeded => (StatusCode::TOO_MANY_REQUESTS, Count::InFlightExceeded),
-            Self::BreakerOpen(status) => (status, Count::BreakerOpen),
-            Self::UpstreamSilent => (StatusCode::GATEWAY_TIMEOUT, Count::UpstreamSilent),
-            Self::QueueFull => (StatusCode::SERVICE_UNAVAILABLE, Count::QueueFull),
-            Self::QueueTimeout => (StatusCode::SERVICE_UNAVAILABLE, Count::QueueTimeout),
+            Self::RequestTimeout => (
+                StatusCode::REQUEST_TIMEOUT,
+                "request timeout\n",
+                Count::RequestTimeout,
+            ),
+            Self::Misdirected => (
+                StatusCode::MISDIRECTED_REQUEST,
+                "misdirected request\n",
+                Count::Misdirected,
+            ),
+            Self::NotProven => (StatusCode::FORBIDDEN, "forbidden\n", Count::NotProven),
+            Self::SourceForbidden(status) => (status, refusal(status), Count::SourceForbidden),
+            Self::HostForbidden => (StatusCode::FORBIDDEN, "forbidden\n", Count::HostForbidden),
+            Self::PathAmbiguous => (StatusCode::BAD_REQUEST, "bad request\n", Count::PathAmbiguous),
+            Self::BodyTooLarge => (
+                StatusCode::PAYLOAD_TOO_LARGE,
+                "content too large\n",
+                Count::BodyTooLarge,
+            ),
+            Self::NotFound => (StatusCode::NOT_FOUND, "not found\n", Count::NoRouter),
+            Self::UpstreamFailed => (StatusCode::BAD_GATEWAY, "bad gateway\n", Count::UpstreamFailed),
+            Self::NoServer => (
+                StatusCode::SERVICE_UNAVAILABLE,
+                "service unavailable\n",
+                Count::NoServer,
+            ),
+            Self::Unreached => Self::UpstreamFailed.answer(),
+            Self::UnreachedSilent => Self::UpstreamSilent.answer(),
+            Self::Unauthorized => (StatusCode::UNAUTHORIZED, "unauthorized\n", Count::Unauthorized),
+            Self::AuthBusy => (
+                StatusCode::SERVICE_UNAVAILABLE,
+                "service unavailable\n",
+                Count::AuthBusy,
+            ),
+            Self::AuthRefused(status) => (status, refusal(status), Count::AuthRefused),
+            Self::RateExceeded => (
+                StatusCode::TOO_MANY_REQUESTS,
+                "too many requests\n",
+                Count::RateExceeded,
+            ),
+            Self::InFlightExceeded => (
+                StatusCode::TOO_MANY_REQUESTS,
+                "too many requests\n",
+                Count::InFlightExceeded,
+            ),
+            Self::BreakerOpen(status) => (status, refusal(status), Count::BreakerOpen),
+            Self::UpstreamSilent => (
+                StatusCode::GATEWAY_TIMEOUT,
+                "gateway timeout\n",
+                Count::UpstreamSilent,
+            ),
+            Self::QueueFull => (
+                StatusCode::SERVICE_UNAVAILABLE,
+                "service unavailable\n",
+                Count::QueueFull,
+            ),
+            Self::QueueTimeout => (
+                StatusCode::SERVICE_UNAVAILABLE,
+                "service unavailable\n",
+                Count::QueueTimeout,
+            ),
         }
     }
 
@@ -156,24 +192,13 @@ impl Fault {
     }
 }
 
-/// The text of a status: of all faults with that status the same, so that none gives away which one it is, and one that the
-/// operator disguises looks like what it is disguised as.
-fn text(status: StatusCode) -> &'static str {
+/// The text of a refusal: where the operator disguises it, that of what it is disguised as.
+fn refusal(status: StatusCode) -> &'static str {
     match status {
-        StatusCode::BAD_REQUEST => "bad request\n",
-        StatusCode::UNAUTHORIZED => "unauthorized\n",
         StatusCode::FORBIDDEN => "forbidden\n",
         StatusCode::NOT_FOUND => "not found\n",
-        StatusCode::REQUEST_TIMEOUT => "request timeout\n",
-        StatusCode::PAYLOAD_TOO_LARGE => "content too large\n",
-        StatusCode::MISDIRECTED_REQUEST => "misdirected request\n",
-        StatusCode::TOO_MANY_REQUESTS => "too many requests\n",
-        StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE => "request header fields too large\n",
-        StatusCode::NOT_IMPLEMENTED => "not implemented\n",
-        StatusCode::BAD_GATEWAY => "bad gateway\n",
+        StatusCode::UNAUTHORIZED => "unauthorized\n",
         StatusCode::SERVICE_UNAVAILABLE => "service unavailable\n",
-        StatusCode::GATEWAY_TIMEOUT => "gateway timeout\n",
-        StatusCode::LOOP_DETECTED => "loop detected\n",
         _ => "refused\n",
     }
 }
