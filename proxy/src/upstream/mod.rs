@@ -11,6 +11,8 @@ mod exchange;
 mod notices;
 mod pool;
 mod quiet;
+#[cfg(test)]
+mod simulation;
 
 pub use behalf::{Behalf, Downstream, Own};
 pub use body::UpstreamBody;
