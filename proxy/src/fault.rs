@@ -38,6 +38,10 @@ pub enum Fault {
     Misdirected,
     /// The route demands what the connection has not proven.
     NotProven,
+    /// CONNECT, which this gateway does not do.
+    NotImplemented,
+    /// It has passed here again and again.
+    Loop,
     /// No router, or nothing that this peer may see.
     NotFound,
     /// The server refused, reset, or answered with something that is no answer.
@@ -74,6 +78,12 @@ impl Fault {
                 Count::Misdirected,
             ),
             Self::NotProven => (StatusCode::FORBIDDEN, "forbidden\n", Count::NotProven),
+            Self::NotImplemented => (
+                StatusCode::NOT_IMPLEMENTED,
+                "not implemented\n",
+                Count::NotImplemented,
+            ),
+            Self::Loop => (StatusCode::LOOP_DETECTED, "loop detected\n", Count::Loop),
             Self::NotFound => (StatusCode::NOT_FOUND, "not found\n", Count::NoRouter),
             Self::UpstreamFailed => (StatusCode::BAD_GATEWAY, "bad gateway\n", Count::UpstreamFailed),
             Self::NoServer => (
@@ -93,7 +103,7 @@ impl Fault {
     pub fn ends_connection(self) -> bool {
         matches!(
             self,
-            Self::BadRequest | Self::HeadersTooMany | Self::RequestTimeout
+            Self::BadRequest | Self::NotImplemented | Self::HeadersTooMany | Self::RequestTimeout
         )
     }
 }

@@ -32,6 +32,7 @@ pub mod raw_relay;
 pub mod raw_server;
 pub mod raw_tcp;
 pub mod s_server;
+pub mod script;
 pub mod signals;
 pub mod slots;
 pub mod stage;

@@ -3,7 +3,10 @@
 //! The deadline is for the whole request, extended for as long as the body keeps a minimum rate, so that a
 //! long upload at a fair rate lives and a trickle does not.
 
-use super::fields;
+use super::{
+    fields,
+    upload::{Upload, Watched},
+};
 use crate::io::{Instant, Sleep, sleep_until};
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
@@ -50,9 +53,27 @@ pub struct Streamed {
     /// Somebody who wants to know the same.
     tally: Option<Rc<Cell<u64>>>,
     sleep: Option<Pin<Box<Sleep>>>,
+    /// How it stands, for others.
+    upload: Option<Watched>,
 }
 
 impl RequestBody {
+    /// Has others see how the body stands, and say when it may come.
+    pub fn watch(&mut self, watcher: Rc<Upload>) {
+        match self {
+            Self::Empty => watcher.complete(),
+            Self::Streamed(body) => body.upload = Some(Watched(watcher)),
+        }
+    }
+
+    /// How the body stands, where somebody watches.
+    pub fn upload(&self) -> Option<&Rc<Upload>> {
+        match self {
+            Self::Empty => None,
+            Self::Streamed(body) => body.upload.as_ref().map(|watched| &watched.0),
+        }
+    }
+
     /// Wraps what came with a request whose first byte came at `started`; `limit` is the deadline of the
     /// whole request, `tally` is told how many bytes have come.
     pub fn new(
@@ -71,11 +92,18 @@ impl RequestBody {
             received: 0,
             tally,
             sleep: None,
+            upload: None,
         }))
     }
 }
 
 impl Streamed {
+    fn complete(&self) {
+        if let Some(upload) = &self.upload {
+            upload.0.complete();
+        }
+    }
+
     /// Judges the client's pace while nothing comes.
     fn poll_deadline(&mut self, cx: &mut Context<'_>) -> Poll<BodyFault> {
         let Some(limit) = self.limit else {
@@ -105,6 +133,9 @@ impl Body for RequestBody {
         let Self::Streamed(body) = &mut *self else {
             return Poll::Ready(None);
         };
+        if let Some(upload) = &body.upload {
+            ready!(upload.0.poll_released(cx));
+        }
         match Pin::new(&mut body.incoming).poll_frame(cx) {
             Poll::Ready(Some(Ok(mut frame))) => {
                 if let Some(trailers) = frame.trailers_mut() {
@@ -117,11 +148,22 @@ impl Body for RequestBody {
                 if let Some(tally) = &body.tally {
                     tally.set(body.received);
                 }
+                if body.incoming.is_end_stream() {
+                    body.complete();
+                }
                 Poll::Ready(Some(Ok(frame)))
             }
             Poll::Ready(Some(Err(error))) => Poll::Ready(Some(Err(BodyFault::Client(error)))),
-            Poll::Ready(None) => Poll::Ready(None),
-            Poll::Pending => body.poll_deadline(cx).map(|fault| Some(Err(fault))),
+            Poll::Ready(None) => {
+                body.complete();
+                Poll::Ready(None)
+            }
+            Poll::Pending => {
+                if let Some(upload) = &body.upload {
+                    upload.0.starve();
+                }
+                body.poll_deadline(cx).map(|fault| Some(Err(fault)))
+            }
         }
     }
 

@@ -1,6 +1,6 @@
 //! A routed request on its way to a server, and the answer on its way back.
 
-use super::{access::Notes, connection::Connection, context::View};
+use super::{access::Notes, connection::Connection, context::View, switching::Opening};
 use crate::{
     fault::{Fault, with_causes},
     http::{
@@ -9,10 +9,13 @@ use crate::{
         call::{AnswerBody, Answering, BodyError, Call},
         fields::{self, Found, HUB_UPLINK},
         forwarded::{self, PeerTrust},
+        switch::Switch,
         target::Target,
+        via::{self, Via},
     },
     snapshot::{Route, Service},
-    upstream::{Behalf, Notice, Server, UpstreamBody, UpstreamFault},
+    tls,
+    upstream::{Behalf, Notice, Server, Switched, UpstreamBody, UpstreamFault},
 };
 use bytes::Bytes;
 use http::{
@@ -92,11 +95,18 @@ pub(super) fn clean(connection: &Connection, parts: &mut Parts, outgoing: Outgoi
         &asked,
     );
     headers.insert(HOST, asked);
+    via().write(headers, parts.version);
     let came = || parts.uri.path_and_query().cloned();
     if let Some(target) = outgoing.target.0.or_else(came) {
         parts.uri = Uri::from(target);
     }
     parts.version = Version::HTTP_11;
+}
+
+/// This gateway's name in `Via`.
+pub(super) fn via() -> &'static Via {
+    // Without working random numbers the name is shared, and a loop is seen all the same.
+    via::own(|| tls::random_name().unwrap_or_default())
 }
 
 /// How a request of one route reaches services.
@@ -109,6 +119,8 @@ pub(super) struct Way<'a> {
     pub route: &'a Route,
     /// Who wants to know how it goes.
     pub notes: Notes<'a>,
+    /// Where a way stands that leaves HTTP.
+    pub opening: &'a Opening,
 }
 
 impl Way<'_> {
@@ -127,16 +139,42 @@ impl Way<'_> {
         address(&mut request, service, &server);
         let (context, clock) = (&self.connection.context, self.notes.clock());
         let behalf = Behalf::Client(&**self.connection);
-        let sent = context
-            .pool
-            .send(&server, request, &context.counters, behalf)
-            .await;
+        let sent = match request.extensions_mut().remove::<Switch>() {
+            Some(switch) => self.switch(&server, request, switch).await,
+            None => context
+                .pool
+                .send(&server, request, &context.counters, behalf)
+                .await
+                .and_then(accept),
+        };
         self.notes.answered(clock);
-        match sent {
-            Ok(response) => accept(response),
-            Err(error) => Err(error),
+        sent.map_err(|error| explain(self.connection, self.route, service, &server, &error))
+    }
+}
+
+impl Way<'_> {
+    /// Sends a request that asks to leave HTTP; the way that a 101 opens is kept.
+    async fn switch(
+        &self,
+        server: &Arc<Server>,
+        request: Request<RequestBody>,
+        switch: Switch,
+    ) -> Result<Response<UpstreamBody>, UpstreamFault> {
+        let (context, behalf) = (&self.connection.context, Behalf::Client(&**self.connection));
+        // Boxed: it is rare, and every request would carry the room for it.
+        let sent = Box::pin(
+            context
+                .pool
+                .switch(server, request, &switch, &context.counters, behalf),
+        );
+        match sent.await? {
+            Switched::Answer(response) => accept(response),
+            Switched::Joined(mut response, opened) => {
+                self.opening.keep(switch, opened);
+                *response.version_mut() = Version::HTTP_11;
+                Ok(response)
+            }
         }
-        .map_err(|error| explain(self.connection, self.route, service, &server, &error))
     }
 }
 
@@ -234,6 +272,9 @@ fn explain(
         | UpstreamFault::OurCertificate(_)
         | UpstreamFault::Name(_)
         | UpstreamFault::Switched
+        | UpstreamFault::NotJoined(_)
+        | UpstreamFault::NoExtendedConnect
+        | UpstreamFault::NoRandom
         | UpstreamFault::Coding(_)
         | UpstreamFault::Exchange(_) => Fault::UpstreamFailed,
     };

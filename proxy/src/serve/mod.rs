@@ -13,6 +13,8 @@ mod live;
 mod protocol;
 mod recheck;
 mod request;
+mod solo;
+mod switching;
 mod tcp;
 mod tunnels;
 mod turnstile;
@@ -35,6 +37,7 @@ use crate::{
 use clock::Clock;
 use connection::Connection;
 use http::HeaderValue;
+use solo::Solo;
 use std::{
     cell::OnceCell,
     net::{SocketAddr, TcpStream},
@@ -98,6 +101,7 @@ pub async fn connection(
         local,
         own: Own::default(),
         unique_id: OnceCell::new(),
+        solo: Solo::default(),
     });
     protocol::serve(transport, protocol, connection).await;
 }
