@@ -3,11 +3,14 @@
 //! It resolves nothing: host names stay names.
 
 use crate::{
-    model::{ListenAddress, Scheme, ServerUrl, tcp::ServerAddress},
+    model::{ListenAddress, Scheme, ServerPlace, ServerUrl, tcp::ServerAddress},
     report::Fault,
 };
 use ipnet::IpNet;
-use std::net::{IpAddr, SocketAddr};
+use std::{
+    net::{IpAddr, SocketAddr},
+    path::PathBuf,
+};
 
 /// `:PORT`, `ADDRESS:PORT`, `[ADDRESS]:PORT`, each with `/tcp` behind it or not.
 pub(crate) fn listen(text: &str) -> Result<ListenAddress, Fault> {
@@ -108,22 +111,24 @@ pub(crate) fn looks_like_prefix(text: &str) -> bool {
     text.contains(['/', ':']) || (digits && !text.is_empty())
 }
 
-/// `http://HOST[:PORT]`, `https://…` or `h2c://…`; the host comes out in lower case.
+/// `http://HOST[:PORT]`, `https://…` or `h2c://…`, whose host comes out in lower case; `unix://PATH` or `h2c+unix://PATH`.
 pub(crate) fn server_url(text: &str) -> Result<ServerUrl, Fault> {
-    let form = "`http://HOST[:PORT]`, `https://HOST[:PORT]` or `h2c://HOST[:PORT]`";
+    let form = "`http://HOST[:PORT]`, `https://HOST[:PORT]`, `h2c://HOST[:PORT]`, `unix:///PATH` or `h2c+unix:///PATH`";
     let Some((scheme_text, rest)) = text.split_once("://") else {
         return Err(Fault::found("found no scheme")
             .expected(form)
             .fix("write it like `http://10.0.0.2:8080`"));
     };
     let (scheme, default_port) = match scheme_text.to_ascii_lowercase().as_str() {
+        "unix" => return socket(Scheme::Http, rest),
+        "h2c+unix" => return socket(Scheme::H2c, rest),
         "http" => (Scheme::Http, 80),
         "https" => (Scheme::Https, 443),
         "h2c" => (Scheme::H2c, 80),
         _ => {
             return Err(Fault::found("found another scheme")
                 .expected(form)
-                .fix("use one of the three schemes"));
+                .fix("use one of these schemes"));
         }
     };
     let (authority, tail) = rest
@@ -147,11 +152,25 @@ pub(crate) fn server_url(text: &str) -> Result<ServerUrl, Fault> {
             .expected(form)
             .fix("give a port from 1 to 65535 or none, and IPv6 addresses in brackets")
     })?;
-    Ok(ServerUrl {
-        scheme,
+    let at = ServerPlace::Host {
         host: url_host(host)?,
         port: port.unwrap_or(default_port),
-    })
+    };
+    Ok(ServerUrl { scheme, at })
+}
+
+/// Longest path of a Unix socket: `sun_path` of `unix(7)` without its final zero.
+const SOCKET_BYTES_MAX: usize = 107;
+
+fn socket(scheme: Scheme, path: &str) -> Result<ServerUrl, Fault> {
+    let plain = !path.contains(['\0', '?', '#']);
+    if path.starts_with('/') && path.len() > 1 && plain && path.len() <= SOCKET_BYTES_MAX {
+        let at = ServerPlace::Socket(PathBuf::from(path));
+        return Ok(ServerUrl { scheme, at });
+    }
+    let fault = Fault::found(format!("found `{path}` as the path of a socket"));
+    let fault = fault.expected(format!("an absolute path of at most {SOCKET_BYTES_MAX} bytes"));
+    Err(fault.fix("write it with three slashes, like `unix:///run/app.sock`"))
 }
 
 fn split_port(authority: &str) -> Option<(&str, Option<u16>)> {

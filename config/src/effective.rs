@@ -4,7 +4,7 @@
 
 use crate::model::{
     Alpn, ClientAuth, Config, EntryPoint, EntryPointKind, GateMode, ListenAddress, Reach, Router, Scheme,
-    ServerUrl, SourceRef, TlsOptions, TlsVersion,
+    ServerPlace, ServerUrl, SourceRef, TlsOptions, TlsVersion,
     tcp::{TcpRouter, TcpTls},
     transport::ServersTransport,
 };
@@ -97,11 +97,12 @@ impl fmt::Display for Scheme {
 
 impl fmt::Display for ServerUrl {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { scheme, host, port } = self;
-        if host.contains(':') {
-            write!(f, "{scheme}://[{host}]:{port}")
-        } else {
-            write!(f, "{scheme}://{host}:{port}")
+        let scheme = self.scheme;
+        match &self.at {
+            ServerPlace::Host { host, port } if host.contains(':') => write!(f, "{scheme}://[{host}]:{port}"),
+            ServerPlace::Host { host, port } => write!(f, "{scheme}://{host}:{port}"),
+            ServerPlace::Socket(path) if scheme == Scheme::Http => write!(f, "unix://{}", path.display()),
+            ServerPlace::Socket(path) => write!(f, "{scheme}+unix://{}", path.display()),
         }
     }
 }

@@ -7,6 +7,7 @@ pub mod access_log;
 mod located;
 pub mod middleware;
 pub mod sending;
+pub mod service;
 pub mod tcp;
 pub mod transport;
 
@@ -40,7 +41,7 @@ pub struct Config {
     /// What requests and answers go through.
     pub middlewares: BTreeMap<String, middleware::Middleware>,
     /// Local services.
-    pub services: BTreeMap<String, Service>,
+    pub services: BTreeMap<String, service::Service>,
     /// How to talk to servers; `default` is always there.
     pub servers_transports: BTreeMap<String, transport::ServersTransport>,
     /// Routers and services of connections.
@@ -356,35 +357,27 @@ pub enum ServiceRef {
     Multicluster(String),
 }
 
-/// `[services.NAME]`.
-#[derive(Clone, Debug)]
-pub struct Service {
-    /// At least one.
-    pub servers: Vec<Server>,
-    /// Whether the client's `Host` goes upstream; default true.
-    pub pass_host_header: bool,
-    /// Name of a servers transport, defined; `default` where absent.
-    pub servers_transport: String,
-}
-
-/// One server of a service.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Server {
-    /// Where it is.
-    pub url: ServerUrl,
-    /// Share of the requests; 0 gets none. Default 1.
-    pub weight: u32,
-}
-
-/// `http://HOST[:PORT]`, `https://HOST[:PORT]` or `h2c://HOST[:PORT]`.
+/// `http://HOST[:PORT]`, `https://HOST[:PORT]` or `h2c://HOST[:PORT]`; `unix://PATH` or `h2c+unix://PATH`.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct ServerUrl {
-    /// Protocol.
+    /// Protocol; never `https` at a socket.
     pub scheme: Scheme,
-    /// Lower-case host name or address, IPv6 without brackets.
-    pub host: String,
-    /// Port, the scheme's default where absent.
-    pub port: u16,
+    /// Where it is spoken.
+    pub at: ServerPlace,
+}
+
+/// Where a server listens.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum ServerPlace {
+    /// TCP.
+    Host {
+        /// Lower-case host name or address, IPv6 without brackets.
+        host: String,
+        /// Port, the scheme's default where absent.
+        port: u16,
+    },
+    /// A Unix socket, by its absolute path.
+    Socket(PathBuf),
 }
 
 /// The protocol to a server.

@@ -4,6 +4,7 @@
 use crate::model::{
     Destinations, GateAttach, GateMode, LaterFragments,
     access_log::{FieldRule, LineFormat},
+    service::{InitialState, SameSite, Strategy},
 };
 
 /// The words of an enum in the configuration: what the file says, status and logs say too.
@@ -62,4 +63,22 @@ impl Spelled for FieldRule {
         ("drop", Self::Drop),
         ("redact", Self::Redact),
     ];
+}
+
+impl Spelled for Strategy {
+    const WORDS: &'static [(&'static str, Self)] = &[
+        ("wrr", Self::Wrr),
+        ("p2c", Self::P2c),
+        ("least_time", Self::LeastTime),
+        ("hrw", Self::Hrw),
+    ];
+}
+
+impl Spelled for InitialState {
+    const WORDS: &'static [(&'static str, Self)] = &[("up", Self::Up), ("down", Self::Down)];
+}
+
+impl Spelled for SameSite {
+    const WORDS: &'static [(&'static str, Self)] =
+        &[("none", Self::None), ("lax", Self::Lax), ("strict", Self::Strict)];
 }

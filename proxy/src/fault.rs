@@ -4,6 +4,12 @@
 //! operator needs is logged where the fault arises.
 
 use crate::telemetry::Count;
+use bytes::Bytes;
+use http::{
+    HeaderValue, Response,
+    header::{CONNECTION, CONTENT_TYPE},
+    response,
+};
 use hyper::StatusCode;
 use std::error::Error;
 
@@ -42,14 +48,42 @@ pub enum Fault {
     NotImplemented,
     /// It has passed here again and again.
     Loop,
+    /// `ip_allow_list` does not let the client in, or `ip_deny_list` keeps it out; with the status that the operator chose.
+    SourceForbidden(StatusCode),
+    /// `allowed_hosts` does not hold the host that was asked for.
+    HostForbidden,
+    /// A changed path would not be in its one form.
+    PathAmbiguous,
+    /// The body is longer than `limit_body` allows.
+    BodyTooLarge,
     /// No router, or nothing that this peer may see.
     NotFound,
     /// The server refused, reset, or answered with something that is no answer.
     UpstreamFailed,
     /// No server to ask.
     NoServer,
+    /// As [`Fault::UpstreamFailed`], and no server has seen anything of the request.
+    Unreached,
+    /// As [`Fault::UpstreamSilent`], and no server has seen anything of the request.
+    UnreachedSilent,
+    /// `basic_auth` knows no such user with this password.
+    Unauthorized,
+    /// `basic_auth` has too many passwords to verify.
+    AuthBusy,
+    /// The server of `forward_auth` does not let the request pass; with the status that the client gets.
+    AuthRefused(StatusCode),
+    /// The source makes more requests than `rate_limit` lets it.
+    RateExceeded,
+    /// The source has more requests under way than `in_flight` lets it.
+    InFlightExceeded,
+    /// A `circuit_breaker` is open; with the status that the operator chose.
+    BreakerOpen(StatusCode),
     /// The server did not answer in time.
     UpstreamSilent,
+    /// All servers have the requests that they may have, and as many wait as may.
+    QueueFull,
+    /// No server had room in time.
+    QueueTimeout,
 }
 
 impl Fault {
@@ -84,6 +118,14 @@ impl Fault {
                 Count::NotImplemented,
             ),
             Self::Loop => (StatusCode::LOOP_DETECTED, "loop detected\n", Count::Loop),
+            Self::SourceForbidden(status) => (status, refusal(status), Count::SourceForbidden),
+            Self::HostForbidden => (StatusCode::FORBIDDEN, "forbidden\n", Count::HostForbidden),
+            Self::PathAmbiguous => (StatusCode::BAD_REQUEST, "bad request\n", Count::PathAmbiguous),
+            Self::BodyTooLarge => (
+                StatusCode::PAYLOAD_TOO_LARGE,
+                "content too large\n",
+                Count::BodyTooLarge,
+            ),
             Self::NotFound => (StatusCode::NOT_FOUND, "not found\n", Count::NoRouter),
             Self::UpstreamFailed => (StatusCode::BAD_GATEWAY, "bad gateway\n", Count::UpstreamFailed),
             Self::NoServer => (
@@ -91,21 +133,98 @@ impl Fault {
                 "service unavailable\n",
                 Count::NoServer,
             ),
+            Self::Unreached => Self::UpstreamFailed.answer(),
+            Self::UnreachedSilent => Self::UpstreamSilent.answer(),
+            Self::Unauthorized => (StatusCode::UNAUTHORIZED, "unauthorized\n", Count::Unauthorized),
+            Self::AuthBusy => (
+                StatusCode::SERVICE_UNAVAILABLE,
+                "service unavailable\n",
+                Count::AuthBusy,
+            ),
+            Self::AuthRefused(status) => (status, refusal(status), Count::AuthRefused),
+            Self::RateExceeded => (
+                StatusCode::TOO_MANY_REQUESTS,
+                "too many requests\n",
+                Count::RateExceeded,
+            ),
+            Self::InFlightExceeded => (
+                StatusCode::TOO_MANY_REQUESTS,
+                "too many requests\n",
+                Count::InFlightExceeded,
+            ),
+            Self::BreakerOpen(status) => (status, refusal(status), Count::BreakerOpen),
             Self::UpstreamSilent => (
                 StatusCode::GATEWAY_TIMEOUT,
                 "gateway timeout\n",
                 Count::UpstreamSilent,
             ),
+            Self::QueueFull => (
+                StatusCode::SERVICE_UNAVAILABLE,
+                "service unavailable\n",
+                Count::QueueFull,
+            ),
+            Self::QueueTimeout => (
+                StatusCode::SERVICE_UNAVAILABLE,
+                "service unavailable\n",
+                Count::QueueTimeout,
+            ),
         }
+    }
+
+    /// Whether no server has seen anything of the request, so that it may go to another whatever it asks for.
+    pub fn is_unreached(self) -> bool {
+        matches!(self, Self::Unreached | Self::UnreachedSilent)
+    }
+
+    /// The answer itself. It carries the fault, for whoever asks [`of`].
+    pub fn into_answer(self) -> Response<Bytes> {
+        let (status, text, _) = self.answer();
+        let mut response = Response::new(Bytes::from_static(text.as_bytes()));
+        *response.status_mut() = status;
+        let headers = response.headers_mut();
+        headers.insert(
+            CONTENT_TYPE,
+            HeaderValue::from_static("text/plain; charset=utf-8"),
+        );
+        if self.ends_connection() {
+            headers.insert(CONNECTION, HeaderValue::from_static("close"));
+        }
+        response.extensions_mut().insert(self);
+        response
     }
 
     /// Whether what follows on an HTTP/1.1 connection cannot be trusted any more.
     pub fn ends_connection(self) -> bool {
         matches!(
             self,
-            Self::BadRequest | Self::NotImplemented | Self::HeadersTooMany | Self::RequestTimeout
+            Self::BadRequest
+                | Self::NotImplemented
+                | Self::HeadersTooMany
+                | Self::RequestTimeout
+                | Self::BodyTooLarge
         )
     }
+}
+
+/// The text of a refusal: where the operator disguises it, that of what it is disguised as.
+fn refusal(status: StatusCode) -> &'static str {
+    match status {
+        StatusCode::FORBIDDEN => "forbidden\n",
+        StatusCode::NOT_FOUND => "not found\n",
+        StatusCode::UNAUTHORIZED => "unauthorized\n",
+        StatusCode::SERVICE_UNAVAILABLE => "service unavailable\n",
+        _ => "refused\n",
+    }
+}
+
+/// The fault that an answer was made of, where it was made of one: a middleware may have changed it since.
+pub fn of<B>(answer: &Response<B>) -> Option<Fault> {
+    answer.extensions().get().copied()
+}
+
+/// As [`of`], of an answer without its body.
+pub fn of_parts(answer: &response::Parts) -> Option<Fault> {
+    answer.extensions.get().copied()
 }
 
 #[cfg(test)]

@@ -11,6 +11,7 @@ pub mod gate;
 // The stages, in the order of a connection's way.
 pub mod accept;
 pub mod balance;
+pub mod health;
 pub mod hello;
 pub mod http;
 pub mod middleware;

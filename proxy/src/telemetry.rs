@@ -95,6 +95,14 @@ pub enum Count {
     NoRouter,
     /// 403: the route demands what the connection has not proven.
     NotProven,
+    /// 403 or as configured: the client is not on `ip_allow_list`, or is on `ip_deny_list`.
+    SourceForbidden,
+    /// 403: `allowed_hosts` does not hold the host.
+    HostForbidden,
+    /// 400: a middleware would have made a path that can be read in two ways.
+    PathAmbiguous,
+    /// 413: the body is longer than `limit_body` allows.
+    BodyTooLarge,
     /// 431: what servers would be told of the client's certificate is too long.
     IdentityTooLong,
     /// 421: the host's TLS policy is not the handshake's.
@@ -103,6 +111,24 @@ pub enum Count {
     UpstreamFailed,
     /// 503.
     NoServer,
+    /// 401: `basic_auth` knows no such user with this password.
+    Unauthorized,
+    /// 503: `basic_auth` has too many passwords to verify.
+    AuthBusy,
+    /// The server of `forward_auth` did not let the request pass.
+    AuthRefused,
+    /// 429: `rate_limit`.
+    RateExceeded,
+    /// 429: `in_flight`.
+    InFlightExceeded,
+    /// A `circuit_breaker` was open.
+    BreakerOpen,
+    /// Circuit breakers that opened.
+    BreakerOpened,
+    /// Tries again by `retry`.
+    Retried,
+    /// Tries again that `retry` left out because its budget was spent.
+    RetryBudgetSpent,
     /// 504.
     UpstreamSilent,
     /// 408 or closed: the request did not come in time.
@@ -139,10 +165,24 @@ pub enum Count {
     TcpBytesToServer,
     /// Bytes to their clients.
     TcpBytesToClient,
+    /// 503: every server was full, and the queue too.
+    QueueFull,
+    /// 503: no server had room in time.
+    QueueTimeout,
+    /// Requests that waited for a server with room.
+    Queued,
+    /// Requests that went to another server after the first one failed.
+    UpstreamRetried,
+    /// Servers that were left out for a while because requests to them failed.
+    ServerEjected,
+    /// Copies that went to mirrors.
+    Mirrored,
+    /// Copies that were not made: too many were under way, or the body was too long or broke off.
+    MirrorDropped,
 }
 
 /// All counts with their codes, in the order of [`Count`].
-pub const COUNTS: [(Count, &str); 62] = [
+pub const COUNTS: &[(Count, &str)] = &[
     (Count::Accepted, "accepted"),
     (Count::Closed, "closed"),
     (Count::SourceRefused, "source_refused"),
@@ -186,10 +226,23 @@ pub const COUNTS: [(Count, &str); 62] = [
     (Count::Loop, "loop"),
     (Count::NoRouter, "no_router"),
     (Count::NotProven, "not_proven"),
+    (Count::SourceForbidden, "source_forbidden"),
+    (Count::HostForbidden, "host_forbidden"),
+    (Count::PathAmbiguous, "path_ambiguous"),
+    (Count::BodyTooLarge, "body_too_large"),
     (Count::IdentityTooLong, "identity_too_long"),
     (Count::Misdirected, "misdirected"),
     (Count::UpstreamFailed, "upstream_failed"),
     (Count::NoServer, "no_server"),
+    (Count::Unauthorized, "unauthorized"),
+    (Count::AuthBusy, "auth_busy"),
+    (Count::AuthRefused, "auth_refused"),
+    (Count::RateExceeded, "rate_exceeded"),
+    (Count::InFlightExceeded, "in_flight_exceeded"),
+    (Count::BreakerOpen, "breaker_open"),
+    (Count::BreakerOpened, "breaker_opened"),
+    (Count::Retried, "retried"),
+    (Count::RetryBudgetSpent, "retry_budget_spent"),
     (Count::UpstreamSilent, "upstream_silent"),
     (Count::RequestTimeout, "request_timeout"),
     (Count::IdleTimeout, "idle_timeout"),
@@ -208,6 +261,13 @@ pub const COUNTS: [(Count, &str); 62] = [
     (Count::TcpBroken, "tcp_broken"),
     (Count::TcpBytesToServer, "tcp_bytes_to_server"),
     (Count::TcpBytesToClient, "tcp_bytes_to_client"),
+    (Count::QueueFull, "queue_full"),
+    (Count::QueueTimeout, "queue_timeout"),
+    (Count::Queued, "queued"),
+    (Count::UpstreamRetried, "upstream_retried"),
+    (Count::ServerEjected, "server_ejected"),
+    (Count::Mirrored, "mirrored"),
+    (Count::MirrorDropped, "mirror_dropped"),
 ];
 
 impl Count {
@@ -335,7 +395,7 @@ mod tests {
         codes.sort_unstable();
         codes.dedup();
         assert_eq!(codes.len(), COUNTS.len());
-        for (count, code) in COUNTS {
+        for (count, code) in COUNTS.iter().copied() {
             assert_eq!(count.code(), code);
             let refuses = code.starts_with("preamble_") && count != Count::PreambleLocal;
             assert_eq!(count.refuses_preamble(), refuses, "{code}");

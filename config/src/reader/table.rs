@@ -128,13 +128,13 @@ impl<'a> Table<'a> {
 
     fn check_keys(&self) {
         for (key, entries) in &self.entries {
-            let known: Vec<&str> = reference::keys_of(&self.schema).collect();
             let fault = match reference::support_of(&join(&self.schema, key)) {
                 Some(reference::Support::Now) => continue,
                 Some(reference::Support::NotYet) => Fault::found("not supported yet")
                     .so("it would have no effect, so the configuration is refused")
                     .fix("remove it"),
                 None => {
+                    let known: Vec<&str> = reference::keys_of(&self.schema).collect();
                     let remedy = match nearest(key, known.iter().copied()) {
                         Some(near) => format!("write `{near}` if that was meant"),
                         None => "remove it or correct it".to_owned(),

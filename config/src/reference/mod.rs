@@ -6,7 +6,7 @@
 mod middleware;
 mod rows;
 
-use std::sync::LazyLock;
+use std::{collections::HashMap, sync::LazyLock};
 
 /// Whether this version acts on a key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -43,9 +43,12 @@ pub fn reference() -> &'static [OptionDoc] {
             ("", rows::HTTP),
             ("", middleware::TABLE),
         ];
-        let kinds = middleware::KINDS.iter().map(|rows| ("middlewares.NAME.", *rows));
         let behind = [("", rows::TLS), ("", rows::MULTICLUSTER)];
-        let sections = before.into_iter().chain(kinds).chain(behind);
+        let kinds = middleware::KINDS.iter().copied();
+        let kinds = kinds.map(|(inside, rows)| (format!("middlewares.NAME.{inside}"), rows));
+        let owned = |(prefix, rows): (&str, &'static [rows::Row])| (prefix.to_owned(), rows);
+        let before = before.into_iter().map(owned);
+        let sections = before.chain(kinds).chain(behind.into_iter().map(owned));
         let doc = |prefix: &str, row: &rows::Row| OptionDoc {
             key: format!("{prefix}{}", row.key),
             kind: row.kind,
@@ -54,7 +57,7 @@ pub fn reference() -> &'static [OptionDoc] {
             support: row.support,
         };
         sections
-            .flat_map(|(prefix, rows)| rows.iter().map(move |row| doc(prefix, row)))
+            .flat_map(|(prefix, rows)| rows.iter().map(move |row| doc(&prefix, row)))
             .collect()
     });
     &OPTIONS
@@ -62,10 +65,13 @@ pub fn reference() -> &'static [OptionDoc] {
 
 /// Whether `key` is supported; `None` where it is not known.
 pub(crate) fn support_of(key: &str) -> Option<Support> {
-    reference()
-        .iter()
-        .find(|option| option.key == key)
-        .map(|option| option.support)
+    static BY_KEY: LazyLock<HashMap<&str, Support>> = LazyLock::new(|| {
+        let pairs = reference().iter();
+        pairs
+            .map(|option| (option.key.as_str(), option.support))
+            .collect()
+    });
+    BY_KEY.get(key).copied()
 }
 
 /// The keys directly inside the table `schema` that this version acts on.

@@ -7,12 +7,10 @@ use crate::{
     },
     reader::{Table, Value},
     report::Fault,
+    section::is_field_name,
     spelled::Spelled,
 };
 use std::collections::BTreeMap;
-
-/// Longest name of a header field that can be named.
-const NAME_BYTES_MAX: usize = 256;
 
 /// The access log, where the table is there.
 pub(super) fn access_log(root: &Table<'_>) -> Option<AccessLog> {
@@ -83,10 +81,4 @@ fn refuse_twice(value: &Value<'_>) {
             .so("it is not clear which one was meant, so the configuration is refused")
             .fix("keep one of the two"),
     );
-}
-
-/// A token of RFC 9110 section 5.6.2.
-fn is_field_name(name: &str) -> bool {
-    let token = |byte: u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte);
-    (1..=NAME_BYTES_MAX).contains(&name.len()) && name.bytes().all(token)
 }

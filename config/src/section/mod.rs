@@ -22,8 +22,8 @@ pub(crate) use tcp::{TcpRouterDraft, TcpTlsDraft};
 use crate::{
     address,
     model::{
-        Admin, Allowlist, EntryPoint, Gate, Log, Metrics, Multicluster, Proxy, Service, SourceRef, Tls,
-        access_log::AccessLog, tcp::TcpService,
+        Admin, Allowlist, EntryPoint, Gate, Log, Metrics, Multicluster, Proxy, SourceRef, Tls,
+        access_log::AccessLog, service::Service, tcp::TcpService,
     },
     reader::{Named, Table, Value},
     report::{Fault, Place},
@@ -39,6 +39,15 @@ pub(crate) const EVERYONE: &str = "everyone";
 
 /// The name that holds where none is given, of TLS options and servers transports.
 pub(crate) const DEFAULT: &str = "default";
+
+/// Longest name of a header field or cookie that can be named.
+const NAME_BYTES_MAX: usize = 256;
+
+/// A token of RFC 9110 section 5.6.2: the name of a header field, or of a cookie.
+fn is_field_name(name: &str) -> bool {
+    let token = |byte: u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte);
+    (1..=NAME_BYTES_MAX).contains(&name.len()) && name.bytes().all(token)
+}
 
 /// What a name can be the name of.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]

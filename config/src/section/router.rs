@@ -62,7 +62,7 @@ fn router(named: &Named<'_>, names: &mut Names) -> RouterDraft {
             .unwrap_or_default(),
         service: table
             .need("service", "the name of a service")
-            .and_then(|value| service(&value, names)),
+            .and_then(|value| service_ref(&value, names)),
         tls: tls(table, names),
     }
 }
@@ -119,7 +119,8 @@ impl Inside {
     }
 }
 
-fn service(value: &Value<'_>, names: &mut Names) -> Option<ServiceRef> {
+/// A service of this file, or `NAME@multicluster`; a name of this file is noted.
+pub(super) fn service_ref(value: &Value<'_>, names: &mut Names) -> Option<ServiceRef> {
     let text = value.text()?;
     match text.split_once('@') {
         None => Some(ServiceRef::Local(names.mention(Kind::Service, value, text).name)),

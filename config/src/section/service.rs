@@ -1,34 +1,123 @@
 //! `[services]` and `[servers_transports]`.
 
+mod composite;
+mod health;
+mod sticky;
+
 use crate::{
     address::{self, Wildcards},
-    model::{CertFiles, Server, Service, transport::ServersTransport},
+    model::{
+        CertFiles,
+        service::{Queue, Server, Servers, Service, Strategy},
+        transport::ServersTransport,
+    },
     reader::{NameRule, Table, Value},
     report::Fault,
     section::{DEFAULT, Kind, Names, send_proxy::send_proxy, tls::offered},
+    spelled::Spelled,
     units,
 };
-use std::{collections::BTreeMap, time::Duration};
+use std::{collections::BTreeMap, num::NonZeroU32, time::Duration};
 
 /// Largest weight, as of 16 bits: sums of many stay far from overflow.
 pub(super) const WEIGHT_MAX: i64 = 65_535;
+/// Largest number of requests under way or waiting that can be asked for.
+const CAP_MAX: i64 = 1_000_000;
 
 pub(super) fn services(root: &Table<'_>, names: &mut Names) -> BTreeMap<String, Service> {
     let mut found = BTreeMap::new();
     for named in root.named("services", NameRule::Word) {
         names.define(Kind::Service, &named);
-        let table = &named.table;
-        if let Some(strategy) = table.get("strategy") {
-            strategy.word(&[("wrr", ())], &["p2c", "least_time", "hrw"]);
+        if let Some(service) = service(&named.table, names) {
+            found.insert(named.name, service);
         }
-        let service = Service {
-            servers: servers(table),
-            pass_host_header: table.flag("pass_host_header").unwrap_or(true),
-            servers_transport: transport(table, names),
-        };
-        found.insert(named.name, service);
     }
     found
+}
+
+/// A service has exactly one of `servers` and the tables that lead to other services.
+fn service(table: &Table<'_>, names: &mut Names) -> Option<Service> {
+    let led: Vec<&str> = composite::KINDS
+        .into_iter()
+        .filter(|kind| table.has(kind))
+        .collect();
+    let Some(kind) = led.first() else {
+        return Some(Service::Servers(Box::new(with_servers(table, names))));
+    };
+    let others = OF_SERVERS
+        .into_iter()
+        .chain(composite::KINDS)
+        .filter(|key| key != kind && table.has(key));
+    for other in others {
+        let Some(value) = table.get(other) else { continue };
+        let fault = Fault::found(format!("found `{other}` beside `{kind}`")).expected("one or the other");
+        let fault = fault.so(format!(
+            "a service with `{kind}` leads to other services and has nothing else"
+        ));
+        value.refuse(&fault.fix(format!(
+            "move `{other}` to a service of its own, and name that one"
+        )));
+    }
+    composite::read(table, kind, names)
+}
+
+/// The keys that only a service with servers of its own has.
+const OF_SERVERS: [&str; 10] = [
+    "servers",
+    "strategy",
+    "pass_host_header",
+    "servers_transport",
+    "health_check",
+    "passive_health_check",
+    "slow_start",
+    "max_connections_per_server",
+    "queue",
+    "sticky",
+];
+
+fn with_servers(table: &Table<'_>, names: &mut Names) -> Servers {
+    let cap = table
+        .get("max_connections_per_server")
+        .and_then(|value| value.integer(1..=CAP_MAX));
+    let strategy = table
+        .get("strategy")
+        .and_then(|value| value.word(Strategy::WORDS, &[]));
+    Servers {
+        servers: servers(table),
+        strategy: strategy.unwrap_or(Strategy::Wrr),
+        pass_host_header: table.flag("pass_host_header").unwrap_or(true),
+        servers_transport: transport(table, names),
+        health_check: health::check(table),
+        passive: health::passive(table),
+        slow_start: table.duration("slow_start", Duration::ZERO),
+        requests_max: cap
+            .and_then(|cap| u32::try_from(cap).ok())
+            .and_then(NonZeroU32::new),
+        queue: queue(table, cap.is_some()),
+        sticky: sticky::sticky(table),
+    }
+}
+
+/// Who waits for a server that is not full.
+fn queue(table: &Table<'_>, capped: bool) -> Queue {
+    let mut queue = Queue {
+        waiting_max: 128,
+        timeout: Duration::from_secs(10),
+    };
+    let Some(table) = table.table("queue") else {
+        return queue;
+    };
+    if !capped {
+        let fault = Fault::found("found no `max_connections_per_server` beside it");
+        let fault = fault.so("no server is ever full, so nobody would wait");
+        table.refuse(&fault.fix("add `max_connections_per_server`, or remove `queue`"));
+    }
+    let waiting = table.get("max").and_then(|value| value.integer(0..=CAP_MAX));
+    queue.waiting_max = waiting
+        .and_then(|waiting| u32::try_from(waiting).ok())
+        .unwrap_or(queue.waiting_max);
+    queue.timeout = table.duration_from("timeout", Duration::from_millis(1), queue.timeout);
+    queue
 }
 
 /// The name of the servers transport of a table, noted.
@@ -71,18 +160,18 @@ pub(super) fn weighted<T>(
         let weight = weight(&server);
         found.extend(place(&server).map(|place| (place, weight)));
     }
-    refuse_weightless(&list, found.iter().map(|(_, weight)| *weight), share);
+    refuse_weightless(&list, found.iter().map(|(_, weight)| *weight), share, "server");
     found
 }
 
-/// A list of servers of which none has weight; `what` is what no server would get.
-fn refuse_weightless(list: &Value<'_>, weights: impl Iterator<Item = u32>, what: &str) {
+/// A list of which no member has weight; `what` is what no `member` would get.
+fn refuse_weightless(list: &Value<'_>, weights: impl Iterator<Item = u32>, what: &str, member: &str) {
     let mut weights = weights.peekable();
     if weights.peek().is_some() && weights.all(|weight| weight == 0) {
-        let fault = Fault::found("found no server with a weight over 0").expected("at least one");
+        let fault = Fault::found(format!("found no {member} with a weight over 0")).expected("at least one");
         list.refuse(
             &fault
-                .so(format!("no server would get a {what}"))
+                .so(format!("no {member} would get a {what}"))
                 .fix("raise a weight"),
         );
     }

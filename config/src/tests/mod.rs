@@ -2,11 +2,14 @@
 
 mod examples;
 mod layout;
+mod middleware_heads;
 mod middlewares;
+mod middlewares_around;
 mod properties;
 mod reference_doc;
 mod refused;
 mod semantics;
+mod services;
 mod tcp;
 
 use crate::{Source, diagnostic::Diagnostic, model::Config, parse};

@@ -246,11 +246,6 @@ fn services() {
         &["found a string, expected a table"],
     );
     service(
-        "servers = [{ url = \"http://a\" }]\nstrategy = \"p2c\"",
-        "3:12",
-        &["`p2c` is not supported yet"],
-    );
-    service(
         "servers = [{ url = \"http://a\" }]\nstrategy = \"rr\"",
         "3:12",
         &["found `rr`", "`wrr`"],
@@ -259,11 +254,6 @@ fn services() {
         "servers = [{ url = \"http://a\" }]\nservers_transport = \"x\"",
         "3:21",
         &["no servers transport", "`default`"],
-    );
-    service(
-        "failover = { service = \"a\", fallback = \"b\" }",
-        "2:1",
-        &["`services.s.failover`: not supported yet"],
     );
 }
 

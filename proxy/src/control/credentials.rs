@@ -28,6 +28,7 @@ pub(super) async fn take(state: &Rc<State>) {
         let (_, before) = state.published().read();
         let other_children = !snapshot.has_the_children_of(&before);
         state.publish(snapshot);
+        state.restart_probes();
         state.tell_all(|| Message::Recheck).await;
         if other_children {
             discovery::restart(state);

@@ -137,7 +137,7 @@ impl Poll {
             .pool
             .send(&self.server, request, &counters, Behalf::Gateway)
             .await;
-        let response = response.map_err(|error| PollError::Upstream(with_causes(&error)))?;
+        let response = response.map_err(|error| PollError::Upstream(with_causes(&error.fault)))?;
         match response.status() {
             StatusCode::NOT_MODIFIED => Ok(Answer::Unchanged),
             StatusCode::OK => {

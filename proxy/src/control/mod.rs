@@ -155,6 +155,7 @@ pub fn run(path: &Path) -> Result<(), RunError> {
     )
     .map_err(RunError::Invalid)?;
     announce(&loaded, &snapshot.remarks, &driver, workers);
+    snapshot.supervise();
     let published = Arc::new(Published::new(snapshot));
     let started = worker::Shared {
         driver: driver.kind,
@@ -191,6 +192,7 @@ async fn serve(state: Rc<State>) -> Result<(), RunError> {
     let held = gatekeeper::held(&state.config());
     let prepared = state.prepare(&held)?;
     metrics::commit(&state, metrics::prepare(&state, &state.config())?);
+    state.restart_probes();
     state.commit(prepared).await;
     discovery::restart(&state);
     gatekeeper::watch(&state);

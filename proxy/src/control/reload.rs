@@ -71,6 +71,7 @@ async fn attempt(state: &Rc<State>) -> Result<(), Vec<Diagnostic>> {
     };
     let snapshot = snapshot.with_discovered(&offered).with_admissions(admissions);
     state.publish(snapshot);
+    state.restart_probes();
     state.adopt(loaded);
     metrics::commit(state, measured);
     state.commit(prepared).await;

@@ -9,6 +9,7 @@ use super::{
 };
 use crate::{
     gate::{self, lists::Lists},
+    health,
     io::Choice,
     snapshot::{Kept, Published, Snapshot},
     telemetry::{COUNTS, Count},
@@ -46,6 +47,8 @@ pub(super) struct State {
     pub directory: RefCell<Directory>,
     /// The tasks that belong to the current configuration.
     pub tasks: RefCell<Vec<AbortHandle>>,
+    /// The probes of the servers of the current snapshot.
+    pub probes: RefCell<Vec<AbortHandle>>,
     /// Held while a reload is under way, or anything else that changes what accept judges by.
     pub reloading: Mutex<()>,
     /// What accept judges by.
@@ -94,6 +97,7 @@ impl State {
             started: now,
             directory: RefCell::new(Directory::new(&loaded.config.multicluster)),
             tasks: RefCell::default(),
+            probes: RefCell::default(),
             reloading: Mutex::default(),
             admitting: RefCell::new(Admitting::new(&loaded)),
             following: RefCell::default(),
@@ -138,7 +142,17 @@ impl State {
         {
             tracing::warn!("{remark}");
         }
+        snapshot.supervise();
         self.published().publish(snapshot);
+    }
+
+    /// Stops the probes of the snapshot before and starts those of the current one.
+    pub(super) fn restart_probes(&self) {
+        for probe in self.probes.take() {
+            probe.abort();
+        }
+        let (_, snapshot) = self.published().read();
+        *self.probes.borrow_mut() = health::start(&snapshot);
     }
 
     /// Counts the configurations that ran: 1 is the first.

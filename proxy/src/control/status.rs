@@ -9,8 +9,9 @@ use super::{
     trust::{self, DemandStatus, TlsStatus},
 };
 use crate::{
+    balance::Moment,
     gate,
-    snapshot::{Proof, Side, Snapshot},
+    snapshot::{Proof, Service, Side, Snapshot},
     uplink::directory::ChildStatus,
     worker::Report,
 };
@@ -149,7 +150,17 @@ pub(super) struct RouterStatus {
 #[derive(Debug, Serialize)]
 pub(super) struct ServiceStatus {
     name: String,
+    /// `servers`, `weighted`, `failover` or `mirroring`.
+    kind: &'static str,
+    /// Whether some server takes new clients.
+    up: bool,
+    /// Requests that wait for a server with room.
+    waiting: u32,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
     servers: Vec<ServerStatus>,
+    /// Where it leads.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    services: Vec<String>,
 }
 
 /// One server.
@@ -157,8 +168,15 @@ pub(super) struct ServiceStatus {
 pub(super) struct ServerStatus {
     url: String,
     weight: u32,
-    /// `unchecked`: no health check stands.
+    /// `unchecked`: no probe has said anything; `up`, `down`, or `ejected` for failed requests.
     health: &'static str,
+    /// Requests under way, where something depends on it.
+    under_way: u32,
+    /// How often it was ejected.
+    ejections: u64,
+    /// Why the last probe failed.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    complaint: String,
 }
 
 /// One uplink.
@@ -284,7 +302,7 @@ fn routers(config: &Config, snapshot: &Snapshot) -> Vec<RouterStatus> {
                 ServiceRef::Local(name) => name.clone(),
                 ServiceRef::Multicluster(name) => format!("{name}@multicluster"),
             },
-            status: if snapshot.service(&router.service).is_some() {
+            status: if snapshot.knows(&router.service) {
                 "enabled"
             } else {
                 "waits for a child"
@@ -295,23 +313,45 @@ fn routers(config: &Config, snapshot: &Snapshot) -> Vec<RouterStatus> {
 }
 
 fn services(snapshot: &Snapshot) -> Vec<ServiceStatus> {
+    let now = Moment::now();
     let all = snapshot.services.values().chain(snapshot.discovered.values());
-    let mut described: Vec<ServiceStatus> = all
-        .map(|service| ServiceStatus {
-            name: service.name.clone(),
-            servers: service
-                .servers
-                .iter()
-                .map(|(server, weight)| ServerStatus {
-                    url: server.url.to_string(),
-                    weight: *weight,
-                    health: "unchecked",
-                })
-                .collect(),
-        })
-        .collect();
+    let own = all.map(|service| ServiceStatus {
+        name: service.name.clone(),
+        kind: "servers",
+        up: service.group.is_up(now),
+        waiting: service.group.line().waiting(),
+        servers: servers(service, now),
+        services: Vec::new(),
+    });
+    let leading = snapshot.composites.values().map(|composite| {
+        let named = ServiceRef::Local(composite.name.clone());
+        let (kind, services) = composite.leads_to();
+        ServiceStatus {
+            name: composite.name.clone(),
+            kind,
+            up: snapshot.is_up(&named, now),
+            waiting: 0,
+            servers: Vec::new(),
+            services,
+        }
+    });
+    let mut described: Vec<ServiceStatus> = own.chain(leading).collect();
     described.sort_by(|a, b| a.name.cmp(&b.name));
     described
+}
+
+fn servers(service: &Service, now: Moment) -> Vec<ServerStatus> {
+    let members = service.servers.iter().zip(service.group.members());
+    members
+        .map(|(server, member)| ServerStatus {
+            url: server.url.to_string(),
+            weight: member.weight,
+            health: member.standing.health(now).word(),
+            under_way: member.standing.under_way(),
+            ejections: member.standing.ejections(),
+            complaint: member.standing.complaint(),
+        })
+        .collect()
 }
 
 /// One TCP router.

@@ -5,14 +5,14 @@
 
 use super::{
     fields,
-    upload::{Upload, Watched},
+    upload::{Upload, Uploading},
 };
 use crate::io::{Instant, Sleep, sleep_until};
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 use std::{
-    cell::Cell,
+    cell::{Cell, RefCell},
     future::Future,
     pin::Pin,
     rc::Rc,
@@ -31,9 +31,15 @@ pub enum BodyFault {
     /// The client broke it off.
     #[error("the client broke off the request body")]
     Client(#[source] hyper::Error),
+    /// It is longer than it may be.
+    #[error("the request body is too large")]
+    TooLarge,
     /// The client was too slow.
     #[error("the request body did not come in time")]
     Timeout,
+    /// It was lent for a try that is over.
+    #[error("the request body was taken back")]
+    TakenBack,
 }
 
 /// The body of a request on its way to a server.
@@ -42,6 +48,104 @@ pub enum RequestBody {
     Empty,
     /// From a client.
     Streamed(Box<Streamed>),
+    /// Made here, or kept here whole.
+    Whole(Option<Bytes>),
+    /// One of the others, with somebody who looks on.
+    Watched(Box<Watched>),
+    /// One of the others, lent for one try.
+    Lent(Lent),
+}
+
+/// Lends a body for one try after the other, as long as nobody has read of it.
+pub struct Lender {
+    body: Rc<RefCell<RequestBody>>,
+    tries: Rc<Cell<u32>>,
+    touched: Rc<Cell<bool>>,
+}
+
+/// A body for one try.
+pub struct Lent {
+    body: Rc<RefCell<RequestBody>>,
+    tries: Rc<Cell<u32>>,
+    own: u32,
+    touched: Rc<Cell<bool>>,
+}
+
+impl Lender {
+    /// Lends `body`.
+    pub fn new(body: RequestBody) -> Self {
+        Self {
+            body: Rc::new(RefCell::new(body)),
+            tries: Rc::default(),
+            touched: Rc::default(),
+        }
+    }
+
+    /// The body for the next try; the one before has it no longer.
+    pub fn lend(&mut self) -> RequestBody {
+        if matches!(*self.body.borrow(), RequestBody::Empty) {
+            return RequestBody::Empty;
+        }
+        let own = self.tries.get().wrapping_add(1);
+        self.tries.set(own);
+        RequestBody::Lent(Lent {
+            body: Rc::clone(&self.body),
+            tries: Rc::clone(&self.tries),
+            own,
+            touched: Rc::clone(&self.touched),
+        })
+    }
+
+    /// Whether nobody has read of it.
+    pub fn is_untouched(&self) -> bool {
+        !self.touched.get()
+    }
+}
+
+impl Lent {
+    fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyFault>>> {
+        // A try that is over must not take from the one that came after it.
+        if self.own != self.tries.get() {
+            return Poll::Ready(Some(Err(BodyFault::TakenBack)));
+        }
+        self.touched.set(true);
+        Pin::new(&mut *self.body.borrow_mut()).poll_frame(cx)
+    }
+}
+
+/// A body that somebody looks on at.
+pub struct Watched {
+    body: RequestBody,
+    onlooker: Rc<dyn Onlooker>,
+}
+
+/// Sees a body pass by.
+pub trait Onlooker {
+    /// A piece of it.
+    fn passes(&self, data: &Bytes);
+
+    /// No more of it comes. May be told more than once; the first time counts.
+    fn ended(&self, end: BodyEnd);
+}
+
+/// How a body came to its end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum BodyEnd {
+    /// It is whole.
+    Whole,
+    /// The rest never comes.
+    BrokenOff,
+}
+
+impl Drop for Watched {
+    fn drop(&mut self) {
+        let end = if self.body.is_end_stream() {
+            BodyEnd::Whole
+        } else {
+            BodyEnd::BrokenOff
+        };
+        self.onlooker.ended(end);
+    }
 }
 
 /// A body from a client.
@@ -53,24 +157,44 @@ pub struct Streamed {
     /// Somebody who wants to know the same.
     tally: Option<Rc<Cell<u64>>>,
     sleep: Option<Pin<Box<Sleep>>>,
+    allowance: Option<Allowance>,
     /// How it stands, for others.
-    upload: Option<Watched>,
+    upload: Option<Uploading>,
+}
+
+/// How long a body may be.
+struct Allowance {
+    bytes_max: u64,
+    overrun: Overrun,
+}
+
+/// Whether a body grew too long.
+#[derive(Clone, Debug, Default)]
+pub struct Overrun(Rc<Cell<bool>>);
+
+impl Overrun {
+    /// Whether it did.
+    pub fn is_so(&self) -> bool {
+        self.0.get()
+    }
 }
 
 impl RequestBody {
-    /// Has others see how the body stands, and say when it may come.
+    /// Has others see how the body of a client stands, and say when it may come.
     pub fn watch(&mut self, watcher: Rc<Upload>) {
         match self {
-            Self::Empty => watcher.complete(),
-            Self::Streamed(body) => body.upload = Some(Watched(watcher)),
+            Self::Streamed(body) => body.upload = Some(Uploading(watcher)),
+            Self::Empty | Self::Whole(_) | Self::Watched(_) | Self::Lent(_) => watcher.complete(),
         }
     }
 
     /// How the body stands, where somebody watches.
-    pub fn upload(&self) -> Option<&Rc<Upload>> {
+    pub fn upload(&self) -> Option<Rc<Upload>> {
         match self {
-            Self::Empty => None,
-            Self::Streamed(body) => body.upload.as_ref().map(|watched| &watched.0),
+            Self::Empty | Self::Whole(_) => None,
+            Self::Streamed(body) => body.upload.as_ref().map(|uploading| Rc::clone(&uploading.0)),
+            Self::Watched(watched) => watched.body.upload(),
+            Self::Lent(lent) => lent.body.borrow().upload(),
         }
     }
 
@@ -93,7 +217,40 @@ impl RequestBody {
             tally,
             sleep: None,
             upload: None,
+            allowance: None,
         }))
+    }
+
+    /// Lets it bring at most `bytes_max`; of two limits the smaller counts.
+    pub fn limit_to(&mut self, bytes_max: u64) -> Overrun {
+        let Self::Streamed(body) = self else {
+            return Overrun::default();
+        };
+        let allowance = body.allowance.get_or_insert_with(|| Allowance {
+            bytes_max,
+            overrun: Overrun::default(),
+        });
+        allowance.bytes_max = allowance.bytes_max.min(bytes_max);
+        allowance.overrun.clone()
+    }
+}
+
+impl RequestBody {
+    /// The same body, and `onlooker` sees it pass.
+    pub fn watched(self, onlooker: Rc<dyn Onlooker>) -> Self {
+        Self::Watched(Box::new(Watched { body: self, onlooker }))
+    }
+}
+
+impl Watched {
+    fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyFault>>> {
+        let frame = ready!(Pin::new(&mut self.body).poll_frame(cx));
+        match &frame {
+            Some(Ok(frame)) => frame.data_ref().map_or((), |data| self.onlooker.passes(data)),
+            Some(Err(_)) => self.onlooker.ended(BodyEnd::BrokenOff),
+            None => self.onlooker.ended(BodyEnd::Whole),
+        }
+        Poll::Ready(frame)
     }
 }
 
@@ -101,6 +258,17 @@ impl Streamed {
     fn complete(&self) {
         if let Some(upload) = &self.upload {
             upload.0.complete();
+        }
+    }
+
+    /// Judges how much has come.
+    fn check_length(&self) -> Result<(), BodyFault> {
+        match &self.allowance {
+            Some(allowance) if self.received > allowance.bytes_max => {
+                allowance.overrun.0.set(true);
+                Err(BodyFault::TooLarge)
+            }
+            _ => Ok(()),
         }
     }
 
@@ -130,8 +298,12 @@ impl Body for RequestBody {
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BodyFault>>> {
-        let Self::Streamed(body) = &mut *self else {
-            return Poll::Ready(None);
+        let body = match &mut *self {
+            Self::Empty => return Poll::Ready(None),
+            Self::Whole(bytes) => return Poll::Ready(bytes.take().map(|bytes| Ok(Frame::data(bytes)))),
+            Self::Lent(lent) => return lent.poll_frame(cx),
+            Self::Watched(watched) => return watched.poll_frame(cx),
+            Self::Streamed(body) => body,
         };
         if let Some(upload) = &body.upload {
             ready!(upload.0.poll_released(cx));
@@ -151,7 +323,7 @@ impl Body for RequestBody {
                 if body.incoming.is_end_stream() {
                     body.complete();
                 }
-                Poll::Ready(Some(Ok(frame)))
+                Poll::Ready(Some(body.check_length().map(|()| frame)))
             }
             Poll::Ready(Some(Err(error))) => Poll::Ready(Some(Err(BodyFault::Client(error)))),
             Poll::Ready(None) => {
@@ -171,6 +343,9 @@ impl Body for RequestBody {
         match self {
             Self::Empty => true,
             Self::Streamed(body) => body.incoming.is_end_stream(),
+            Self::Whole(bytes) => bytes.is_none(),
+            Self::Lent(lent) => lent.body.borrow().is_end_stream(),
+            Self::Watched(watched) => watched.body.is_end_stream(),
         }
     }
 
@@ -178,6 +353,9 @@ impl Body for RequestBody {
         match self {
             Self::Empty => SizeHint::with_exact(0),
             Self::Streamed(body) => body.incoming.size_hint(),
+            Self::Whole(bytes) => SizeHint::with_exact(bytes.as_ref().map_or(0, |bytes| bytes.len() as u64)),
+            Self::Lent(lent) => lent.body.borrow().size_hint(),
+            Self::Watched(watched) => watched.body.size_hint(),
         }
     }
 }

@@ -93,9 +93,9 @@ fn wake(place: &RefCell<Option<Waker>>) {
 
 /// A body's own hold on how it stands. Where the body goes before its end, nobody takes the rest.
 #[derive(Debug)]
-pub(super) struct Watched(pub(super) Rc<Upload>);
+pub(super) struct Uploading(pub(super) Rc<Upload>);
 
-impl Drop for Watched {
+impl Drop for Uploading {
     fn drop(&mut self) {
         self.0.starve();
     }
@@ -125,7 +125,7 @@ mod tests {
         assert!(upload.is_starved());
         upload.feed();
         assert!(!upload.is_starved());
-        drop(Watched(Rc::clone(&upload)));
+        drop(Uploading(Rc::clone(&upload)));
         assert!(upload.is_starved());
         upload.complete();
         assert!(!upload.is_starved());

@@ -7,6 +7,7 @@ use super::stream::Stream;
 use std::{
     io,
     net::{IpAddr, SocketAddr},
+    path::Path,
 };
 
 /// Connects to the first of `addresses` that answers. The caller sets the deadline; cancelling closes.
@@ -22,6 +23,14 @@ pub async fn connect(addresses: &[SocketAddr]) -> io::Result<Stream> {
         }
     }
     Err(last)
+}
+
+/// Connects to a Unix socket. The caller sets the deadline; cancelling closes.
+///
+/// # Errors
+/// Those of the socket.
+pub async fn connect_unix(path: &Path) -> io::Result<Stream> {
+    Stream::of_unix(tokio::net::UnixStream::connect(path).await?.into_std()?)
 }
 
 /// The addresses of a host: itself where it is one, else what the system's resolver says. The resolver

@@ -22,7 +22,7 @@ mod whole;
 #[cfg(test)]
 mod tests;
 
-pub use connect::{connect, resolve};
+pub use connect::{connect, connect_unix, resolve};
 pub use listener::{Listener, Sharing, bind};
 pub use memory::release_memory;
 pub use probe::{Choice, DriverKind, choose};

@@ -6,7 +6,7 @@ use std::{
     future::poll_fn,
     io::{self, IoSlice},
     net::{SocketAddr, TcpStream},
-    os::fd::OwnedFd,
+    os::{fd::OwnedFd, unix::net::UnixStream},
     pin::Pin,
     task::{Context, Poll, ready},
 };
@@ -38,6 +38,21 @@ impl Stream {
     pub fn new(socket: TcpStream) -> io::Result<Self> {
         let (peer, local) = (socket.peer_addr()?, socket.local_addr()?);
         socket.set_nodelay(true)?;
+        Self::over(socket, peer, local)
+    }
+
+    /// Takes over a connected Unix socket, whose ends have no addresses.
+    ///
+    /// # Errors
+    /// Where it cannot be registered.
+    pub fn of_unix(socket: UnixStream) -> io::Result<Self> {
+        let nowhere = SocketAddr::from(([0, 0, 0, 0], 0));
+        // Reading, writing and shutting down are the same calls for every stream socket; only its addresses and
+        // options are TCP's own, and those are not touched from here on.
+        Self::over(TcpStream::from(OwnedFd::from(socket)), nowhere, nowhere)
+    }
+
+    fn over(socket: TcpStream, peer: SocketAddr, local: SocketAddr) -> io::Result<Self> {
         let uring = driver() == DriverKind::Uring;
         socket.set_nonblocking(!uring)?;
         let socket = match driver() {

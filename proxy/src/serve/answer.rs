@@ -13,10 +13,7 @@ use crate::{
 };
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
-use hyper::{
-    HeaderMap, Request, Response, StatusCode,
-    header::{CONNECTION, CONTENT_TYPE, HeaderValue},
-};
+use hyper::{HeaderMap, Request, Response, StatusCode};
 use std::{
     future::Future,
     pin::Pin,
@@ -181,17 +178,9 @@ impl ResponseBody {
     }
 }
 
-/// The answer to a fault, counted.
+/// The answer to a fault.
 pub(super) fn fault(fault: Fault, under_way: UnderWay) -> Response<ResponseBody> {
-    let (status, text, count) = fault.answer();
-    under_way.connection.context.counters.add(count);
-    let mut response = text_response(status, Bytes::from_static(text.as_bytes()), under_way);
-    if fault.ends_connection() {
-        response
-            .headers_mut()
-            .insert(CONNECTION, HeaderValue::from_static("close"));
-    }
-    response
+    fault.into_answer().map(|body| ResponseBody::own(body, under_way))
 }
 
 /// An answer of ours with headers.
@@ -205,15 +194,6 @@ pub(super) fn own(
     *response.status_mut() = status;
     *response.headers_mut() = headers;
     response
-}
-
-fn text_response(status: StatusCode, body: Bytes, under_way: UnderWay) -> Response<ResponseBody> {
-    let mut headers = HeaderMap::with_capacity(4);
-    headers.insert(
-        CONTENT_TYPE,
-        HeaderValue::from_static("text/plain; charset=utf-8"),
-    );
-    own(status, headers, body, under_way)
 }
 
 /// Counts an answer by its class.

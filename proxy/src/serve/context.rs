@@ -2,15 +2,15 @@
 
 use crate::{
     access_log::Lines,
-    balance::RoundRobin,
-    snapshot::{Entry, Published, Service, Snapshot, TcpService},
+    balance::{FULL_SHARE, Picker, RoundRobin},
+    snapshot::{Composite, Entry, Leading, Published, Service, Snapshot, TcpService},
     telemetry::Counters,
     tls::Tally,
-    upstream::{Pool, Server},
+    upstream::Pool,
 };
-use sallyport_config::model::tcp::ServerAddress;
+use sallyport_config::model::{service::Mirror, tcp::ServerAddress};
 use std::{
-    cell::RefCell,
+    cell::{Cell, RefCell},
     collections::HashMap,
     rc::Rc,
     sync::{Arc, atomic::AtomicUsize},
@@ -34,6 +34,8 @@ pub struct Context {
     pub handshakes: HandshakeLog,
     /// Lets handshakes go on a few at a time.
     pub(super) turnstile: Rc<Turnstile>,
+    /// Copies of requests that are under way.
+    pub(super) copies: Cell<usize>,
     /// Has live sessions judged again.
     pub recheck: Recheck,
     /// Downstream connections of the whole process.
@@ -47,14 +49,48 @@ pub struct View {
     /// The snapshot.
     pub snapshot: Arc<Snapshot>,
     generation: u64,
-    turns: HashMap<String, Turn>,
+    /// By service.
+    pickers: HashMap<String, Picker>,
+    /// By service that leads to others.
+    steerings: HashMap<String, Steering>,
     /// By TCP service.
     tcp_turns: HashMap<String, RoundRobin>,
 }
 
-struct Turn {
-    service: Arc<Service>,
-    order: RoundRobin,
+/// What a worker remembers of a service that leads to others.
+pub(super) struct Steering {
+    turns: RoundRobin,
+    /// By mirror: hundredths of a copy that are owed.
+    owed: Vec<Cell<u32>>,
+}
+
+impl Steering {
+    fn new(composite: &Composite) -> Self {
+        let (weights, mirrors) = match &composite.way {
+            Leading::Weighted(weighted) => (&weighted.weights[..], 0),
+            Leading::Mirroring(mirroring) => (&[][..], mirroring.mirrors.len()),
+            Leading::Failover(_) => (&[][..], 0),
+        };
+        Self {
+            turns: RoundRobin::new(weights),
+            owed: vec![Cell::new(0); mirrors],
+        }
+    }
+
+    /// Whose turn it is among those that are up; where none is, among all.
+    pub(super) fn turn(&self, up: impl Fn(usize) -> bool) -> Option<usize> {
+        let share = |place| if up(place) { FULL_SHARE } else { 0 };
+        self.turns.next_of(share).or_else(|| self.turns.next())
+    }
+
+    /// The mirrors that get a copy of this request.
+    pub(super) fn due<'m>(&self, mirrors: &'m [Mirror]) -> impl Iterator<Item = &'m Mirror> {
+        mirrors.iter().zip(&self.owed).filter_map(|(mirror, owed)| {
+            let owes = owed.get() + mirror.percent;
+            owed.set(owes % 100);
+            (owes >= 100).then_some(mirror)
+        })
+    }
 }
 
 impl Context {
@@ -76,6 +112,7 @@ impl Context {
             live,
             handshakes,
             turnstile: Rc::default(),
+            copies: Cell::default(),
             recheck: Recheck::default(),
             connections,
             published,
@@ -96,15 +133,15 @@ impl View {
     fn new(published: &Published) -> Self {
         let (generation, snapshot) = published.read();
         let all = snapshot.services.values().chain(snapshot.discovered.values());
-        let turns = all.map(|service| {
-            let weights: Vec<u32> = service.servers.iter().map(|(_, weight)| *weight).collect();
-            let turn = Turn {
-                service: Arc::clone(service),
-                order: RoundRobin::new(&weights),
-            };
-            (service.name.clone(), turn)
+        let pickers = all.map(|service| {
+            let picker = Picker::unforeseen(&service.group.weights());
+            (service.name.clone(), picker)
         });
-        let turns = turns.collect();
+        let pickers = pickers.collect();
+        let steerings = snapshot.composites.iter();
+        let steerings = steerings
+            .map(|(name, composite)| (name.clone(), Steering::new(composite)))
+            .collect();
         let tcp_turns = snapshot.tcp_services.values().map(|service| {
             let weights: Vec<u32> = service.servers.iter().map(|(_, weight)| *weight).collect();
             (service.name.clone(), RoundRobin::new(&weights))
@@ -113,19 +150,20 @@ impl View {
         Self {
             snapshot,
             generation,
-            turns,
+            pickers,
+            steerings,
             tcp_turns,
         }
     }
 
-    /// The server whose turn it is.
-    pub fn next_server(&self, service: &Service) -> Option<Arc<Server>> {
-        let turn = self.turns.get(&service.name)?;
-        let index = turn.order.next()?;
-        turn.service
-            .servers
-            .get(index)
-            .map(|(server, _)| Arc::clone(server))
+    /// What this worker remembers of a service.
+    pub(super) fn picker(&self, service: &Service) -> Option<&Picker> {
+        self.pickers.get(&service.name)
+    }
+
+    /// What this worker remembers of a service that leads to others.
+    pub(super) fn steering(&self, composite: &Composite) -> Option<&Steering> {
+        self.steerings.get(&composite.name)
     }
 
     /// The servers of a TCP service of this view: the one whose turn it is, then those to try where it cannot be

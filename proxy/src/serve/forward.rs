@@ -1,6 +1,6 @@
 //! A routed request on its way to a server, and the answer on its way back.
 
-use super::{access::Notes, connection::Connection, context::View, switching::Opening};
+use super::{access::Notes, balancing, connection::Connection, context::View, switching::Opening};
 use crate::{
     fault::{Fault, with_causes},
     http::{
@@ -14,6 +14,7 @@ use crate::{
         via::{self, Via},
     },
     snapshot::{Route, Service},
+    telemetry::Count,
     tls,
     upstream::{Behalf, Notice, Server, Switched, UpstreamBody, UpstreamFault},
 };
@@ -28,6 +29,7 @@ use http_body::{Body, Frame, SizeHint};
 use sallyport_config::model::ServiceRef;
 use std::{
     borrow::Cow,
+    net::IpAddr,
     pin::Pin,
     rc::Rc,
     sync::Arc,
@@ -121,6 +123,8 @@ pub(super) struct Way<'a> {
     pub notes: Notes<'a>,
     /// Where a way stands that leaves HTTP.
     pub opening: &'a Opening,
+    /// The client, for services that go by it.
+    pub client: IpAddr,
 }
 
 impl Way<'_> {
@@ -131,30 +135,16 @@ impl Way<'_> {
     pub(super) async fn send(
         &self,
         service: &ServiceRef,
-        mut request: Request<RequestBody>,
+        request: Request<RequestBody>,
     ) -> Result<Response<UpstreamBody>, Fault> {
-        let service = self.view.snapshot.service(service).ok_or(Fault::NoServer)?;
-        let server = self.view.next_server(service).ok_or(Fault::NoServer)?;
-        self.notes.asks(&service.name, &server.url);
-        address(&mut request, service, &server);
-        let (context, clock) = (&self.connection.context, self.notes.clock());
-        let behalf = Behalf::Client(&**self.connection);
-        let sent = match request.extensions_mut().remove::<Switch>() {
-            Some(switch) => self.switch(&server, request, switch).await,
-            None => context
-                .pool
-                .send(&server, request, &context.counters, behalf)
-                .await
-                .and_then(accept),
-        };
-        self.notes.answered(clock);
-        sent.map_err(|error| explain(self.connection, self.route, service, &server, &error))
+        balancing::ask(self, service, request).await
     }
-}
 
-impl Way<'_> {
-    /// Sends a request that asks to leave HTTP; the way that a 101 opens is kept.
-    async fn switch(
+    /// Sends a request that asks to leave HTTP to a server; the way that a 101 opens is kept.
+    ///
+    /// # Errors
+    /// What stood in the way.
+    pub(super) async fn switch(
         &self,
         server: &Arc<Server>,
         request: Request<RequestBody>,
@@ -168,10 +158,9 @@ impl Way<'_> {
                 .switch(server, request, &switch, &context.counters, behalf),
         );
         match sent.await? {
-            Switched::Answer(response) => accept(response),
-            Switched::Joined(mut response, opened) => {
+            Switched::Answer(response) => Ok(response),
+            Switched::Joined(response, opened) => {
                 self.opening.keep(switch, opened);
-                *response.version_mut() = Version::HTTP_11;
                 Ok(response)
             }
         }
@@ -184,6 +173,14 @@ impl Call for Way<'_> {
             let response = self.send(service, request).await?;
             Ok(response.map(|body| AnswerBody::Streamed(Box::pin(Erased(body)))))
         })
+    }
+
+    fn router(&self) -> &str {
+        &self.route.router
+    }
+
+    fn count(&self, count: Count) {
+        self.connection.context.counters.add(count);
     }
 }
 
@@ -213,17 +210,21 @@ impl Body for Erased {
 }
 
 /// Makes a server's answer the gateway's own.
-fn accept(mut response: Response<UpstreamBody>) -> Result<Response<UpstreamBody>, UpstreamFault> {
+pub(super) fn accept(mut response: Response<UpstreamBody>) -> Result<Response<UpstreamBody>, UpstreamFault> {
     if response.status() == StatusCode::SWITCHING_PROTOCOLS {
-        return Err(UpstreamFault::Switched);
+        // One that was asked for has been judged, and has no body.
+        return match response.body() {
+            UpstreamBody::Empty => Ok(response),
+            _ => Err(UpstreamFault::Switched),
+        };
     }
     fields::strip_response(response.headers_mut()).map_err(UpstreamFault::Coding)?;
     *response.version_mut() = Version::HTTP_11;
     Ok(response)
 }
 
-/// Writes what depends on the server.
-fn address(request: &mut Request<RequestBody>, service: &Service, server: &Server) {
+/// Writes what depends on the server; a request may have been on its way to another one before.
+pub(super) fn address(request: &mut Request<RequestBody>, service: &Service, server: &Server) {
     let headers = request.headers_mut();
     let asked = headers.get(HOST).is_some_and(|host| !host.is_empty());
     if !(service.pass_host_header && asked)
@@ -231,8 +232,9 @@ fn address(request: &mut Request<RequestBody>, service: &Service, server: &Serve
     {
         headers.insert(HOST, own);
     }
-    if let Some(uplink) = &service.uplink {
-        headers.insert(HUB_UPLINK, uplink.clone());
+    match &service.uplink {
+        Some(uplink) => drop(headers.insert(HUB_UPLINK, uplink.clone())),
+        None => drop(headers.remove(HUB_UPLINK)),
     }
 }
 
@@ -253,7 +255,7 @@ fn join_cookies(headers: &mut HeaderMap) {
 }
 
 /// Logs why there is no answer, for the operator, and says what the client is told.
-fn explain(
+pub(super) fn explain(
     connection: &Connection,
     route: &Route,
     service: &Service,
@@ -261,16 +263,16 @@ fn explain(
     error: &UpstreamFault,
 ) -> Fault {
     let fault = match error {
-        UpstreamFault::DialTimeout | UpstreamFault::Silent | UpstreamFault::TlsTimeout => {
-            Fault::UpstreamSilent
-        }
+        UpstreamFault::Silent => Fault::UpstreamSilent,
+        UpstreamFault::DialTimeout | UpstreamFault::TlsTimeout => Fault::UnreachedSilent,
         UpstreamFault::BodyTimeout => Fault::RequestTimeout,
+        UpstreamFault::BodyTooLarge => Fault::BodyTooLarge,
         UpstreamFault::Body(_) => Fault::BadRequest,
         UpstreamFault::Unresolved { .. }
         | UpstreamFault::Refused(_)
         | UpstreamFault::Tls(_)
-        | UpstreamFault::OurCertificate(_)
-        | UpstreamFault::Name(_)
+        | UpstreamFault::Name(_) => Fault::Unreached,
+        UpstreamFault::OurCertificate(_)
         | UpstreamFault::Switched
         | UpstreamFault::NotJoined(_)
         | UpstreamFault::NoExtendedConnect
@@ -287,7 +289,7 @@ fn explain(
     let client = connection.client.0;
     let url = server.url.to_string();
     match (fault, connection.context.pool.notice(server, error)) {
-        (Fault::BadRequest | Fault::RequestTimeout, _) => {
+        (Fault::BadRequest | Fault::RequestTimeout | Fault::BodyTooLarge, _) => {
             tracing::debug!(%client, entry, router, service, server = url, cause, "request given up");
         }
         (_, Notice::Tell { withheld }) => tracing::warn!(

@@ -3,6 +3,7 @@
 mod access;
 mod announce;
 mod answer;
+mod balancing;
 mod clock;
 mod connection;
 mod context;
@@ -10,6 +11,7 @@ mod forward;
 mod handshakes;
 mod heading;
 mod live;
+mod mirroring;
 mod protocol;
 mod recheck;
 mod request;
@@ -163,9 +165,10 @@ async fn secure(
         let protocol = protocol::recognise(&mut stream, entry.timeouts.read_header).await?;
         return Some((Transport::Plain(stream), protocol, None));
     };
-    let secured = shake_hands(context, entry, stream, preamble, policies).await?;
+    // Boxed: the room that a handshake needs would otherwise stay with the connection for its life.
+    let secured = Box::pin(shake_hands(context, entry, stream, preamble, policies)).await?;
     let protocol = secured.facts.protocol;
-    let transport = Transport::Server(Box::new(secured.stream));
+    let transport = Transport::Server(secured.stream);
     Some((transport, protocol, Some(secured.facts)))
 }
 
@@ -187,7 +190,9 @@ async fn shake_hands(
     };
     let refused = |reason| access::refused_handshake(context, &from, preamble, &attempt, reason);
     let limit = entry.timeouts.tls_handshake;
-    let handshake = context.turnstile.through(tls::accept(stream, policies, &attempt));
+    // Boxed: each future that wraps it would hold it twice, before its first poll and after.
+    let handshake = Box::pin(tls::accept(stream, policies, &attempt));
+    let handshake = context.turnstile.through(handshake);
     match io::timeout(limit, handshake).await {
         Ok(Ok(secured)) => {
             context.counters.add(Count::TlsAccepted);

@@ -10,7 +10,7 @@ use super::{
     uplinks,
 };
 use crate::{
-    fault::Fault,
+    fault::{self, Fault},
     http::{
         authority::{self, Authority},
         body::RequestBody,
@@ -74,15 +74,23 @@ async fn answered(
     let (mut under_way, started) = UnderWay::new(&connection, &request);
     connection.context.counters.add(Count::Requests);
     let (opening, stream) = (Opening::default(), request.extensions_mut().remove::<OnUpgrade>());
-    let outcome = walk(&connection, request, started, under_way.notes(), &opening).await;
+    let mut outcome = walk(&connection, request, started, under_way.notes(), &opening).await;
     connection.solo.answering();
-    if let Some(headers) = outcome.as_ref().ok().and_then(Outcome::switched) {
-        match switching::answer(&connection, &opening, headers.clone(), stream, under_way) {
+    if let Some(headers) = outcome.as_ref().ok().and_then(Outcome::switched).cloned() {
+        match switching::answer(&connection, &opening, headers, stream, (outcome, under_way)) {
             Ok(response) => return Ok(response),
-            Err(unjoined) => under_way = unjoined,
+            Err(unjoined) => (outcome, under_way) = unjoined,
         }
     }
-    let reason = outcome.as_ref().err().map(|fault| fault.answer().2.code());
+    let fault = match &outcome {
+        Err(fault) => Some(*fault),
+        Ok(Outcome::Through(response)) => fault::of(response),
+        Ok(Outcome::Upstream(_) | Outcome::Own(..)) => None,
+    };
+    let count = fault.map(|fault| fault.answer().2);
+    if let Some(count) = count {
+        connection.context.counters.add(count);
+    }
     let response = match outcome {
         Ok(Outcome::Upstream(response)) => {
             let limit = connection.entry.timeouts.write;
@@ -97,7 +105,7 @@ async fn answered(
     };
     connection.context.counters.add(answer::count(response.status()));
     let (head, mut body) = response.into_parts();
-    body.answered(head.status, &head.headers, reason);
+    body.answered(head.status, &head.headers, count.map(Count::code));
     Ok(Response::from_parts(head, body))
 }
 
@@ -157,6 +165,7 @@ async fn walk(
         route,
         notes,
         opening,
+        client,
     };
     let chain = Chain::new(&entry.middlewares, &route.middlewares);
     if chain.is_empty() {
@@ -184,10 +193,7 @@ async fn through(
             let sent = way.send(service, Request::from_parts(parts, body)).await;
             sent.map(Outcome::Upstream)
         }
-        Turn::Answer(answer) => {
-            let (head, body) = answer.into_parts();
-            Ok(Outcome::Own(head.status, head.headers, body))
-        }
+        Turn::Answer(answer) => Ok(Outcome::Through(answer.map(|body| AnswerBody::Own(Some(body))))),
         Turn::Around(around) => {
             let next = Next {
                 chain,

@@ -6,9 +6,11 @@ use super::{
     answer::{ResponseBody, UnderWay},
     connection::Connection,
     live::Order,
+    request::Outcome,
     tunnels::{DRAIN_QUIET, LAST_WORDS, poll_quiet},
 };
 use crate::{
+    fault::Fault,
     http::switch::{self, Switch},
     io::{self, Transport},
     telemetry::Count,
@@ -37,7 +39,12 @@ struct Joined {
 pub(super) struct Leaving {
     joined: Box<Joined>,
     under_way: UnderWay,
+    /// The answer, kept for what it holds, such as a seat at the server.
+    answer: Answer,
 }
+
+/// What a request came to.
+type Answer = Result<Outcome, Fault>;
 
 impl Opening {
     /// Keeps a way; an earlier one of the same request is given up.
@@ -56,13 +63,17 @@ pub(super) fn answer(
     opening: &Opening,
     mut headers: HeaderMap,
     stream: Option<OnUpgrade>,
-    under_way: UnderWay,
-) -> Result<Response<ResponseBody>, UnderWay> {
+    (answer, under_way): (Answer, UnderWay),
+) -> Result<Response<ResponseBody>, (Answer, UnderWay)> {
     let Some(joined) = opening.take() else {
-        return Err(under_way);
+        return Err((answer, under_way));
     };
     connection.context.counters.add(Count::Switched);
-    let mut leaving = Leaving { joined, under_way };
+    let mut leaving = Leaving {
+        joined,
+        under_way,
+        answer,
+    };
     let mut response = Response::new(ResponseBody::nothing());
     match stream {
         Some(stream) if connection.is_http2() => {
@@ -109,6 +120,7 @@ async fn carry(connection: &Connection, client: End, early: Vec<u8>, leaving: Le
     let Leaving {
         joined,
         mut under_way,
+        answer,
     } = leaving;
     let mut tunnel = match joined.opened {
         Opened::Connection(server, came) => Tunnel::new(client, End::from(*server), early).after(came.into()),
@@ -129,6 +141,7 @@ async fn carry(connection: &Connection, client: End, early: Vec<u8>, leaving: Le
         poll_quiet(cx, &mut sleep, tunnel.moved(), limit).map(|()| Ending::Quiet)
     })
     .await;
+    drop(answer);
     let carried = tunnel.carried();
     under_way.carried(Carried {
         came: carried.to_server,

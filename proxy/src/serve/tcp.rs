@@ -94,7 +94,7 @@ async fn refuse(came: &Came<'_>, stream: Stream, error: &HelloError) {
     access::refused_tcp(came, None, Count::HelloRefused);
     tracing::debug!(client = %client.0, entry = entry.name, reason = %error, "closed: client hello");
     if let Some(policies) = &entry.tls {
-        drop(shake_hands(came.context, entry, stream, came.preamble, policies).await);
+        drop(Box::pin(shake_hands(came.context, entry, stream, came.preamble, policies)).await);
     }
 }
 
@@ -163,7 +163,7 @@ async fn secure(
         return Some((Transport::Plain(stream), None));
     };
     let (entry, client) = (came.entry, came.preamble.client);
-    let secured = shake_hands(came.context, entry, stream, came.preamble, policies).await?;
+    let secured = Box::pin(shake_hands(came.context, entry, stream, came.preamble, policies)).await?;
     // The name that chose the router must be the name of the handshake.
     if secured.facts.sni.as_deref() != hello.and_then(|hello| hello.sni.as_deref()) {
         came.context.counters.add(Count::HelloRefused);
@@ -175,7 +175,7 @@ async fn secure(
     if !recheck::still_stands(came.context, came.handle, &facts) {
         return None;
     }
-    Some((Transport::Server(Box::new(secured.stream)), Some(facts)))
+    Some((Transport::Server(secured.stream), Some(facts)))
 }
 
 /// A connection to the server whose turn it is, or to the next that can be reached.

@@ -3,15 +3,18 @@
 //! Compiling reads the files that the configuration names and reports every one that cannot be used. It
 //! opens no socket.
 
+mod composites;
 mod entries;
 mod middlewares;
 mod named;
 mod policies;
 mod published;
+mod signing;
 mod sources;
 mod tcp;
 mod upstreams;
 
+pub use composites::{Composite, Failover, Leading, Mirroring, Weighted};
 pub use published::Published;
 pub use sources::check_sources;
 pub use tcp::{TcpEntry, TcpRoute, TcpService, TcpWay, Way};
@@ -20,6 +23,7 @@ pub use upstreams::InUse;
 use crate::{
     accept::{self, Admissions},
     access_log::{self, AccessLog, Opening},
+    balance::{Group, Health, Member, Rules, Sticky, key_of},
     gate::policy::{Allowlists, SourceSet, resolve},
     middleware::{self, Making, Middleware},
     preamble,
@@ -33,13 +37,16 @@ use middlewares::{in_order, middlewares, of_lists, replaced};
 use policies::{policies_at, tls_policies};
 use sallyport_config::{
     diagnostic::Diagnostic,
-    model::{Config, EntryPoint, Limits, ServiceRef, Timeouts},
+    model::{
+        Config, EntryPoint, Limits, ServiceRef, Timeouts,
+        service::{HealthCheck, InitialState},
+    },
 };
 use std::{
     collections::{BTreeMap, HashMap},
     sync::Arc,
 };
-use upstreams::{children, services, transports};
+use upstreams::{Transports, children, services, transports};
 
 /// Everything that a request needs to know of the configuration.
 #[derive(Clone, Debug)]
@@ -54,8 +61,10 @@ pub struct Snapshot {
     pub admissions: Arc<Admissions>,
     /// By [`RouteId`].
     pub routes: Arc<Vec<Route>>,
-    /// By name.
+    /// Those with servers, by name.
     pub services: HashMap<String, Arc<Service>>,
+    /// Those that lead to others, by name.
+    pub composites: HashMap<String, Arc<Composite>>,
     /// By name.
     pub tcp_services: HashMap<String, Arc<TcpService>>,
     /// The children's uplink entry points, by child.
@@ -147,14 +156,29 @@ pub struct Route {
 pub struct Service {
     /// Its name.
     pub name: String,
-    /// Servers and their weights.
-    pub servers: Vec<(Arc<Server>, u32)>,
+    /// In the order of `group`.
+    pub servers: Vec<Arc<Server>>,
+    /// Whose turn it is.
+    pub group: Group,
+    /// The cookie that keeps a client at one server.
+    pub sticky: Option<Sticky>,
+    /// How its servers are probed.
+    pub probes: Option<Probes>,
     /// Whether the client's `Host` goes upstream.
     pub pass_host_header: bool,
     /// For a discovered service, the uplink to name in `Hub-Uplink`.
     pub uplink: Option<http::HeaderValue>,
     /// For a discovered service, what it was made of.
     pub advertised: Option<DiscoveredService>,
+}
+
+/// How the servers of a service are probed.
+#[derive(Debug)]
+pub struct Probes {
+    /// What is asked, and how often.
+    pub check: HealthCheck,
+    /// Where each server is probed, in their order.
+    pub servers: Vec<Arc<Server>>,
 }
 
 /// What outlives a snapshot.
@@ -207,6 +231,7 @@ pub fn compile(
         kept: &kept.middlewares,
     };
     let middlewares = middlewares(making, &mut problems);
+    let (services, composites) = answering(config, &transports, kept, state_dir, &mut problems);
     if !problems.is_empty() {
         return Err(with_untold(problems, config, files));
     }
@@ -242,7 +267,8 @@ pub fn compile(
                 })
                 .collect(),
         ),
-        services: services(config, &transports, &kept.upstreams),
+        services,
+        composites,
         tcp_services: tcp::tcp_services(config),
         children: children(config, &transports, &kept.upstreams),
         discovered: HashMap::new(),
@@ -259,6 +285,26 @@ fn with_untold(mut problems: Vec<Diagnostic>, config: &Config, files: &Files) ->
     problems.sort();
     problems.dedup();
     problems
+}
+
+type Services = HashMap<String, Arc<Service>>;
+type Composites = HashMap<String, Arc<Composite>>;
+
+/// Who answers: services with servers, and those that lead to them.
+fn answering(
+    config: &Config,
+    transports: &Transports,
+    kept: &Kept,
+    state_dir: StateDir,
+    problems: &mut Vec<Diagnostic>,
+) -> (Services, Composites) {
+    let key = signing::key(config, state_dir).unwrap_or_else(|problem| {
+        problems.push(problem);
+        signing::passing()
+    });
+    let services = services(config, transports, &kept.upstreams, &key);
+    let composites = composites::compile(config, &services, &key);
+    (services, composites)
 }
 
 fn no_policies(name: &str, entry: &EntryPoint) -> Diagnostic {
@@ -285,6 +331,20 @@ fn access_log(
 }
 
 impl Snapshot {
+    /// From here on servers are judged as this configuration says. It is about to be published; one that is compiled
+    /// and refused must change nothing.
+    pub fn supervise(&self) {
+        for service in self.services.values() {
+            let initially = service.probes.as_ref().map(|probes| match probes.check.initial {
+                InitialState::Up => Health::Up,
+                InitialState::Down => Health::Down,
+            });
+            for member in service.group.members() {
+                member.standing.supervise(initially);
+            }
+        }
+    }
+
     /// The same with other policies at accept.
     pub fn with_admissions(&self, admissions: Admissions) -> Self {
         Self {
@@ -328,13 +388,26 @@ impl Snapshot {
     /// The same configuration with what the children advertise now.
     pub fn with_discovered(&self, found: &[DiscoveredService]) -> Self {
         let services = found.iter().filter_map(|service| {
-            let members = service
+            let known = service
                 .members
                 .iter()
-                .filter_map(|member| Some((Arc::clone(self.children.get(&member.child)?), member.weight)));
+                .filter_map(|member| Some((Arc::clone(self.children.get(&member.child)?), member)));
+            let (servers, members) = known
+                .map(|(server, member)| {
+                    let own = Member {
+                        weight: member.weight,
+                        key: key_of(&member.child),
+                        standing: Arc::default(),
+                    };
+                    (server, own)
+                })
+                .unzip();
             let compiled = Service {
                 name: format!("{}@multicluster", service.name),
-                servers: members.collect(),
+                servers,
+                group: Group::new(members, Rules::turns(), Arc::default()),
+                sticky: None,
+                probes: None,
                 pass_host_header: true,
                 uplink: Some(http::HeaderValue::from_str(&service.uplink).ok()?),
                 advertised: Some(service.clone()),
@@ -356,7 +429,20 @@ impl Snapshot {
                 .all(|(name, server)| others.get(name).is_some_and(|known| Arc::ptr_eq(server, known)))
     }
 
-    /// The service that a route names, where it is known.
+    /// Whether a service of this name is there, of either kind.
+    pub fn knows(&self, named: &ServiceRef) -> bool {
+        self.service(named).is_some() || self.composite(named).is_some()
+    }
+
+    /// The service that leads to others under this name.
+    pub fn composite(&self, named: &ServiceRef) -> Option<&Arc<Composite>> {
+        match named {
+            ServiceRef::Local(name) => self.composites.get(name),
+            ServiceRef::Multicluster(_) => None,
+        }
+    }
+
+    /// The service with servers that is named, where it is known.
     pub fn service(&self, named: &ServiceRef) -> Option<&Arc<Service>> {
         match named {
             ServiceRef::Local(name) => self.services.get(name),

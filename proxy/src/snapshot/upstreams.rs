@@ -1,13 +1,18 @@
 //! Servers, how to talk to them, and the services that they share.
 
-use super::Service;
+use super::{Probes, Service};
 use crate::{
+    balance::{Group, Line, Member, Rules, Standing, Sticky, StickyKey, key_of},
     tls::{ClientSide, Files, Unit, Version},
     upstream::{Server, TransportOptions},
 };
 use sallyport_config::{
     diagnostic::Diagnostic,
-    model::{self, Config, Scheme, ServerUrl, ServiceRef, transport::ServersTransport},
+    model::{
+        Config, Scheme, ServerPlace, ServerUrl, ServiceRef,
+        service::{self, HealthCheck, Servers},
+        transport::ServersTransport,
+    },
 };
 use std::{
     cell::RefCell,
@@ -24,13 +29,19 @@ pub(super) type Transports = HashMap<String, Arc<TransportOptions>>;
 pub struct InUse {
     transports: RefCell<Vec<KnownTransport>>,
     servers: RefCell<HashMap<Place, Vec<Weak<Server>>>>,
+    /// How servers stand, which does not depend on how one talks to them.
+    standings: RefCell<HashMap<Place, Weak<Standing>>>,
+    /// By service.
+    lines: RefCell<HashMap<String, Weak<Line>>>,
 }
 
 /// Whom a server is for.
-#[derive(Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 enum Place {
-    /// A service, which may name one server several times.
-    Service(String, usize),
+    /// A service, by URL, wherever in the list it stands; a service may name one several times, so counted.
+    Service(String, ServerUrl, usize),
+    /// The probes of one.
+    Probe(String, ServerUrl, usize),
     /// A child.
     Child(String),
 }
@@ -89,11 +100,38 @@ impl InUse {
         Some(server)
     }
 
-    /// Forgets whose servers are gone.
+    /// How the server at `place` stands; the same for as long as anything holds it.
+    fn standing(&self, place: &Place) -> Arc<Standing> {
+        let mut all = self.standings.borrow_mut();
+        if let Some(known) = all.get(place).and_then(Weak::upgrade) {
+            return known;
+        }
+        let fresh = Arc::default();
+        all.insert(place.clone(), Arc::downgrade(&fresh));
+        fresh
+    }
+
+    fn line(&self, service: &str) -> Arc<Line> {
+        let mut all = self.lines.borrow_mut();
+        if let Some(known) = all.get(service).and_then(Weak::upgrade) {
+            return known;
+        }
+        let fresh = Arc::default();
+        all.insert(service.to_owned(), Arc::downgrade(&fresh));
+        fresh
+    }
+
+    /// Forgets what is gone.
     fn forget(&self) {
         self.servers
             .borrow_mut()
             .retain(|_, known| known.iter().any(|server| server.strong_count() > 0));
+        self.standings
+            .borrow_mut()
+            .retain(|_, known| known.strong_count() > 0);
+        self.lines
+            .borrow_mut()
+            .retain(|_, known| known.strong_count() > 0);
     }
 }
 
@@ -125,7 +163,11 @@ fn affected(config: &Config, transport: &str, problem: &Diagnostic) -> Vec<Diagn
     let services = config
         .services
         .iter()
-        .filter(|(_, service)| service.servers_transport == transport)
+        .filter(|(_, service)| {
+            service
+                .servers()
+                .is_some_and(|own| own.servers_transport == transport)
+        })
         .map(|(name, _)| name);
     let mut ways = Vec::new();
     for service in services {
@@ -175,29 +217,87 @@ fn compile_transport(
     })
 }
 
-/// The services of the configuration, by name.
+/// The services of the configuration that have servers, by name.
 pub(super) fn services(
     config: &Config,
     transports: &Transports,
     in_use: &InUse,
+    key: &StickyKey,
 ) -> HashMap<String, Arc<Service>> {
     in_use.forget();
     let compiled = config.services.iter().filter_map(|(name, service)| {
-        let transport = transports.get(&service.servers_transport)?;
-        let server = |(place, server): (usize, &model::Server)| {
-            let known = in_use.server(Place::Service(name.clone(), place), &server.url, transport)?;
-            Some((known, server.weight))
-        };
-        let service = Service {
-            name: name.clone(),
-            servers: service.servers.iter().enumerate().filter_map(server).collect(),
-            pass_host_header: service.pass_host_header,
-            uplink: None,
-            advertised: None,
-        };
+        let configured = service.servers()?;
+        let transport = transports.get(&configured.servers_transport)?;
+        let service = with_servers(name, configured, transport, in_use, key);
         Some((name.clone(), Arc::new(service)))
     });
     compiled.collect()
+}
+
+fn with_servers(
+    name: &str,
+    configured: &Servers,
+    transport: &Arc<TransportOptions>,
+    in_use: &InUse,
+    key: &StickyKey,
+) -> Service {
+    let mut seen: HashMap<&ServerUrl, usize> = HashMap::new();
+    let (mut servers, mut members, mut names, mut probed) = (vec![], vec![], vec![], vec![]);
+    for service::Server { url, weight } in &configured.servers {
+        let nth = seen.entry(url).or_default();
+        let place = Place::Service(name.to_owned(), url.clone(), *nth);
+        let Some(server) = in_use.server(place.clone(), url, transport) else {
+            continue;
+        };
+        let standing = in_use.standing(&place);
+        let own = if *nth == 0 {
+            url.to_string()
+        } else {
+            format!("{url} {nth}")
+        };
+        if let Some(check) = &configured.health_check {
+            let place = Place::Probe(name.to_owned(), url.clone(), *nth);
+            probed.extend(in_use.server(place, &probe_url(url, check), transport));
+        }
+        *nth += 1;
+        let key = key_of(&own);
+        servers.push(server);
+        members.push(Member {
+            weight: *weight,
+            key,
+            standing,
+        });
+        names.push(own);
+    }
+    let sticky = configured.sticky.as_ref();
+    Service {
+        name: name.to_owned(),
+        servers,
+        group: Group::new(members, Rules::of(configured), in_use.line(name)),
+        sticky: sticky.map(|cookie| Sticky::new(cookie, key, name, &names)),
+        probes: configured.health_check.as_ref().map(|check| Probes {
+            check: check.clone(),
+            servers: probed,
+        }),
+        pass_host_header: configured.pass_host_header,
+        uplink: None,
+        advertised: None,
+    }
+}
+
+/// Where a server is probed. gRPC is HTTP/2, so what is HTTP in the clear is spoken to by prior knowledge.
+fn probe_url(url: &ServerUrl, check: &HealthCheck) -> ServerUrl {
+    let mut probed = url.clone();
+    if let Some(scheme) = check.scheme {
+        probed.scheme = scheme;
+    }
+    if matches!(check.probe, service::Probe::Grpc { .. }) && probed.scheme == Scheme::Http {
+        probed.scheme = Scheme::H2c;
+    }
+    if let (ServerPlace::Host { port, .. }, Some(other)) = (&mut probed.at, check.port) {
+        *port = other;
+    }
+    probed
 }
 
 /// The children's uplink entry points, by child.
@@ -216,19 +316,25 @@ pub(super) fn children(
 
 /// `None` only for a host that the configuration would have refused.
 fn compile_server(url: &ServerUrl, transport: &Arc<TransportOptions>) -> Option<Server> {
-    let host = if url.host.contains(':') {
-        format!("[{}]", url.host)
-    } else {
-        url.host.clone()
-    };
     let usual = match url.scheme {
         Scheme::Http | Scheme::H2c => 80,
         Scheme::Https => 443,
     };
-    let authority = if url.port == usual {
-        host
-    } else {
-        format!("{host}:{}", url.port)
+    let authority = match &url.at {
+        // What else would a server behind a socket be called?
+        ServerPlace::Socket(_) => "localhost".to_owned(),
+        ServerPlace::Host { host, port } => {
+            let host = if host.contains(':') {
+                format!("[{host}]")
+            } else {
+                host.clone()
+            };
+            if *port == usual {
+                host
+            } else {
+                format!("{host}:{port}")
+            }
+        }
     };
     Some(Server {
         url: url.clone(),
@@ -257,7 +363,7 @@ mod tests {
     }
 
     fn server(snapshot: &Snapshot, service: &str) -> Arc<Server> {
-        Arc::clone(&snapshot.services[service].servers[0].0)
+        Arc::clone(&snapshot.services[service].servers[0])
     }
 
     #[test]

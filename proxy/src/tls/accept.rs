@@ -20,8 +20,8 @@ use tokio_rustls::{LazyConfigAcceptor, StartHandshake, server::TlsStream};
 
 /// A secured stream and what its handshake proved.
 pub struct Secured {
-    /// The stream.
-    pub stream: TlsStream<Stream>,
+    /// The stream; boxed where it comes to be, because moving it on is a copy of its whole state.
+    pub stream: Box<TlsStream<Stream>>,
     /// The proof.
     pub facts: Facts,
 }
@@ -73,7 +73,10 @@ pub async fn accept(stream: Stream, policies: &EntryPolicies, attempt: &Attempt)
     match client_of(stream.get_ref().1, policy, attempt) {
         Ok(shown) => {
             let facts = Facts::new(stream.get_ref().1, policy.id, sni, shown);
-            Ok(Secured { stream, facts })
+            Ok(Secured {
+                stream: Box::new(stream),
+                facts,
+            })
         }
         Err(error) => Err(refuse_resumed(stream, &error).await),
     }

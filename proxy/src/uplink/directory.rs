@@ -246,7 +246,7 @@ fn ambiguous(uplink: &str, offering: &str, children: &[String]) -> Option<String
 #[cfg(test)]
 mod tests {
     use super::{super::wire::Advertised, *};
-    use sallyport_config::model::{Scheme, ServerUrl};
+    use sallyport_config::model::{Scheme, ServerPlace, ServerUrl};
 
     const STALE_AFTER: Duration = Duration::from_secs(60);
 
@@ -255,8 +255,10 @@ mod tests {
             let child = Child {
                 address: ServerUrl {
                     scheme: Scheme::Https,
-                    host: format!("{name}.example"),
-                    port: 9443,
+                    at: ServerPlace::Host {
+                        host: format!("{name}.example"),
+                        port: 9443,
+                    },
                 },
                 servers_transport: "default".to_owned(),
                 uplinks: uplinks.map(|list| list.iter().map(|s| (*s).to_owned()).collect()),

@@ -4,6 +4,7 @@ use super::{
     Server,
     pool::{Http1, Shelf},
 };
+use crate::balance::Lease;
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
@@ -22,6 +23,24 @@ pub enum UpstreamBody {
     Http1(Http1Body),
     /// Over HTTP/2: the connection has a task of its own.
     Http2(Incoming),
+    /// One of the two, with something that ends with it.
+    Held(Box<Held>),
+}
+
+/// A body and what is held for as long as it lives.
+pub struct Held {
+    body: UpstreamBody,
+    _until_the_end: Lease,
+}
+
+impl UpstreamBody {
+    /// The same, and `lease` ends with it.
+    pub fn holding(self, lease: Lease) -> Self {
+        Self::Held(Box::new(Held {
+            body: self,
+            _until_the_end: lease,
+        }))
+    }
 }
 
 /// A body over HTTP/1.1.
@@ -109,6 +128,7 @@ impl Body for UpstreamBody {
             Self::Empty => Poll::Ready(None),
             Self::Http1(body) => body.poll(cx),
             Self::Http2(incoming) => Pin::new(incoming).poll_frame(cx),
+            Self::Held(held) => Pin::new(&mut held.body).poll_frame(cx),
         }
     }
 
@@ -117,6 +137,7 @@ impl Body for UpstreamBody {
             Self::Empty => true,
             Self::Http1(body) => body.incoming.is_end_stream(),
             Self::Http2(incoming) => incoming.is_end_stream(),
+            Self::Held(held) => held.body.is_end_stream(),
         }
     }
 
@@ -125,6 +146,7 @@ impl Body for UpstreamBody {
             Self::Empty => SizeHint::with_exact(0),
             Self::Http1(body) => body.incoming.size_hint(),
             Self::Http2(incoming) => incoming.size_hint(),
+            Self::Held(held) => held.body.size_hint(),
         }
     }
 }

@@ -8,8 +8,8 @@ use crate::{
 };
 use hyper::client::conn::{http1, http2};
 use hyper_util::rt::TokioIo;
-use sallyport_config::model::Scheme;
-use std::{cell::RefCell, collections::HashMap, net::SocketAddr, sync::Arc, time::Duration};
+use sallyport_config::model::{Scheme, ServerPlace};
+use std::{cell::RefCell, collections::HashMap, net::SocketAddr, path::Path, sync::Arc, time::Duration};
 use tokio::io::AsyncWriteExt;
 
 /// How long resolved addresses are believed; the system's resolver tells no better.
@@ -25,6 +25,12 @@ const H2_WINDOW: u32 = 1 << 20;
 
 /// Until when addresses are believed, and what they are.
 type Resolved = (Instant, Arc<[SocketAddr]>);
+
+/// How a server is reached.
+enum Way<'a> {
+    Addresses(Arc<[SocketAddr]>),
+    Socket(&'a Path),
+}
 
 /// A connection that was just made.
 pub(super) struct Fresh {
@@ -78,10 +84,17 @@ impl Connector {
         behalf: Behalf<'_>,
         wanted: Wanted,
     ) -> Result<Reached, UpstreamFault> {
-        let (host, port) = (server.url.host.as_str(), server.url.port);
-        let addresses = self.resolve(host, port, server.transport.dial).await?;
+        let way = match &server.url.at {
+            ServerPlace::Socket(path) => Way::Socket(path),
+            ServerPlace::Host { host, port } => {
+                Way::Addresses(self.resolve(host, *port, server.transport.dial).await?)
+            }
+        };
         let dialled = async {
-            let mut stream = io::connect(&addresses).await?;
+            let mut stream = match &way {
+                Way::Socket(path) => io::connect_unix(path).await?,
+                Way::Addresses(addresses) => io::connect(addresses).await?,
+            };
             if let Some(header) = behalf.header(server) {
                 // First of all, before TLS; the socket has room for it.
                 stream.write_all(&header).await?;
@@ -128,12 +141,16 @@ impl Connector {
         stream: Stream,
         wanted: Wanted,
     ) -> Result<Reached, UpstreamFault> {
-        let host = &server.url.host;
+        let host = match &server.url.at {
+            ServerPlace::Host { host, .. } => host.as_str(),
+            // The configuration has no TLS at sockets.
+            ServerPlace::Socket(_) => "localhost",
+        };
         let name = server
             .transport
             .tls
             .name_for(host)
-            .ok_or_else(|| UpstreamFault::Name(host.clone()))?;
+            .ok_or_else(|| UpstreamFault::Name(host.to_owned()))?;
         let side = self.tls_side(&server.transport);
         let shaking = tls::connect(stream, &side, name, wanted);
         let secured = io::timeout(server.transport.tls_handshake, shaking)

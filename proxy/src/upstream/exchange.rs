@@ -37,6 +37,21 @@ use std::{
     time::Duration,
 };
 
+/// No answer, and the request again where it may be sent to another server: none has seen it, or seeing it twice does
+/// no harm (RFC 9110 section 9.2.2) and it has no body that is spent.
+pub struct Unanswered {
+    /// Why.
+    pub fault: UpstreamFault,
+    /// In origin form.
+    pub request: Option<Request<RequestBody>>,
+}
+
+impl From<UpstreamFault> for Unanswered {
+    fn from(fault: UpstreamFault) -> Self {
+        Self { fault, request: None }
+    }
+}
+
 /// An exchange that failed.
 struct Failed {
     fault: UpstreamFault,
@@ -68,7 +83,7 @@ impl Pool {
         mut request: Request<RequestBody>,
         counters: &Counters,
         behalf: Behalf<'_>,
-    ) -> Result<Response<UpstreamBody>, UpstreamFault> {
+    ) -> Result<Response<UpstreamBody>, Unanswered> {
         let shelf = behalf.shelf(server, self);
         while let Some(kept) = shelf.take(server) {
             let mut spare = copy(&request);
@@ -89,14 +104,46 @@ impl Pool {
             }
         }
         // Boxed: connecting is rare, and every request would carry the room for it.
-        let fresh = Box::pin(self.connector.connect(server, behalf)).await?;
+        Box::pin(self.send_fresh(server, request, counters, behalf)).await
+    }
+
+    /// Over a connection that is made for it.
+    async fn send_fresh(
+        &self,
+        server: &Arc<Server>,
+        mut request: Request<RequestBody>,
+        counters: &Counters,
+        behalf: Behalf<'_>,
+    ) -> Result<Response<UpstreamBody>, Unanswered> {
+        let shelf = behalf.shelf(server, self);
+        let fresh = match self.connector.connect(server, behalf).await {
+            Ok(fresh) => fresh,
+            Err(fault) => {
+                for_http1(&mut request);
+                return Err(Unanswered {
+                    fault,
+                    request: Some(request),
+                });
+            }
+        };
         counters.add(Count::UpstreamOpened);
         if let Ready::Http2(sender) = &fresh.ready {
             shelf.share(server, sender);
         }
-        exchange(server, shelf, fresh.ready, &mut request, behalf)
-            .await
-            .map_err(|failed| our_certificate(failed.fault, fresh.asked.as_ref()))
+        let spare = copy(&request);
+        let failed = match exchange(server, shelf, fresh.ready, &mut request, behalf).await {
+            Ok(response) => return Ok(response),
+            Err(failed) => failed,
+        };
+        let silent = matches!(failed.fault, UpstreamFault::Silent);
+        let again = failed.unsent.or(spare).filter(|_| !silent);
+        Err(Unanswered {
+            fault: our_certificate(failed.fault, fresh.asked.as_ref()),
+            request: again.map(|mut request| {
+                for_http1(&mut request);
+                request
+            }),
+        })
     }
 
     /// Whether a fault of `server` is worth a line of the log now.
@@ -264,7 +311,7 @@ struct Hold(Option<(Rc<Upload>, Pin<Box<Sleep>>)>);
 impl Hold {
     fn of(request: &Request<RequestBody>) -> Self {
         let held = request.body().upload().filter(|upload| upload.is_held());
-        Self(held.map(|upload| (Rc::clone(upload), Box::pin(io::sleep(CONTINUE_PATIENCE)))))
+        Self(held.map(|upload| (upload, Box::pin(io::sleep(CONTINUE_PATIENCE)))))
     }
 
     fn release_if(&mut self, continues: bool) {
@@ -304,8 +351,9 @@ fn take(request: &mut Request<RequestBody>) -> Request<RequestBody> {
 fn fault(error: hyper::Error) -> UpstreamFault {
     match error.source().and_then(|cause| cause.downcast_ref::<BodyFault>()) {
         Some(BodyFault::Timeout) => UpstreamFault::BodyTimeout,
+        Some(BodyFault::TooLarge) => UpstreamFault::BodyTooLarge,
         Some(BodyFault::Client(_)) => UpstreamFault::Body(error),
-        None => UpstreamFault::Exchange(error),
+        Some(BodyFault::TakenBack) | None => UpstreamFault::Exchange(error),
     }
 }
 

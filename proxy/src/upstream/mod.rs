@@ -16,6 +16,7 @@ mod switch;
 pub use behalf::{Behalf, Downstream, Own};
 pub use body::UpstreamBody;
 pub use connect::Connector;
+pub use exchange::Unanswered;
 pub use notices::Notice;
 pub use pool::{Idle, Pool};
 pub use switch::{Opened, Switched};
@@ -110,6 +111,9 @@ pub enum UpstreamFault {
     /// The client's side of the exchange failed.
     #[error("the request body failed")]
     Body(#[source] hyper::Error),
+    /// The client's body is longer than it may be.
+    #[error("the request body is too large")]
+    BodyTooLarge,
     /// The client was too slow with the body.
     #[error("the request body did not come in time")]
     BodyTimeout,

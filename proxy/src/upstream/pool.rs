@@ -189,6 +189,11 @@ impl Pool {
         self.notices.forget(now);
     }
 
+    /// Closes all kept connections that any request may use.
+    pub fn forget(&self) {
+        self.shared.servers.borrow_mut().clear();
+    }
+
     /// Kept HTTP/1.1 connections, for `status`.
     pub fn idle_count(&self) -> usize {
         let own = self.own.borrow();

@@ -33,7 +33,7 @@ const SUBSTRATE: &[&str] = &["io", "clock", "fault", "telemetry"];
 /// What puts the stages together, on the data path; nothing but assembly imports it.
 const DATA_ASSEMBLY: &[&str] = &["access_log", "uplink", "snapshot", "serve", "worker"];
 /// What puts the process together; the data path must not import it.
-const PROCESS_ASSEMBLY: &[&str] = &["control", "admin", "cli"];
+const PROCESS_ASSEMBLY: &[&str] = &["control", "admin", "cli", "health"];
 
 /// A name that only some may use.
 struct Reserved {

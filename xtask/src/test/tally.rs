@@ -36,6 +36,10 @@ pub(super) struct Tally {
     /// Skips that were said past the capture; their tests are among the passed.
     uncaptured: usize,
     reasons: Vec<String>,
+    /// Tests that failed, by the name that libtest knows them by.
+    failures: BTreeSet<String>,
+    /// Tests that passed; kept to know what a second run came to.
+    successes: BTreeSet<String>,
 }
 
 impl Tally {
@@ -51,6 +55,13 @@ impl Tally {
         if let Some(result) = line.strip_prefix("test result: ") {
             self.close_program(result);
             return true;
+        }
+        if let Some((name, outcome)) = outcome(line) {
+            match outcome {
+                "ok" => self.successes.insert(name.to_owned()),
+                "FAILED" => self.failures.insert(name.to_owned()),
+                _ => false,
+            };
         }
         match line {
             "successes:" => self.section = Section::Successes,
@@ -110,6 +121,22 @@ impl Tally {
         self.failed
     }
 
+    /// The tests that failed; fewer than [`Self::failed`] where a program ended badly or names repeat.
+    pub(super) fn failures(&self) -> &BTreeSet<String> {
+        &self.failures
+    }
+
+    /// Takes in what came of another run of the tests that failed, and returns those that passed in it, each time that
+    /// their name stood there. They count as passed.
+    pub(super) fn settle(&mut self, again: &Tally) -> Vec<String> {
+        let passed = |name: &&String| again.successes.contains(*name) && !again.failures.contains(*name);
+        let recovered: Vec<String> = self.failures.iter().filter(passed).cloned().collect();
+        self.failures.retain(|name| !recovered.contains(name));
+        self.failed -= recovered.len();
+        self.passed += recovered.len();
+        recovered
+    }
+
     pub(super) fn skipped(&self) -> usize {
         self.skipped + self.uncaptured
     }
@@ -118,6 +145,11 @@ impl Tally {
     pub(super) fn reasons(&self) -> &[String] {
         &self.reasons
     }
+}
+
+/// A line `test NAME ... OUTCOME`.
+fn outcome(line: &str) -> Option<(&str, &str)> {
+    line.strip_prefix("test ")?.rsplit_once(" ... ")
 }
 
 impl fmt::Display for Tally {
@@ -154,6 +186,35 @@ mod tests {
             tally(&[(OUT, one), (OUT, two)]).0,
             "7 passed, 2 failed, 1 skipped"
         );
+    }
+
+    #[test]
+    fn a_test_that_passes_in_a_second_run_is_known_by_name() {
+        let run = |lines: &[&str]| {
+            let mut tally = Tally::default();
+            for line in lines {
+                tally.takes(OUT, line);
+            }
+            tally
+        };
+        let mut first = run(&[
+            "test a::one ... FAILED",
+            "test a::two ... FAILED",
+            "test b::three ... FAILED",
+            "test b::four ... ok",
+            "test result: FAILED. 1 passed; 3 failed; 0 ignored; 0 measured; 0 filtered out",
+        ]);
+        // `three` stands in two programs and fails in one of them again.
+        let second = run(&[
+            "test a::one ... ok",
+            "test a::two ... FAILED",
+            "test b::three ... ok",
+            "test b::three ... FAILED",
+            "test result: FAILED. 2 passed; 2 failed; 0 ignored; 0 measured; 9 filtered out",
+        ]);
+        assert_eq!(first.settle(&second), ["a::one"]);
+        assert_eq!(first.to_string(), "2 passed, 2 failed, 0 skipped");
+        assert_eq!(first.failures().len(), 2);
     }
 
     #[test]

@@ -1,7 +1,24 @@
 //! `[middlewares]`: one table a name, in it one table that is the kind. One file a kind.
 
+mod basic_auth;
 mod chain;
+mod circuit_breaker;
+mod compress;
+mod errors;
+mod field_name;
+mod forward_auth;
+mod headers;
+mod in_flight;
+mod ip_list;
+mod ip_strategy;
+mod limit_body;
 mod pass_tls_client_cert;
+mod path;
+mod pattern;
+mod rate_limit;
+mod redirect;
+mod retry;
+mod source_criterion;
 
 use crate::{
     model::middleware::Middleware,
@@ -18,9 +35,28 @@ type Read = fn(&Table<'_>, &mut Names) -> Option<MiddlewareDraft>;
 const KINDS: &[(&str, Read)] = &[
     ("chain", chain::read),
     // Kinds that look at the header section of a request.
+    ("ip_allow_list", ip_list::allow),
+    ("ip_deny_list", ip_list::deny),
+    ("strip_prefix", path::strip_prefix),
+    ("strip_prefix_regex", path::strip_prefix_regex),
+    ("add_prefix", path::add_prefix),
+    ("replace_path", path::replace_path),
+    ("replace_path_regex", path::replace_path_regex),
+    ("redirect_scheme", redirect::scheme),
+    ("redirect_regex", redirect::regex),
+    ("limit_body", limit_body::read),
+    ("errors", errors::read),
+    ("headers", headers::read),
     // Kinds that tell servers of the client.
     ("pass_tls_client_cert", pass_tls_client_cert::read),
     // Kinds that wait, count or ask others.
+    ("basic_auth", basic_auth::read),
+    ("forward_auth", forward_auth::read),
+    ("rate_limit", rate_limit::read),
+    ("in_flight", in_flight::read),
+    ("retry", retry::read),
+    ("circuit_breaker", circuit_breaker::read),
+    ("compress", compress::read),
 ];
 
 /// A middleware as it is written.

@@ -1,0 +1,186 @@
+//! `health_check` and `passive_health_check` of a service.
+
+use super::CAP_MAX;
+use crate::{
+    address,
+    model::{
+        Scheme,
+        service::{HealthCheck, InitialState, PassiveHealthCheck, Probe},
+    },
+    reader::{Table, Value},
+    report::Fault,
+    section::is_field_name,
+    spelled::Spelled,
+};
+use std::{num::NonZeroU32, time::Duration};
+
+/// Shortest time between probes and of one: a typing error is not to become a flood.
+const PROBE_MIN: Duration = Duration::from_millis(10);
+/// Longest path, name and field value of a probe.
+const TEXT_BYTES_MAX: usize = 4096;
+/// Fields that a probe has of its own, or that would make its framing another.
+const OWN_FIELDS: [&str; 8] = [
+    "host",
+    "content-length",
+    "transfer-encoding",
+    "connection",
+    "upgrade",
+    "te",
+    "trailer",
+    "hub-uplink",
+];
+
+/// The probes of a service, where it has some.
+pub(super) fn check(table: &Table<'_>) -> Option<HealthCheck> {
+    let table = table.table("health_check")?;
+    let second = Duration::from_secs(1);
+    let interval = table.duration_from("interval", PROBE_MIN, 30 * second);
+    let count = |key: &str, default: u32| number(&table, key, default);
+    let word = table
+        .get("initial")
+        .and_then(|value| value.word(InitialState::WORDS, &[]));
+    Some(HealthCheck {
+        probe: probe(&table)?,
+        scheme: table.get("scheme").and_then(|value| value.word(SCHEMES, &[])),
+        port: port(&table),
+        hostname: table
+            .get("hostname")
+            .and_then(|value| value.parsed(address::host_name)),
+        headers: headers(&table),
+        interval,
+        unhealthy_interval: table.duration_from("unhealthy_interval", PROBE_MIN, interval),
+        timeout: table.duration_from("timeout", PROBE_MIN, 5 * second),
+        rise: count("rise", 2),
+        fall: count("fall", 3),
+        initial: word.unwrap_or(InitialState::Up),
+    })
+}
+
+const SCHEMES: &[(&str, Scheme)] = &[
+    ("http", Scheme::Http),
+    ("https", Scheme::Https),
+    ("h2c", Scheme::H2c),
+];
+
+fn port(table: &Table<'_>) -> Option<u16> {
+    let port = table.get("port")?.integer(1..=65_535)?;
+    u16::try_from(port).ok()
+}
+
+fn number(table: &Table<'_>, key: &str, default: u32) -> NonZeroU32 {
+    let written = table.get(key).and_then(|value| value.integer(1..=CAP_MAX));
+    let count = written
+        .and_then(|count| u32::try_from(count).ok())
+        .unwrap_or(default);
+    NonZeroU32::new(count).unwrap_or(NonZeroU32::MIN)
+}
+
+fn probe(table: &Table<'_>) -> Option<Probe> {
+    let mode = table.get("mode");
+    let grpc = mode.and_then(|value| value.word(&[("http", false), ("grpc", true)], &[]));
+    if grpc != Some(true) {
+        refuse_beside(table, "http", &["grpc_service"]);
+        let path = table.need("path", "the path of the probe, such as `/healthz`")?;
+        return Some(Probe::Http {
+            path: path.parsed(probe_path)?,
+            method: method(table),
+            status: status(table),
+        });
+    }
+    refuse_beside(table, "grpc", &["path", "method", "status"]);
+    let service = table.get("grpc_service").and_then(|value| {
+        value.parsed(|text| {
+            let plain = text.len() <= TEXT_BYTES_MAX && text.bytes().all(|byte| byte.is_ascii_graphic());
+            let wrong =
+                || Fault::found("found no name of a gRPC service").expected("letters, digits and dots");
+            plain.then(|| text.to_owned()).ok_or_else(wrong)
+        })
+    });
+    Some(Probe::Grpc {
+        service: service.unwrap_or_default(),
+    })
+}
+
+fn refuse_beside(table: &Table<'_>, mode: &str, keys: &[&str]) {
+    for key in keys {
+        if let Some(value) = table.get(key) {
+            let fault = Fault::found(format!("found `{key}` beside `mode = \"{mode}\"`"));
+            value.refuse(
+                &fault
+                    .so("it would have no effect")
+                    .fix(format!("remove `{key}` or change `mode`")),
+            );
+        }
+    }
+}
+
+fn probe_path(text: &str) -> Result<String, Fault> {
+    let plain = text.bytes().all(|byte| byte.is_ascii_graphic() && byte != b'#');
+    if text.starts_with('/') && plain && text.len() <= TEXT_BYTES_MAX {
+        return Ok(text.to_owned());
+    }
+    let fault = Fault::found(format!("found `{text}`"))
+        .expected("a path that starts with `/`, with its query or without");
+    Err(fault.fix("write it like `/healthz`; another host, port or protocol has keys of its own"))
+}
+
+fn method(table: &Table<'_>) -> String {
+    let method = table.get("method").and_then(|value| {
+        value.parsed(|text| {
+            let token = (1..=32).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_uppercase());
+            let wrong = || {
+                Fault::found(format!("found `{text}`"))
+                    .expected("a method in capital letters")
+                    .fix("write it like `GET` or `HEAD`")
+            };
+            // What it opens is no answer.
+            (token && text != "CONNECT")
+                .then(|| text.to_owned())
+                .ok_or_else(wrong)
+        })
+    });
+    method.unwrap_or_else(|| "GET".to_owned())
+}
+
+fn status(table: &Table<'_>) -> Option<u16> {
+    let status = table.get("status")?.integer(200..=599)?;
+    u16::try_from(status).ok()
+}
+
+fn headers(table: &Table<'_>) -> Vec<(String, String)> {
+    let mut found = Vec::new();
+    for (name, value) in table.pairs("headers") {
+        if let Some(text) = header(&name, &value) {
+            found.push((name.to_ascii_lowercase(), text));
+        }
+    }
+    found
+}
+
+fn header(name: &str, value: &Value<'_>) -> Option<String> {
+    if !is_field_name(name) || OWN_FIELDS.iter().any(|own| name.eq_ignore_ascii_case(own)) {
+        let fault =
+            Fault::found("found a name that a probe cannot have").expected("the name of a header field");
+        value.refuse(&fault.fix("remove it; `Host` is `hostname`"));
+        return None;
+    }
+    value.parsed(|text| {
+        let plain = text.bytes().all(|byte| byte == b' ' || byte.is_ascii_graphic());
+        // Not quoted: it may be a secret.
+        let wrong =
+            || Fault::found("found no value of a header field").expected("printable ASCII characters");
+        (plain && text.len() <= TEXT_BYTES_MAX)
+            .then(|| text.to_owned())
+            .ok_or_else(wrong)
+    })
+}
+
+/// What ejects servers, where something does.
+pub(super) fn passive(table: &Table<'_>) -> Option<PassiveHealthCheck> {
+    let table = table.table("passive_health_check")?;
+    let window = table.duration_from("failure_window", PROBE_MIN, Duration::from_secs(10));
+    Some(PassiveHealthCheck {
+        failure_window: window,
+        failures_max: number(&table, "max_failed_attempts", 1),
+    })
+}

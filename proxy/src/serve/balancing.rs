@@ -1,0 +1,340 @@
+//! A clean request on its way to a service: through services that lead to others to one with servers, to one of them,
+//! and to another where the first did not take it and that is safe.
+
+use super::{
+    connection::Connection,
+    context::View,
+    forward::{self, Way},
+    mirroring::Copying,
+};
+use crate::{
+    balance::{Asked, Moment, NoSeat, Pick, Seat, Tried},
+    fault::Fault,
+    http::{body::RequestBody, switch::Switch},
+    io::Instant,
+    snapshot::{Leading, Service},
+    telemetry::Count,
+    upstream::{Behalf, Unanswered, UpstreamBody, UpstreamFault},
+};
+use http::{HeaderMap, HeaderValue, Request, Response, header::SET_COOKIE};
+use sallyport_config::model::{
+    ServiceRef,
+    service::{Mirror, MirrorBody},
+};
+use std::{net::IpAddr, sync::Arc};
+
+/// Services that a request is led through at most; the configuration refuses longer ways.
+const STEPS_MAX: usize = 16;
+
+/// Where a request is led.
+pub(super) struct Led<'v> {
+    /// The service that is asked.
+    pub service: &'v Service,
+    /// The one that is asked where the first does not take the request.
+    fallback: Option<&'v ServiceRef>,
+    /// For the client, so that it is led the same way again.
+    cookies: Vec<HeaderValue>,
+    mirrors: Vec<(&'v Mirror, MirrorBody)>,
+}
+
+/// Leads a request from `named` to a service with servers; `None` where there is none.
+pub(super) fn lead<'v>(view: &'v View, named: &'v ServiceRef, headers: &HeaderMap) -> Option<Led<'v>> {
+    let snapshot = &view.snapshot;
+    let (mut at, mut led) = (named, Along::default());
+    for _ in 0..STEPS_MAX {
+        let Some(composite) = snapshot.composite(at) else {
+            let service = snapshot.service(at)?;
+            return Some(Led {
+                service,
+                fallback: led.fallback,
+                cookies: led.cookies,
+                mirrors: led.mirrors,
+            });
+        };
+        let (steering, now) = (view.steering(composite)?, Moment::now());
+        at = match &composite.way {
+            Leading::Weighted(weighted) => {
+                let up = |place: usize| {
+                    let service = weighted.services.get(place);
+                    service.is_some_and(|service| snapshot.is_up(service, now))
+                };
+                let kept = weighted.sticky.as_ref().and_then(|sticky| sticky.find(headers));
+                let place = match kept.filter(|place| up(*place)) {
+                    Some(place) => place,
+                    None => {
+                        let place = steering.turn(up)?;
+                        let sticky = weighted.sticky.as_ref();
+                        led.cookies.extend(sticky.and_then(|sticky| sticky.field(place)));
+                        place
+                    }
+                };
+                weighted.services.get(place)?
+            }
+            Leading::Failover(failover) => {
+                let chosen = snapshot.chosen(failover, now);
+                let first = std::ptr::eq(chosen, &raw const failover.service);
+                led.fallback = first.then_some(&failover.fallback).or(led.fallback);
+                chosen
+            }
+            Leading::Mirroring(mirroring) => {
+                let due = steering.due(&mirroring.mirrors);
+                led.mirrors.extend(due.map(|mirror| (mirror, mirroring.body)));
+                &mirroring.service
+            }
+        };
+    }
+    None
+}
+
+/// What is gathered on the way.
+#[derive(Default)]
+struct Along<'v> {
+    fallback: Option<&'v ServiceRef>,
+    cookies: Vec<HeaderValue>,
+    mirrors: Vec<(&'v Mirror, MirrorBody)>,
+}
+
+/// Sends a clean request to a service.
+///
+/// # Errors
+/// What the client is told instead of an answer.
+pub(super) async fn ask(
+    way: &Way<'_>,
+    named: &ServiceRef,
+    mut request: Request<RequestBody>,
+) -> Result<Response<UpstreamBody>, Fault> {
+    let mut led = lead(way.view, named, request.headers()).ok_or(Fault::NoServer)?;
+    let copying = Copying::begin(way.connection, &led.mirrors, &mut request);
+    let mut tried = Tried::default();
+    let mut failed = None;
+    loop {
+        let stays = led
+            .service
+            .sticky
+            .as_ref()
+            .and_then(|sticky| sticky.find(request.headers()));
+        let asked = Asked {
+            client: way.client,
+            tried: &tried,
+            stays,
+        };
+        let seat = match seat(way, led.service, &asked).await {
+            Ok(seat) => seat,
+            Err(fault) => return Err(failed.unwrap_or(fault)),
+        };
+        let place = seat.place;
+        let (unanswered, fault) = match attempt(way, led.service, seat, request).await {
+            Ok(mut response) => {
+                stick(&led, stays, place, response.headers_mut());
+                if let Some(copying) = copying {
+                    copying.go();
+                }
+                return Ok(response);
+            }
+            Err(Unserved { request, fault }) => (request, fault),
+        };
+        let Some(again) = unanswered else {
+            return Err(fault);
+        };
+        failed = Some(fault);
+        if !tried.note(place) || !led.service.group.has_untried(&tried, Moment::now()) {
+            // Who is not to be asked twice may still have a stand-in.
+            let fallback = led.fallback.take().ok_or(fault)?;
+            led = turn_to(way.view, fallback, again.headers(), led).ok_or(fault)?;
+            tried = Tried::default();
+        }
+        way.connection.context.counters.add(Count::UpstreamRetried);
+        request = again;
+    }
+}
+
+/// The way that begins at the stand-in, with what was gathered before.
+fn turn_to<'v>(
+    view: &'v View,
+    fallback: &'v ServiceRef,
+    headers: &HeaderMap,
+    before: Led<'v>,
+) -> Option<Led<'v>> {
+    let mut led = lead(view, fallback, headers)?;
+    led.cookies.splice(0..0, before.cookies);
+    // One stand-in a request: who stands in for whom could go round for long.
+    led.fallback = None;
+    Some(led)
+}
+
+/// A server with room, after a wait where that is configured.
+async fn seat(way: &Way<'_>, service: &Service, asked: &Asked<'_>) -> Result<Seat, Fault> {
+    let picker = way.view.picker(service).ok_or(Fault::NoServer)?;
+    match service.group.pick(picker, asked, Moment::now()) {
+        Pick::Seat(seat) => Ok(seat),
+        Pick::Nobody => Err(Fault::NoServer),
+        Pick::Full => {
+            way.connection.context.counters.add(Count::Queued);
+            // Boxed: every request would carry the room for it.
+            let waited = Box::pin(service.group.wait(picker, asked)).await;
+            waited.map_err(|no| match no {
+                NoSeat::Nobody => Fault::NoServer,
+                NoSeat::QueueFull => Fault::QueueFull,
+                NoSeat::QueueTimeout => Fault::QueueTimeout,
+            })
+        }
+    }
+}
+
+/// A request that a server did not serve, and the request again where another may.
+struct Unserved {
+    request: Option<Request<RequestBody>>,
+    fault: Fault,
+}
+
+/// Sends a request to one server.
+async fn attempt(
+    way: &Way<'_>,
+    service: &Service,
+    seat: Seat,
+    mut request: Request<RequestBody>,
+) -> Result<Response<UpstreamBody>, Unserved> {
+    let nobody = || Unserved {
+        request: None,
+        fault: Fault::NoServer,
+    };
+    let server = service.servers.get(seat.place).ok_or_else(nobody)?;
+    way.notes.asks(&service.name, &server.url);
+    forward::address(&mut request, service, server);
+    let (context, clock) = (&way.connection.context, way.notes.clock());
+    let began = service.group.is_timed().then(Instant::now);
+    let behalf = Behalf::Client(&**way.connection);
+    let sent = match request.extensions_mut().remove::<Switch>() {
+        Some(switch) => way
+            .switch(server, request, switch)
+            .await
+            .map_err(Unanswered::from),
+        None => {
+            context
+                .pool
+                .send(server, request, &context.counters, behalf)
+                .await
+        }
+    };
+    way.notes.answered(clock);
+    let (error, request) = match sent {
+        Ok(response) => {
+            judge(way.connection, service, seat.place, &response, began);
+            match forward::accept(response) {
+                Ok(response) => return Ok(held(response, seat)),
+                Err(error) => (error, None),
+            }
+        }
+        Err(unanswered) => {
+            if is_the_servers(&unanswered.fault) {
+                blame(way.connection, service, seat.place);
+            }
+            (unanswered.fault, unanswered.request)
+        }
+    };
+    let fault = forward::explain(way.connection, way.route, service, server, &error);
+    Err(Unserved {
+        // Who waited for a server that says nothing has waited for long enough.
+        request: request.filter(|_| fault == Fault::UpstreamFailed),
+        fault,
+    })
+}
+
+fn held(response: Response<UpstreamBody>, seat: Seat) -> Response<UpstreamBody> {
+    match seat.lease {
+        Some(lease) => response.map(|body| body.holding(lease)),
+        None => response,
+    }
+}
+
+fn is_the_servers(fault: &UpstreamFault) -> bool {
+    !matches!(fault, UpstreamFault::Body(_) | UpstreamFault::BodyTimeout)
+}
+
+/// What an answer says of its server.
+fn judge(
+    connection: &Connection,
+    service: &Service,
+    place: usize,
+    response: &Response<UpstreamBody>,
+    began: Option<Instant>,
+) {
+    if response.status().is_server_error() {
+        // Whom a client can make answer so must not take the last server away from everybody.
+        let passive = service.group.passive().is_some();
+        if passive && service.group.has_another(place, Moment::now()) {
+            blame(connection, service, place);
+        }
+        return;
+    }
+    if let (Some(began), Some(member)) = (began, service.group.members().get(place)) {
+        member.standing.answered(began.elapsed(), Moment::now());
+    }
+}
+
+/// Counts a failure of a server, where failures eject.
+fn blame(connection: &Connection, service: &Service, place: usize) {
+    let (Some(passive), Some(member)) = (service.group.passive(), service.group.members().get(place)) else {
+        return;
+    };
+    if member.standing.failed(passive, Moment::now()) {
+        connection.context.counters.add(Count::ServerEjected);
+        let server = service.servers.get(place).map(|server| server.url.to_string());
+        tracing::warn!(
+            service = service.name,
+            server = server.unwrap_or_default(),
+            left_out = ?passive.failure_window,
+            "server ejected: too many requests to it failed"
+        );
+    }
+}
+
+/// Has the client come back to where it was, unless it does so already.
+fn stick(led: &Led<'_>, stays: Option<usize>, place: usize, headers: &mut HeaderMap) {
+    for cookie in &led.cookies {
+        headers.append(SET_COOKIE, cookie.clone());
+    }
+    let Some(sticky) = &led.service.sticky else { return };
+    // A server that was only full keeps its clients.
+    let keeps = |stays: usize| {
+        let member = led.service.group.members().get(stays);
+        stays == place || member.is_some_and(|member| member.standing.is_available(Moment::now()))
+    };
+    if !stays.is_some_and(keeps)
+        && let Some(field) = sticky.field(place)
+    {
+        headers.append(SET_COOKIE, field);
+    }
+}
+
+/// Sends a copy of a request to a service, once; returns its answer where there is one. Nobody waits for it, so it waits
+/// for nobody either.
+pub(super) async fn ask_aside(
+    connection: &Connection,
+    view: &View,
+    named: &ServiceRef,
+    client: IpAddr,
+    mut request: Request<RequestBody>,
+) -> Option<Response<UpstreamBody>> {
+    let led = lead(view, named, request.headers())?;
+    let asked = Asked {
+        client,
+        tried: &Tried::default(),
+        stays: None,
+    };
+    let Pick::Seat(seat) = led
+        .service
+        .group
+        .pick(view.picker(led.service)?, &asked, Moment::now())
+    else {
+        return None;
+    };
+    let server = Arc::clone(led.service.servers.get(seat.place)?);
+    forward::address(&mut request, led.service, &server);
+    let context = &connection.context;
+    let sent = context
+        .pool
+        .send(&server, request, &context.counters, Behalf::Gateway)
+        .await;
+    sent.ok().map(|response| held(response, seat))
+}
