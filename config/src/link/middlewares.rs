@@ -114,6 +114,12 @@ pub(super) fn services(middlewares: &BTreeMap<String, Middleware>) -> BTreeMap<S
     asked.collect()
 }
 
+/// The name of the service that the middleware whose table stands at `path` asks.
+pub(super) fn service_at(path: &str) -> Option<String> {
+    let name = path.strip_prefix("middlewares.")?.strip_suffix(".forward_auth")?;
+    Some(format!("{name}{SERVICE_SUFFIX}"))
+}
+
 fn auth(settings: &ForwardAuth) -> Service {
     let server = Server {
         url: settings.server.clone(),

@@ -11,6 +11,8 @@ mod exchange;
 mod notices;
 mod pool;
 mod quiet;
+#[cfg(test)]
+mod simulation;
 mod switch;
 
 pub use behalf::{Behalf, Downstream, Own};
