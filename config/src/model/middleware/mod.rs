@@ -75,7 +75,7 @@ pub enum Middleware {
     /// `basic_auth`.
     BasicAuth(BasicAuth),
     /// `forward_auth`.
-    ForwardAuth(Box<ForwardAuth>),
+    ForwardAuth(ForwardAuth),
     /// `rate_limit`.
     RateLimit(RateLimit),
     /// `in_flight`.

@@ -63,24 +63,22 @@ pub(super) fn read(table: &Table<'_>, names: &mut Names) -> Option<MiddlewareDra
         .filter_map(|value| value.parsed(field_name_as_written))
         .collect();
     let (server, target) = address?;
-    Some(MiddlewareDraft::Made(Middleware::ForwardAuth(Box::new(
-        ForwardAuth {
-            server,
-            target,
-            servers_transport: transport,
-            timeout,
-            response_headers,
-            response_headers_regex,
-            request_headers,
-            trust_forward_header,
-            body_bytes_max: flag("forward_body").then_some(body_bytes_max),
-            answer_bytes_max,
-            preserve_location_header,
-            preserve_request_method,
-            cookies,
-            signin_url,
-        },
-    ))))
+    Some(MiddlewareDraft::made(Middleware::ForwardAuth(ForwardAuth {
+        server,
+        target,
+        servers_transport: transport,
+        timeout,
+        response_headers,
+        response_headers_regex,
+        request_headers,
+        trust_forward_header,
+        body_bytes_max: flag("forward_body").then_some(body_bytes_max),
+        answer_bytes_max,
+        preserve_location_header,
+        preserve_request_method,
+        cookies,
+        signin_url,
+    })))
 }
 
 fn size(table: &Table<'_>, key: &str, default: u64) -> u64 {

@@ -23,7 +23,7 @@ fn settings() -> forward_auth::ForwardAuth {
     else {
         panic!("another kind");
     };
-    forward_auth::ForwardAuth::clone(settings)
+    settings.clone()
 }
 
 fn auth(settings: forward_auth::ForwardAuth) -> ForwardAuth {
