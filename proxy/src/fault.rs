@@ -34,6 +34,8 @@ pub fn with_causes(error: &dyn Error) -> String {
 pub enum Fault {
     /// Malformed or contradictory.
     BadRequest,
+    /// The path says by a triplet what its route does not allow.
+    EncodedCharacter,
     /// More header fields than `limits.headers`.
     HeadersTooMany,
     /// What servers would be told of the client's certificate is too long.
@@ -71,6 +73,7 @@ impl Fault {
     pub fn answer(self) -> (StatusCode, &'static str, Count) {
         match self {
             Self::BadRequest => (StatusCode::BAD_REQUEST, "bad request\n", Count::BadRequest),
+            Self::EncodedCharacter => (StatusCode::BAD_REQUEST, "bad request\n", Count::EncodedCharacter),
             Self::HeadersTooMany => (
                 StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
                 "request header fields too large\n",

@@ -87,6 +87,8 @@ pub enum Count {
     AnswersServer,
     /// 400: malformed.
     BadRequest,
+    /// 400: the path says by a triplet what its route does not allow.
+    EncodedCharacter,
     /// 404: no router.
     NoRouter,
     /// 403: the route demands what the connection has not proven.
@@ -198,6 +200,7 @@ pub const COUNTS: &[(Count, &str)] = &[
     (Count::AnswersClient, "answers_client_error"),
     (Count::AnswersServer, "answers_server_error"),
     (Count::BadRequest, "bad_request"),
+    (Count::EncodedCharacter, "encoded_character"),
     (Count::NoRouter, "no_router"),
     (Count::NotProven, "not_proven"),
     (Count::SourceForbidden, "source_forbidden"),

@@ -6,6 +6,7 @@ mod middlewares;
 mod properties;
 mod reference_doc;
 mod refused;
+mod routing;
 mod semantics;
 mod services;
 mod tcp;
