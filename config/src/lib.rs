@@ -3,9 +3,11 @@
 //! This crate knows no sockets, files, clock or async runtime: the caller reads the files and hands over
 //! their text, and reads what the configuration names (certificates, allowlist files) itself.
 
+pub mod condition;
 pub mod diagnostic;
 pub mod effective;
 pub mod model;
+pub mod password;
 pub mod reference;
 pub mod rule;
 pub mod spelled;

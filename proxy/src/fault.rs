@@ -60,6 +60,22 @@ pub enum Fault {
     UpstreamFailed,
     /// No server to ask.
     NoServer,
+    /// As [`Fault::UpstreamFailed`], and no server has seen anything of the request.
+    Unreached,
+    /// As [`Fault::UpstreamSilent`], and no server has seen anything of the request.
+    UnreachedSilent,
+    /// `basic_auth` knows no such user with this password.
+    Unauthorized,
+    /// `basic_auth` has too many passwords to verify.
+    AuthBusy,
+    /// The server of `forward_auth` does not let the request pass; with the status that the client gets.
+    AuthRefused(StatusCode),
+    /// The source makes more requests than `rate_limit` lets it.
+    RateExceeded,
+    /// The source has more requests under way than `in_flight` lets it.
+    InFlightExceeded,
+    /// A `circuit_breaker` is open; with the status that the operator chose.
+    BreakerOpen(StatusCode),
     /// The server did not answer in time.
     UpstreamSilent,
     /// All servers have the requests that they may have, and as many wait as may.
@@ -110,6 +126,26 @@ impl Fault {
                 "service unavailable\n",
                 Count::NoServer,
             ),
+            Self::Unreached => Self::UpstreamFailed.answer(),
+            Self::UnreachedSilent => Self::UpstreamSilent.answer(),
+            Self::Unauthorized => (StatusCode::UNAUTHORIZED, "unauthorized\n", Count::Unauthorized),
+            Self::AuthBusy => (
+                StatusCode::SERVICE_UNAVAILABLE,
+                "service unavailable\n",
+                Count::AuthBusy,
+            ),
+            Self::AuthRefused(status) => (status, refusal(status), Count::AuthRefused),
+            Self::RateExceeded => (
+                StatusCode::TOO_MANY_REQUESTS,
+                "too many requests\n",
+                Count::RateExceeded,
+            ),
+            Self::InFlightExceeded => (
+                StatusCode::TOO_MANY_REQUESTS,
+                "too many requests\n",
+                Count::InFlightExceeded,
+            ),
+            Self::BreakerOpen(status) => (status, refusal(status), Count::BreakerOpen),
             Self::UpstreamSilent => (
                 StatusCode::GATEWAY_TIMEOUT,
                 "gateway timeout\n",
@@ -126,6 +162,11 @@ impl Fault {
                 Count::QueueTimeout,
             ),
         }
+    }
+
+    /// Whether no server has seen anything of the request, so that it may go to another whatever it asks for.
+    pub fn is_unreached(self) -> bool {
+        matches!(self, Self::Unreached | Self::UnreachedSilent)
     }
 
     /// The answer itself. It carries the fault, for whoever asks [`of`].

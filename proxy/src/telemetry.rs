@@ -109,6 +109,24 @@ pub enum Count {
     UpstreamFailed,
     /// 503.
     NoServer,
+    /// 401: `basic_auth` knows no such user with this password.
+    Unauthorized,
+    /// 503: `basic_auth` has too many passwords to verify.
+    AuthBusy,
+    /// The server of `forward_auth` did not let the request pass.
+    AuthRefused,
+    /// 429: `rate_limit`.
+    RateExceeded,
+    /// 429: `in_flight`.
+    InFlightExceeded,
+    /// A `circuit_breaker` was open.
+    BreakerOpen,
+    /// Circuit breakers that opened.
+    BreakerOpened,
+    /// Tries again by `retry`.
+    Retried,
+    /// Tries again that `retry` left out because its budget was spent.
+    RetryBudgetSpent,
     /// 504.
     UpstreamSilent,
     /// 408 or closed: the request did not come in time.
@@ -211,6 +229,15 @@ pub const COUNTS: &[(Count, &str)] = &[
     (Count::Misdirected, "misdirected"),
     (Count::UpstreamFailed, "upstream_failed"),
     (Count::NoServer, "no_server"),
+    (Count::Unauthorized, "unauthorized"),
+    (Count::AuthBusy, "auth_busy"),
+    (Count::AuthRefused, "auth_refused"),
+    (Count::RateExceeded, "rate_exceeded"),
+    (Count::InFlightExceeded, "in_flight_exceeded"),
+    (Count::BreakerOpen, "breaker_open"),
+    (Count::BreakerOpened, "breaker_opened"),
+    (Count::Retried, "retried"),
+    (Count::RetryBudgetSpent, "retry_budget_spent"),
     (Count::UpstreamSilent, "upstream_silent"),
     (Count::RequestTimeout, "request_timeout"),
     (Count::IdleTimeout, "idle_timeout"),

@@ -70,3 +70,20 @@ pub fn mutual(name: &str, ca: &Path, keys: &str) -> String {
         "[tls.options.{name}]\nclient_auth = {{ type = \"RequireAndVerifyClientCert\", ca_files = [\"{ca}\"]{keys} }}\n"
     )
 }
+
+/// A service of servers at 127.0.0.1 and these ports, with more keys.
+#[must_use]
+pub fn service_at(name: &str, ports: &[u16], keys: &str) -> String {
+    let urls: Vec<String> = ports
+        .iter()
+        .map(|port| format!("http://127.0.0.1:{port}"))
+        .collect();
+    let urls: Vec<&str> = urls.iter().map(String::as_str).collect();
+    service(name, &urls, keys)
+}
+
+/// [`entry_point`] and a router that sends everything to service `s`.
+#[must_use]
+pub fn all_to_s() -> String {
+    entry_point("") + &router("all", "PathPrefix(`/`)", "s", "")
+}

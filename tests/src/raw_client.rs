@@ -55,6 +55,29 @@ impl Exchange {
             .unwrap_or(0)
     }
 
+    /// The body of the first HTTP/1 answer, as it came.
+    #[must_use]
+    pub fn body(&self) -> String {
+        let text = self.text();
+        text.split_once("\r\n\r\n")
+            .map(|(_, body)| body.to_owned())
+            .unwrap_or_default()
+    }
+
+    /// The values of a header field of the first HTTP/1 answer.
+    #[must_use]
+    pub fn fields(&self, name: &str) -> Vec<String> {
+        let text = self.text();
+        let head = text
+            .split_once("\r\n\r\n")
+            .map_or(text.as_str(), |(head, _)| head);
+        let pairs = head.lines().filter_map(|line| line.split_once(':'));
+        pairs
+            .filter(|(key, _)| key.eq_ignore_ascii_case(name))
+            .map(|(_, value)| value.trim().to_owned())
+            .collect()
+    }
+
     /// Closed or reset by the peer without a byte.
     #[must_use]
     pub fn is_shut_out(&self) -> bool {

@@ -192,7 +192,7 @@ fn read_request(
 }
 
 /// The length of the request at the start of `bytes`, where all of it is there.
-fn request_length(bytes: &[u8]) -> Option<usize> {
+pub(crate) fn request_length(bytes: &[u8]) -> Option<usize> {
     let head = bytes
         .windows(4)
         .position(|four| four == b"\r\n\r\n")?

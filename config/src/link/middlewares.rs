@@ -7,12 +7,16 @@ use super::Places;
 use crate::{
     model::{
         Config, Reach,
-        middleware::{MIDDLEWARES_MAX, Middleware},
+        middleware::{
+            MIDDLEWARES_MAX, Middleware,
+            forward_auth::{ForwardAuth, SERVICE_SUFFIX},
+        },
+        service::{Queue, Server, Servers, Service, Strategy},
     },
     report::{Fault, Report},
     section::{Mention, MiddlewareDraft},
 };
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, time::Duration};
 
 /// Names that are looked at to resolve one chain: chains that lead nowhere must not take for ever either.
 const ENTERED_MAX: usize = 16 * MIDDLEWARES_MAX;
@@ -97,6 +101,39 @@ fn too_many() -> Fault {
     ))
     .expected(format!("at most {MIDDLEWARES_MAX}, chains resolved"))
     .fix("name fewer")
+}
+
+/// The services that middlewares ask and no `[services]` names.
+pub(super) fn services(middlewares: &BTreeMap<String, Middleware>) -> BTreeMap<String, Service> {
+    let asked = middlewares
+        .iter()
+        .filter_map(|(name, middleware)| match middleware {
+            Middleware::ForwardAuth(settings) => Some((format!("{name}{SERVICE_SUFFIX}"), auth(settings))),
+            _ => None,
+        });
+    asked.collect()
+}
+
+fn auth(settings: &ForwardAuth) -> Service {
+    let server = Server {
+        url: settings.server.clone(),
+        weight: 1,
+    };
+    Service::Servers(Box::new(Servers {
+        servers: vec![server],
+        strategy: Strategy::Wrr,
+        pass_host_header: false,
+        servers_transport: settings.servers_transport.clone(),
+        health_check: None,
+        passive: None,
+        slow_start: Duration::ZERO,
+        requests_max: None,
+        queue: Queue {
+            waiting_max: 0,
+            timeout: Duration::ZERO,
+        },
+        sticky: None,
+    }))
 }
 
 /// A list of mentions, chains resolved.

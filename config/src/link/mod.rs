@@ -60,6 +60,7 @@ pub(crate) fn link(report: &Report<'_>, draft: Draft) -> Config {
     };
     services::check(report, &config, &draft.names);
     config.middlewares = middlewares::resolve(report, draft.middlewares);
+    config.services.extend(middlewares::services(&config.middlewares));
     let places = Places {
         entry_points: draft.entry_points,
         routers: draft.routers,

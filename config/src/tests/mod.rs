@@ -2,7 +2,9 @@
 
 mod examples;
 mod layout;
+mod middleware_heads;
 mod middlewares;
+mod middlewares_around;
 mod properties;
 mod reference_doc;
 mod refused;

@@ -377,6 +377,24 @@ impl Group {
     }
 }
 
+#[cfg(test)]
+impl Group {
+    /// How many requests a server may have.
+    pub(super) fn limit(&self) -> Option<NonZeroU32> {
+        self.rules.requests_max
+    }
+
+    /// The same servers with a limit.
+    pub(super) fn limit_to(&mut self, limit: NonZeroU32, waiting_max: u32) {
+        self.plain = false;
+        self.rules.requests_max = Some(limit);
+        self.rules.queue = Queue {
+            waiting_max,
+            timeout: Duration::from_secs(60),
+        };
+    }
+}
+
 impl Member {
     /// Whether new clients may go there.
     fn can_be_asked(&self, now: Moment) -> bool {

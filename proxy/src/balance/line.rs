@@ -19,10 +19,10 @@ impl Line {
     /// Joins, unless `limit` wait already.
     pub(super) fn join(&self, limit: u32) -> Option<Waiting<'_>> {
         let more = |count: u32| (count < limit).then(|| count + 1);
-        self.waiting
-            .fetch_update(Ordering::SeqCst, Ordering::Relaxed, more)
-            .is_ok()
-            .then_some(Waiting(self))
+        let joined = self
+            .waiting
+            .fetch_update(Ordering::SeqCst, Ordering::Relaxed, more);
+        joined.is_ok().then(|| Waiting(self))
     }
 
     /// How many wait.
@@ -54,5 +54,21 @@ impl Waiting<'_> {
 impl Drop for Waiting<'_> {
     fn drop(&mut self) {
         self.0.waiting.fetch_sub(1, Ordering::SeqCst);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_finds_the_queue_full_changes_nothing() {
+        let line = Line::default();
+        let first = line.join(1).expect("room for one");
+        assert!(line.join(1).is_none() && line.join(0).is_none());
+        assert_eq!(line.waiting(), 1);
+        drop(first);
+        assert_eq!(line.waiting(), 0);
+        assert!(line.join(1).is_some());
     }
 }

@@ -9,7 +9,7 @@ use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 use std::{
-    cell::Cell,
+    cell::{Cell, RefCell},
     future::Future,
     pin::Pin,
     rc::Rc,
@@ -34,6 +34,9 @@ pub enum BodyFault {
     /// The client was too slow.
     #[error("the request body did not come in time")]
     Timeout,
+    /// It was lent for a try that is over.
+    #[error("the request body was taken back")]
+    TakenBack,
 }
 
 /// The body of a request on its way to a server.
@@ -46,6 +49,65 @@ pub enum RequestBody {
     Whole(Option<Bytes>),
     /// One of the others, with somebody who looks on.
     Watched(Box<Watched>),
+    /// One of the others, lent for one try.
+    Lent(Lent),
+}
+
+/// Lends a body for one try after the other, as long as nobody has read of it.
+pub struct Lender {
+    body: Rc<RefCell<RequestBody>>,
+    tries: Rc<Cell<u32>>,
+    touched: Rc<Cell<bool>>,
+}
+
+/// A body for one try.
+pub struct Lent {
+    body: Rc<RefCell<RequestBody>>,
+    tries: Rc<Cell<u32>>,
+    own: u32,
+    touched: Rc<Cell<bool>>,
+}
+
+impl Lender {
+    /// Lends `body`.
+    pub fn new(body: RequestBody) -> Self {
+        Self {
+            body: Rc::new(RefCell::new(body)),
+            tries: Rc::default(),
+            touched: Rc::default(),
+        }
+    }
+
+    /// The body for the next try; the one before has it no longer.
+    pub fn lend(&mut self) -> RequestBody {
+        if matches!(*self.body.borrow(), RequestBody::Empty) {
+            return RequestBody::Empty;
+        }
+        let own = self.tries.get().wrapping_add(1);
+        self.tries.set(own);
+        RequestBody::Lent(Lent {
+            body: Rc::clone(&self.body),
+            tries: Rc::clone(&self.tries),
+            own,
+            touched: Rc::clone(&self.touched),
+        })
+    }
+
+    /// Whether nobody has read of it.
+    pub fn is_untouched(&self) -> bool {
+        !self.touched.get()
+    }
+}
+
+impl Lent {
+    fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyFault>>> {
+        // A try that is over must not take from the one that came after it.
+        if self.own != self.tries.get() {
+            return Poll::Ready(Some(Err(BodyFault::TakenBack)));
+        }
+        self.touched.set(true);
+        Pin::new(&mut *self.body.borrow_mut()).poll_frame(cx)
+    }
 }
 
 /// A body that somebody looks on at.
@@ -209,6 +271,7 @@ impl Body for RequestBody {
         let body = match &mut *self {
             Self::Empty => return Poll::Ready(None),
             Self::Whole(bytes) => return Poll::Ready(bytes.take().map(|bytes| Ok(Frame::data(bytes)))),
+            Self::Lent(lent) => return lent.poll_frame(cx),
             Self::Watched(watched) => return watched.poll_frame(cx),
             Self::Streamed(body) => body,
         };
@@ -237,6 +300,7 @@ impl Body for RequestBody {
             Self::Empty => true,
             Self::Streamed(body) => body.incoming.is_end_stream(),
             Self::Whole(bytes) => bytes.is_none(),
+            Self::Lent(lent) => lent.body.borrow().is_end_stream(),
             Self::Watched(watched) => watched.body.is_end_stream(),
         }
     }
@@ -246,6 +310,7 @@ impl Body for RequestBody {
             Self::Empty => SizeHint::with_exact(0),
             Self::Streamed(body) => body.incoming.size_hint(),
             Self::Whole(bytes) => SizeHint::with_exact(bytes.as_ref().map_or(0, |bytes| bytes.len() as u64)),
+            Self::Lent(lent) => lent.body.borrow().size_hint(),
             Self::Watched(watched) => watched.body.size_hint(),
         }
     }

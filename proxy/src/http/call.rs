@@ -2,7 +2,7 @@
 //! comes back.
 
 use super::body::RequestBody;
-use crate::fault::Fault;
+use crate::{fault::Fault, telemetry::Count};
 use bytes::Bytes;
 use http::{Request, Response};
 use http_body::{Body, Frame, SizeHint};
@@ -19,6 +19,14 @@ pub trait Call {
     /// Sends a request, in origin form and with the `Host` that the client asked for, to a service. Returns as soon
     /// as the header of its answer is there. Cancelling gives the request up.
     fn call<'a>(&'a self, service: &'a ServiceRef, request: Request<RequestBody>) -> Answering<'a>;
+
+    /// The router whose request it is.
+    fn router(&self) -> &str {
+        ""
+    }
+
+    /// Counts something that is no fault of this request.
+    fn count(&self, _: Count) {}
 }
 
 /// An answer that is awaited, or what the client is told instead.

@@ -4,13 +4,20 @@
 
 use super::{
     Around, Head, Kept, Middleware,
+    basic_auth::BasicAuth,
+    circuit_breaker::CircuitBreaker,
+    compress::Compress,
     errors::Errors,
+    forward_auth::ForwardAuth,
     headers,
+    in_flight::InFlight,
     ip_list::{IpList, Sense},
     limit_body::LimitBody,
     pass_tls_client_cert::PassTlsClientCert,
     path::Change,
+    rate_limit::RateLimit,
     redirect::{RedirectRegex, RedirectScheme},
+    retry::Retry,
 };
 use crate::{gate::policy::Allowlists, tls::Files};
 use sallyport_config::{
@@ -60,7 +67,17 @@ pub fn compile(
         middleware::Middleware::Errors(settings) => around(Errors::new(settings.clone())),
         middleware::Middleware::Headers(settings) => headers::compile(name, settings),
         // Kinds that tell servers of the client.
-        middleware::Middleware::PassTlsClientCert(settings) => head(PassTlsClientCert::new(settings.clone())), // Kinds that wait, count or ask others.
+        middleware::Middleware::PassTlsClientCert(settings) => head(PassTlsClientCert::new(settings.clone())),
+        // Kinds that wait, count or ask others.
+        middleware::Middleware::BasicAuth(settings) => around(BasicAuth::new(settings, making)?),
+        middleware::Middleware::ForwardAuth(settings) => around(ForwardAuth::new(name, settings, making)?),
+        middleware::Middleware::RateLimit(settings) => head(RateLimit::new(name, settings, making)),
+        middleware::Middleware::InFlight(settings) => around(InFlight::new(name, settings, making)),
+        middleware::Middleware::Retry(settings) => around(Retry::new(name, settings, making)),
+        middleware::Middleware::CircuitBreaker(settings) => {
+            around(CircuitBreaker::new(name, settings, making))
+        }
+        middleware::Middleware::Compress(settings) => around(Compress::new(settings, making)),
     };
     Ok(Some(made))
 }
@@ -91,5 +108,11 @@ pub fn follows_lists(configured: &middleware::Middleware) -> bool {
         | middleware::Middleware::Headers(_)
         | middleware::Middleware::PassTlsClientCert(_) => false,
         // Kinds that wait, count or ask others.
+        middleware::Middleware::RateLimit(_) | middleware::Middleware::InFlight(_) => true,
+        middleware::Middleware::BasicAuth(_)
+        | middleware::Middleware::ForwardAuth(_)
+        | middleware::Middleware::Retry(_)
+        | middleware::Middleware::CircuitBreaker(_)
+        | middleware::Middleware::Compress(_) => false,
     }
 }

@@ -211,12 +211,12 @@ impl Cors {
     /// What an origin is told, where it is let in.
     fn allows(&self, origin: &HeaderValue) -> Option<HeaderValue> {
         let text = origin.to_str().ok()?;
-        let found = self.origins.iter().find_map(|allowed| match allowed {
+        let mut origins = self.origins.iter();
+        origins.find_map(|allowed| match allowed {
             headers::Origin::Any => Some(HeaderValue::from_static("*")),
             headers::Origin::Exact(exact) => exact.eq_ignore_ascii_case(text).then(|| origin.clone()),
             headers::Origin::Matching(pattern) => pattern.is_in(text).then(|| origin.clone()),
-        });
-        found
+        })
     }
 
     /// The answer to a browser that asks before it asks.

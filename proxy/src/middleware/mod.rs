@@ -5,16 +5,26 @@
 //! around all that follows: it may wait, ask others, change the answer, or ask again. What it needs of later stages
 //! it gets as [`Call`]; this stage must not know servers or how one is chosen.
 
+mod basic_auth;
+mod circuit_breaker;
 mod compile;
+mod compress;
 mod errors;
+mod forward_auth;
+mod guarded;
 mod headers;
+mod in_flight;
 mod ip_list;
 mod ip_strategy;
 mod kept;
 mod limit_body;
+mod pace;
 mod pass_tls_client_cert;
 mod path;
+mod rate_limit;
 mod redirect;
+mod retry;
+mod source_criterion;
 
 pub use compile::{Making, compile, follows_lists};
 pub use kept::Kept;

@@ -12,6 +12,7 @@ use crate::{
         target::Target,
     },
     snapshot::{Route, Service},
+    telemetry::Count,
     upstream::{Notice, Server, UpstreamBody, UpstreamFault},
 };
 use bytes::Bytes;
@@ -135,6 +136,14 @@ impl Call for Way<'_> {
             Ok(response.map(|body| AnswerBody::Streamed(Box::pin(Erased(body)))))
         })
     }
+
+    fn router(&self) -> &str {
+        &self.route.router
+    }
+
+    fn count(&self, count: Count) {
+        self.connection.context.counters.add(count);
+    }
 }
 
 /// A server's body as middlewares see it.
@@ -212,17 +221,16 @@ pub(super) fn explain(
     error: &UpstreamFault,
 ) -> Fault {
     let fault = match error {
-        UpstreamFault::DialTimeout | UpstreamFault::Silent | UpstreamFault::TlsTimeout => {
-            Fault::UpstreamSilent
-        }
+        UpstreamFault::Silent => Fault::UpstreamSilent,
+        UpstreamFault::DialTimeout | UpstreamFault::TlsTimeout => Fault::UnreachedSilent,
         UpstreamFault::BodyTimeout => Fault::RequestTimeout,
         UpstreamFault::BodyTooLarge => Fault::BodyTooLarge,
         UpstreamFault::Body(_) => Fault::BadRequest,
         UpstreamFault::Unresolved { .. }
         | UpstreamFault::Refused(_)
         | UpstreamFault::Tls(_)
-        | UpstreamFault::OurCertificate(_)
-        | UpstreamFault::Name(_)
+        | UpstreamFault::Name(_) => Fault::Unreached,
+        UpstreamFault::OurCertificate(_)
         | UpstreamFault::Switched
         | UpstreamFault::Coding(_)
         | UpstreamFault::Exchange(_) => Fault::UpstreamFailed,

@@ -276,7 +276,7 @@ fn fault(error: hyper::Error) -> UpstreamFault {
         Some(BodyFault::Timeout) => UpstreamFault::BodyTimeout,
         Some(BodyFault::TooLarge) => UpstreamFault::BodyTooLarge,
         Some(BodyFault::Client(_)) => UpstreamFault::Body(error),
-        None => UpstreamFault::Exchange(error),
+        Some(BodyFault::TakenBack) | None => UpstreamFault::Exchange(error),
     }
 }
 

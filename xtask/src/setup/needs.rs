@@ -119,6 +119,13 @@ const NEEDS: &[Need] = &[
         "nginx-mod-stream",
     ),
     tool(Group::Test, "h2load", "HTTP/2 load", "nghttp2-client", "nghttp2"),
+    path(
+        Group::Test,
+        "/usr/lib/python3/dist-packages/grpc",
+        "gRPC peer",
+        "python3-grpcio",
+        "python3-grpcio",
+    ),
     tool(
         Group::Test,
         "nghttpd",
@@ -126,6 +133,14 @@ const NEEDS: &[Need] = &[
         "nghttp2-server",
         "nghttp2",
     ),
+    tool(
+        Group::Test,
+        "htpasswd",
+        "hashes of passwords",
+        "apache2-utils",
+        "httpd-tools",
+    ),
+    tool(Group::Test, "argon2", "hashes of passwords", "argon2", "argon2"),
     tool(Group::Test, "wrk", "HTTP/1.1 load", "wrk", "wrk"),
     tool(Group::Test, "nft", "DNAT in tests", "nftables", "nftables"),
     tool(

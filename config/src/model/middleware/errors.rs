@@ -12,6 +12,6 @@ pub struct Errors {
     pub service: ServiceRef,
     /// The path and query of the page, with `{status}`, `{original_status}` and `{url}` in it.
     pub query: String,
-    /// The statuses that clients see in place of others, first match first.
+    /// The statuses that clients see in place of others; the first that fits counts, and the narrowest come first.
     pub rewrites: Vec<(RangeInclusive<u16>, u16)>,
 }

@@ -2,23 +2,38 @@
 //!
 //! Chains are gone by the time they stand in an entry point or a router: those hold the names in order.
 
+pub mod basic_auth;
+pub mod circuit_breaker;
+pub mod compress;
 pub mod errors;
+pub mod forward_auth;
 pub mod headers;
+pub mod in_flight;
 pub mod ip_list;
 pub mod ip_strategy;
 pub mod limit_body;
 pub mod pass_tls_client_cert;
 pub mod path;
 pub mod pattern;
+pub mod rate_limit;
 pub mod redirect;
+pub mod retry;
+pub mod source_criterion;
 
+use basic_auth::BasicAuth;
+use circuit_breaker::CircuitBreaker;
+use compress::Compress;
 use errors::Errors;
+use forward_auth::ForwardAuth;
 use headers::Headers;
+use in_flight::InFlight;
 use ip_list::IpList;
 use limit_body::LimitBody;
 use pass_tls_client_cert::PassTlsClientCert;
 use path::{AddPrefix, ReplacePath, ReplacePathRegex, StripPrefix, StripPrefixRegex};
+use rate_limit::RateLimit;
 use redirect::{RedirectRegex, RedirectScheme};
+use retry::Retry;
 
 /// Most middlewares that one request goes through for one entry point or one router.
 pub const MIDDLEWARES_MAX: usize = 64;
@@ -57,4 +72,18 @@ pub enum Middleware {
     /// `pass_tls_client_cert`.
     PassTlsClientCert(PassTlsClientCert),
     // Kinds that wait, count or ask others.
+    /// `basic_auth`.
+    BasicAuth(BasicAuth),
+    /// `forward_auth`.
+    ForwardAuth(ForwardAuth),
+    /// `rate_limit`.
+    RateLimit(RateLimit),
+    /// `in_flight`.
+    InFlight(InFlight),
+    /// `retry`.
+    Retry(Retry),
+    /// `circuit_breaker`.
+    CircuitBreaker(CircuitBreaker),
+    /// `compress`.
+    Compress(Compress),
 }

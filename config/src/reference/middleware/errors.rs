@@ -34,6 +34,6 @@ pub(super) const ROWS: &[Row] = &[
         "errors.status_rewrites.NAME",
         "number from 300 to 599",
         "",
-        "What the status or range `NAME` becomes.",
+        "What the status or range `NAME` becomes; the narrowest range counts.",
     ),
 ];

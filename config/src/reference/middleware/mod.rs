@@ -1,15 +1,22 @@
 //! The rows of `[middlewares]`: one file a kind. Pure data tables.
 
+mod basic_auth;
 mod chain;
+mod circuit_breaker;
+mod compress;
 mod errors;
+mod forward_auth;
 mod headers;
+mod in_flight;
 mod ip_list;
 mod ip_strategy;
-mod later;
 mod limit_body;
 mod pass_tls_client_cert;
 mod path;
+mod rate_limit;
 mod redirect;
+mod retry;
+mod source_criterion;
 
 use super::rows::{Row, each, table};
 
@@ -35,5 +42,15 @@ pub(super) const KINDS: &[(&str, &[Row])] = &[
     // Kinds that tell servers of the client.
     ("", pass_tls_client_cert::ROWS),
     // Kinds that wait, count or ask others.
-    ("", later::ROWS),
+    ("", basic_auth::ROWS),
+    ("", forward_auth::ROWS),
+    ("", rate_limit::ROWS),
+    ("rate_limit.", source_criterion::ROWS),
+    ("rate_limit.source_criterion.", ip_strategy::ROWS),
+    ("", in_flight::ROWS),
+    ("in_flight.", source_criterion::ROWS),
+    ("in_flight.source_criterion.", ip_strategy::ROWS),
+    ("", retry::ROWS),
+    ("", circuit_breaker::ROWS),
+    ("", compress::ROWS),
 ];

@@ -36,6 +36,8 @@ pub(super) fn read(table: &Table<'_>, names: &mut Names) -> Option<MiddlewareDra
             Err(fault) => value.refuse(&fault),
         }
     }
+    // The keys of a table have no order: the narrowest range counts.
+    rewrites.sort_by_key(|(from, _)| (from.end() - from.start(), *from.start()));
     let read = Errors {
         status: status.filter(|list| !list.is_empty())?,
         service: service?,

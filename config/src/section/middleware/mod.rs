@@ -1,15 +1,24 @@
 //! `[middlewares]`: one table a name, in it one table that is the kind. One file a kind.
 
+mod basic_auth;
 mod chain;
+mod circuit_breaker;
+mod compress;
 mod errors;
+mod field_name;
+mod forward_auth;
 mod headers;
+mod in_flight;
 mod ip_list;
 mod ip_strategy;
 mod limit_body;
 mod pass_tls_client_cert;
 mod path;
 mod pattern;
+mod rate_limit;
 mod redirect;
+mod retry;
+mod source_criterion;
 
 use crate::{
     model::middleware::Middleware,
@@ -41,6 +50,13 @@ const KINDS: &[(&str, Read)] = &[
     // Kinds that tell servers of the client.
     ("pass_tls_client_cert", pass_tls_client_cert::read),
     // Kinds that wait, count or ask others.
+    ("basic_auth", basic_auth::read),
+    ("forward_auth", forward_auth::read),
+    ("rate_limit", rate_limit::read),
+    ("in_flight", in_flight::read),
+    ("retry", retry::read),
+    ("circuit_breaker", circuit_breaker::read),
+    ("compress", compress::read),
 ];
 
 /// A middleware as it is written.

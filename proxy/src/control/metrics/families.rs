@@ -136,6 +136,42 @@ pub(super) const TCP_BYTES: Family = counter(
     &["direction"],
     "Bytes that TCP connections have carried; direction is to_server or to_client.",
 );
+/// Whether a server is asked.
+pub(super) const SERVER_UP: Family = gauge(
+    "sallyport_service_server_up",
+    &["service", "server"],
+    "1 where requests may go to the server; 0 where probes fail or it is ejected.",
+);
+/// Ejections.
+pub(super) const SERVER_EJECTED: Family = counter(
+    "sallyport_service_ejections_total",
+    &[],
+    "Servers that were left out for a while because requests to them failed.",
+);
+/// Requests that went elsewhere.
+pub(super) const RETRIED: Family = counter(
+    "sallyport_service_retries_total",
+    &[],
+    "Requests that went to another server after one did not take them.",
+);
+/// Requests that waited.
+pub(super) const QUEUED: Family = counter(
+    "sallyport_service_queued_total",
+    &[],
+    "Requests that found every server full.",
+);
+/// Requests that waited in vain.
+pub(super) const QUEUE_REFUSED: Family = counter(
+    "sallyport_service_queue_refused_total",
+    &["reason"],
+    "Those of them that got no server: queue_full or queue_timeout.",
+);
+/// Copies of requests.
+pub(super) const MIRRORED: Family = counter(
+    "sallyport_service_mirrored_total",
+    &["result"],
+    "Copies of requests for mirrors; result is mirrored or mirror_dropped.",
+);
 /// Handshakes that succeeded.
 pub(super) const TLS_HANDSHAKES: Family = counter(
     "sallyport_tls_handshakes_total",
@@ -220,6 +256,12 @@ pub(super) const ALL: &[&Family] = &[
     &TCP_CLOSED,
     &TCP_REFUSED,
     &TCP_BYTES,
+    &SERVER_UP,
+    &SERVER_EJECTED,
+    &RETRIED,
+    &QUEUED,
+    &QUEUE_REFUSED,
+    &MIRRORED,
     &TLS_HANDSHAKES,
     &TLS_FAILED,
     &TLS_ENDED,

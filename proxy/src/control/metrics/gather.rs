@@ -7,7 +7,7 @@ use super::{
         GATE_PACKETS, GATE_PREFIXES, GATE_UP, LIST_PREFIXES, LIST_STALE, LIST_TAKEN, PREAMBLE_LOCAL,
         PREAMBLE_REFUSED, REMOVED, TCP_BYTES, TCP_CLOSED, TCP_OPENED, TCP_REFUSED,
     },
-    secured,
+    secured, services,
 };
 use crate::{
     control::{
@@ -36,6 +36,7 @@ pub(super) async fn text(state: &State) -> String {
     accept(state, &mut samples);
     preamble(state, &mut samples);
     tcp(state, &mut samples);
+    services::gather(state, &mut samples);
     secured::gather(state, &mut samples);
     access_log(state, &mut samples);
     allowlists(state, &mut samples);

@@ -7,6 +7,7 @@ mod exposition;
 mod families;
 mod gather;
 mod secured;
+mod services;
 
 use super::{
     admin::Text,
