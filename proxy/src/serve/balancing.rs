@@ -42,15 +42,15 @@ pub(super) fn lead<'v>(view: &'v View, named: &'v ServiceRef, headers: &HeaderMa
     let snapshot = &view.snapshot;
     let (mut at, mut led) = (named, Along::default());
     for _ in 0..STEPS_MAX {
-        let Some(composite) = snapshot.composite(at) else {
-            let service = snapshot.service(at)?;
+        if let Some(service) = snapshot.service(at) {
             return Some(Led {
                 service,
                 fallback: led.fallback,
                 cookies: led.cookies,
                 mirrors: led.mirrors,
             });
-        };
+        }
+        let composite = snapshot.composite(at)?;
         let (steering, now) = (view.steering(composite)?, Moment::now());
         at = match &composite.way {
             Leading::Weighted(weighted) => {
@@ -123,7 +123,7 @@ pub(super) async fn ask(
             Err(fault) => return Err(failed.unwrap_or(fault)),
         };
         let place = seat.place;
-        let (unanswered, fault) = match attempt(way, led.service, seat, request).await {
+        let (unanswered, fault) = match attempt(way, led.service, seat, &mut request).await {
             Ok(mut response) => {
                 stick(&led, stays, place, response.headers_mut());
                 if let Some(copying) = copying {
@@ -165,7 +165,7 @@ fn turn_to<'v>(
 /// A server with room, after a wait where that is configured.
 async fn seat(way: &Way<'_>, service: &Service, asked: &Asked<'_>) -> Result<Seat, Fault> {
     let picker = way.view.picker(service).ok_or(Fault::NoServer)?;
-    match service.group.pick(picker, asked, Moment::now()) {
+    match service.group.pick_now(picker, asked) {
         Pick::Seat(seat) => Ok(seat),
         Pick::Nobody => Err(Fault::NoServer),
         Pick::Full => {
@@ -192,7 +192,7 @@ async fn attempt(
     way: &Way<'_>,
     service: &Service,
     seat: Seat,
-    mut request: Request<RequestBody>,
+    request: &mut Request<RequestBody>,
 ) -> Result<Response<UpstreamBody>, Unserved> {
     let nobody = || Unserved {
         request: None,
@@ -200,10 +200,12 @@ async fn attempt(
     };
     let server = service.servers.get(seat.place).ok_or_else(nobody)?;
     way.notes.asks(&service.name, &server.url);
-    forward::address(&mut request, service, server);
+    forward::address(request, service, server);
     let (context, clock) = (&way.connection.context, way.notes.clock());
     let began = service.group.is_timed().then(Instant::now);
     let behalf = Behalf::Client(&**way.connection);
+    // What an `async fn` is given by value it carries around in every state: it is taken only here.
+    let request = std::mem::replace(request, Request::new(RequestBody::Empty));
     let sent = context
         .pool
         .send(server, request, &context.counters, behalf)
