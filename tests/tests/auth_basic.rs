@@ -19,13 +19,22 @@ on_both_drivers!(
 
 fn output(command: &mut Command) -> Result<String> {
     let output = command.output().context("cannot be run")?;
-    ensure!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    ensure!(
+        output.status.success(),
+        "{}",
+        String::from_utf8_lossy(&output.stderr)
+    );
     Ok(String::from_utf8(output.stdout)?.trim().to_owned())
 }
 
 /// `NAME:HASH` as `htpasswd` writes it.
 fn htpasswd(flags: &[&str], name: &str, password: &str) -> Result<String> {
-    output(Command::new("htpasswd").arg("-nb").args(flags).args([name, password]))
+    output(
+        Command::new("htpasswd")
+            .arg("-nb")
+            .args(flags)
+            .args([name, password]),
+    )
 }
 
 fn argon2(name: &str, password: &str) -> Result<String> {
@@ -51,7 +60,9 @@ fn ask(case: &Case, credentials: Option<&str>) -> Result<Answer> {
 
 fn counted(gateway: &Gateway, code: &str) -> Result<u64> {
     let status = gateway.status()?;
-    let count = status.pointer(&format!("/counts/{code}")).and_then(serde_json::Value::as_u64);
+    let count = status
+        .pointer(&format!("/counts/{code}"))
+        .and_then(serde_json::Value::as_u64);
     count.with_context(|| format!("`{code}` is not in {status}"))
 }
 
@@ -96,11 +107,17 @@ fn servers_learn_the_user_and_not_the_password(case: &Case) -> Result<()> {
     let keys = format!("users = [{user:?}]\nremove_header = true\nheader_field = \"X-User\"");
     let _gateway = case.gateway(&body(&keys))?;
     let curl = Curl::new(&case.ns).args(&["-u", "joe:four"]);
-    let curl = curl.header("X-User: root").header("x_user: root").header("X-User: admin");
+    let curl = curl
+        .header("X-User: root")
+        .header("x_user: root")
+        .header("X-User: admin");
     curl.get(&format!("http://127.0.0.1:{PORT}/"))?.expect(200)?;
     let seen = server.seen.requests().join("\n").to_ascii_lowercase();
     ensure!(seen.contains("x-user: joe"), "{seen}");
-    ensure!(!seen.contains("root") && !seen.contains("admin") && !seen.contains("authorization"), "{seen}");
+    ensure!(
+        !seen.contains("root") && !seen.contains("admin") && !seen.contains("authorization"),
+        "{seen}"
+    );
     Ok(())
 }
 
@@ -131,9 +148,17 @@ fn a_users_file_that_changes_counts_and_a_broken_one_does_not(case: &Case) -> Re
     ask(case, Some("ann:inline"))?.expect(401)?;
     replace(&file, "joe:not a hash\n")?;
     let told = || -> Result<Option<()>> {
-        Ok(gateway.status()?.to_string().contains("no hash known here").then_some(()))
+        Ok(gateway
+            .status()?
+            .to_string()
+            .contains("no hash known here")
+            .then_some(()))
     };
-    sallyport_tests::wait::until(std::time::Duration::from_secs(10), "the broken file is told of", told)?;
+    sallyport_tests::wait::until(
+        std::time::Duration::from_secs(10),
+        "the broken file is told of",
+        told,
+    )?;
     ask(case, Some("joe:new"))?.expect(200)?;
     ask(case, Some("joe:not a hash"))?.expect(401)?;
     Ok(())

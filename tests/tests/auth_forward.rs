@@ -20,7 +20,9 @@ fn body(keys: &str) -> String {
     entry_point("")
         + "[routers.all]\nrule = \"PathPrefix(`/`)\"\nservice = \"backend\"\nmiddlewares = [\"ask\"]\n"
         + &service("backend", &[&backend_url()], "")
-        + &format!("[middlewares.ask.forward_auth]\naddress = \"http://127.0.0.1:{AUTH}/verify?app=shop\"\n{keys}\n")
+        + &format!(
+            "[middlewares.ask.forward_auth]\naddress = \"http://127.0.0.1:{AUTH}/verify?app=shop\"\n{keys}\n"
+        )
 }
 
 fn answers(text: &str) -> Behaviour {
@@ -28,7 +30,9 @@ fn answers(text: &str) -> Behaviour {
 }
 
 fn ask(case: &Case, headers: &[&str]) -> Result<Answer> {
-    let curl = headers.iter().fold(Curl::new(&case.ns), |curl, line| curl.header(line));
+    let curl = headers
+        .iter()
+        .fold(Curl::new(&case.ns), |curl, line| curl.header(line));
     curl.get(&format!("http://127.0.0.1:{PORT}/orders?id=1"))
 }
 
@@ -40,13 +44,25 @@ fn the_server_is_asked_and_what_it_grants_goes_on(case: &Case) -> Result<()> {
     let keys = "auth_response_headers = [\"X-Auth-User\"]\nauth_response_headers_regex = \"^x-auth-t\"\n\
                 add_auth_cookies_to_response = [\"session\"]";
     let _gateway = case.gateway(&body(keys))?;
-    let forged = ["X-Auth-User: root", "x_auth_user: root", "X-Auth-Team: root", "Cookie: s=1"];
+    let forged = [
+        "X-Auth-User: root",
+        "x_auth_user: root",
+        "X-Auth-Team: root",
+        "Cookie: s=1",
+    ];
     for _ in 0..3 {
         let answer = ask(case, &forged)?.expect(200)?;
-        ensure!(answer.header("set-cookie").as_deref() == Some("session=1"), "{}", answer.head);
+        ensure!(
+            answer.header("set-cookie").as_deref() == Some("session=1"),
+            "{}",
+            answer.head
+        );
     }
     let asked = auth.seen.requests();
-    let first = asked.first().map(|request| request.to_ascii_lowercase()).unwrap_or_default();
+    let first = asked
+        .first()
+        .map(|request| request.to_ascii_lowercase())
+        .unwrap_or_default();
     ensure!(first.starts_with("get /verify?app=shop http/1.1"), "{first}");
     for line in [
         "x-forwarded-method: get",
@@ -59,9 +75,15 @@ fn the_server_is_asked_and_what_it_grants_goes_on(case: &Case) -> Result<()> {
         ensure!(first.contains(line), "{line}: {first}");
     }
     let seen = backend.seen.requests().join("\n").to_ascii_lowercase();
-    ensure!(seen.contains("x-auth-user: joe") && seen.contains("x-auth-team: blue"), "{seen}");
+    ensure!(
+        seen.contains("x-auth-user: joe") && seen.contains("x-auth-team: blue"),
+        "{seen}"
+    );
     ensure!(!seen.contains("root") && !seen.contains("x-secret"), "{seen}");
-    ensure!(asked.len() == 3 && auth.seen.connections() < 3, "kept connections are used again");
+    ensure!(
+        asked.len() == 3 && auth.seen.connections() < 3,
+        "kept connections are used again"
+    );
     Ok(())
 }
 
@@ -71,17 +93,30 @@ fn its_refusal_is_the_clients_answer(case: &Case) -> Result<()> {
     let _auth = RawServer::start(&case.ns, local(AUTH), answers(refusal))?;
     let gateway = case.gateway(&body(""))?;
     let answer = ask(case, &[])?.expect(401)?;
-    ensure!(answer.header("www-authenticate").as_deref() == Some("Bearer"), "{}", answer.head);
+    ensure!(
+        answer.header("www-authenticate").as_deref() == Some("Bearer"),
+        "{}",
+        answer.head
+    );
     ensure!(answer.text() == "no word", "{}", answer.text());
     ensure!(backend.seen.requests().is_empty());
     let status = gateway.status()?;
-    ensure!(status.pointer("/counts/auth_refused").and_then(serde_json::Value::as_u64) == Some(1), "{status}");
+    ensure!(
+        status
+            .pointer("/counts/auth_refused")
+            .and_then(serde_json::Value::as_u64)
+            == Some(1),
+        "{status}"
+    );
     Ok(())
 }
 
 fn nobody_gets_in_without_its_word(case: &Case) -> Result<()> {
     let backend = RawServer::start(&case.ns, local(BACKEND), Behaviour::Echo)?;
-    let long = format!("HTTP/1.1 200 OK\r\nContent-Length: 2000\r\n\r\n{}", "x".repeat(2000));
+    let long = format!(
+        "HTTP/1.1 200 OK\r\nContent-Length: 2000\r\n\r\n{}",
+        "x".repeat(2000)
+    );
     let short = "HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nbroken";
     let keys = "timeout = \"500ms\"\nmax_response_body_size = \"1KiB\"";
     let _gateway = case.gateway(&body(keys))?;
@@ -95,10 +130,19 @@ fn nobody_gets_in_without_its_word(case: &Case) -> Result<()> {
     ] {
         let auth = RawServer::start(&case.ns, local(AUTH), behaviour.clone())?;
         let answer = ask(case, &[])?;
-        ensure!(answer.status == status, "{behaviour:?}: {} {}", answer.status, answer.text());
+        ensure!(
+            answer.status == status,
+            "{behaviour:?}: {} {}",
+            answer.status,
+            answer.text()
+        );
         drop(auth);
     }
-    ensure!(backend.seen.requests().is_empty(), "{:?}", backend.seen.requests());
+    ensure!(
+        backend.seen.requests().is_empty(),
+        "{:?}",
+        backend.seen.requests()
+    );
     Ok(())
 }
 
@@ -123,7 +167,10 @@ fn a_body_goes_to_both_up_to_its_limit(case: &Case) -> Result<()> {
     }
     for seen in [auth.seen.requests(), backend.seen.requests()] {
         ensure!(seen.len() == 2, "{seen:?}");
-        ensure!(seen.iter().all(|request| request.ends_with(&"y".repeat(1024))), "{seen:?}");
+        ensure!(
+            seen.iter().all(|request| request.ends_with(&"y".repeat(1024))),
+            "{seen:?}"
+        );
     }
     Ok(())
 }

@@ -31,11 +31,16 @@ fn text() -> String {
 
 fn answer(fields: &str, body: &str) -> Behaviour {
     let length = body.len();
-    Behaviour::Answer(format!("HTTP/1.1 200 OK\r\nContent-Length: {length}\r\n{fields}\r\n{body}").into_bytes())
+    Behaviour::Answer(
+        format!("HTTP/1.1 200 OK\r\nContent-Length: {length}\r\n{fields}\r\n{body}").into_bytes(),
+    )
 }
 
 fn ask(case: &Case, words: &[&str]) -> Result<Answer> {
-    Curl::new(&case.ns).args(words).get(&format!("http://127.0.0.1:{PORT}/"))?.expect(200)
+    Curl::new(&case.ns)
+        .args(words)
+        .get(&format!("http://127.0.0.1:{PORT}/"))?
+        .expect(200)
 }
 
 fn curl_reads_every_coding_over_both_versions(case: &Case) -> Result<()> {
@@ -46,18 +51,41 @@ fn curl_reads_every_coding_over_both_versions(case: &Case) -> Result<()> {
         for coding in ["gzip", "br", "zstd"] {
             let accept = format!("Accept-Encoding: {coding}");
             let raw = ask(case, &[version, "-H", &accept])?;
-            ensure!(raw.header("content-encoding").as_deref() == Some(coding), "{}", raw.head);
-            ensure!(raw.body.len() < text().len() / 3, "{coding}: {} bytes", raw.body.len());
-            ensure!(raw.header("vary").as_deref() == Some("Accept-Encoding"), "{}", raw.head);
+            ensure!(
+                raw.header("content-encoding").as_deref() == Some(coding),
+                "{}",
+                raw.head
+            );
+            ensure!(
+                raw.body.len() < text().len() / 3,
+                "{coding}: {} bytes",
+                raw.body.len()
+            );
+            ensure!(
+                raw.header("vary").as_deref() == Some("Accept-Encoding"),
+                "{}",
+                raw.head
+            );
             ensure!(raw.header("etag").as_deref() == Some("W/\"v1\""), "{}", raw.head);
             ensure!(raw.header("accept-ranges").is_none(), "{}", raw.head);
             let plain = ask(case, &[version, "--compressed", "-H", &accept])?;
-            ensure!(plain.text() == text(), "{version} {coding}: another text came out");
+            ensure!(
+                plain.text() == text(),
+                "{version} {coding}: another text came out"
+            );
         }
         let plain = ask(case, &[version])?;
         ensure!(plain.header("content-encoding").is_none() && plain.text() == text());
-        ensure!(plain.header("vary").as_deref() == Some("Accept-Encoding"), "{}", plain.head);
-        ensure!(plain.header("etag").as_deref() == Some("\"v1\""), "{}", plain.head);
+        ensure!(
+            plain.header("vary").as_deref() == Some("Accept-Encoding"),
+            "{}",
+            plain.head
+        );
+        ensure!(
+            plain.header("etag").as_deref() == Some("\"v1\""),
+            "{}",
+            plain.head
+        );
     }
     Ok(())
 }
@@ -69,13 +97,20 @@ fn what_must_stay_as_it_is_does(case: &Case) -> Result<()> {
         ("Content-Type: application/grpc\r\n", &long),
         ("Content-Type: image/png\r\n", &long),
         ("Content-Type: text/plain\r\nContent-Encoding: deflate\r\n", &long),
-        ("Content-Type: text/plain\r\nCache-Control: no-transform\r\n", &long),
+        (
+            "Content-Type: text/plain\r\nCache-Control: no-transform\r\n",
+            &long,
+        ),
         ("Content-Type: text/plain\r\n", &short),
     ] {
         let server = RawServer::start(&case.ns, local(BACKEND), answer(fields, body))?;
         let raw = ask(case, &["-H", "Accept-Encoding: gzip, br, zstd"])?;
         ensure!(raw.text() == *body, "{fields}: {}", raw.head);
-        ensure!(raw.header("content-length") == Some(body.len().to_string()), "{}", raw.head);
+        ensure!(
+            raw.header("content-length") == Some(body.len().to_string()),
+            "{}",
+            raw.head
+        );
         drop(server);
     }
     drop(gateway);
@@ -105,14 +140,20 @@ fn an_event_goes_out_before_the_stream_ends(case: &Case) -> Result<()> {
 }
 
 fn a_server_that_breaks_off_is_seen_to(case: &Case) -> Result<()> {
-    let half = format!("HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nContent-Length: 1000000\r\n\r\n{}", text());
+    let half = format!(
+        "HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nContent-Length: 1000000\r\n\r\n{}",
+        text()
+    );
     let behaviour = Behaviour::AnswerAndClose(half.into_bytes());
     let _server = RawServer::start(&case.ns, local(BACKEND), behaviour)?;
     let _gateway = case.gateway(&body())?;
     for version in ["--http1.1", "--http2-prior-knowledge"] {
         let curl = Curl::new(&case.ns).args(&[version, "-H", "Accept-Encoding: gzip"]);
         let answer = curl.get(&format!("http://127.0.0.1:{PORT}/"))?;
-        ensure!(answer.exit != 0, "{version}: curl took half of an answer for the whole");
+        ensure!(
+            answer.exit != 0,
+            "{version}: curl took half of an answer for the whole"
+        );
     }
     Ok(())
 }

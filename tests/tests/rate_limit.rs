@@ -1,6 +1,7 @@
 //! `rate_limit` and `in_flight`: limits of the whole process, whatever the number of its workers.
 
 use anyhow::{Context, Result, ensure};
+use nix::sys::signal::Signal;
 use sallyport_tests::case::Case;
 use sallyport_tests::curl::Curl;
 use sallyport_tests::fragments::{BACKEND, PORT, backend_url, entry_point, local, service};
@@ -9,7 +10,6 @@ use sallyport_tests::on_both_drivers;
 use sallyport_tests::raw_client;
 use sallyport_tests::raw_server::{Behaviour, RawServer};
 use sallyport_tests::wait;
-use nix::sys::signal::Signal;
 use std::net::TcpStream;
 use std::time::Duration;
 
@@ -29,7 +29,9 @@ fn body(middleware: &str) -> String {
 }
 
 fn rate(keys: &str) -> String {
-    body(&format!("[middlewares.limit.rate_limit]\nperiod = \"1h\"\naverage = 1\n{keys}\n"))
+    body(&format!(
+        "[middlewares.limit.rate_limit]\nperiod = \"1h\"\naverage = 1\n{keys}\n"
+    ))
 }
 
 fn status(case: &Case, from: &str) -> Result<u16> {
@@ -40,14 +42,27 @@ fn status(case: &Case, from: &str) -> Result<u16> {
 fn a_burst_is_one_for_all_workers(case: &Case) -> Result<()> {
     let server = RawServer::start(&case.ns, local(BACKEND), Behaviour::Echo)?;
     let gateway = case.gateway(&rate("burst = 50"))?;
-    let counts = h2load::run(&case.ns, &format!("http://127.0.0.1:{PORT}/"), Protocol::Http1, 400, 20)?;
+    let counts = h2load::run(
+        &case.ns,
+        &format!("http://127.0.0.1:{PORT}/"),
+        Protocol::Http1,
+        400,
+        20,
+    )?;
     ensure!((counts.ok, counts.failed) == (50, 350), "{counts:?}");
     ensure!(server.seen.requests().len() == 50);
-    let answer = Curl::new(&case.ns).get(&format!("http://127.0.0.1:{PORT}/"))?.expect(429)?;
-    let wait: u64 = answer.header("retry-after").context("no `Retry-After`")?.parse()?;
+    let answer = Curl::new(&case.ns)
+        .get(&format!("http://127.0.0.1:{PORT}/"))?
+        .expect(429)?;
+    let wait: u64 = answer
+        .header("retry-after")
+        .context("no `Retry-After`")?
+        .parse()?;
     ensure!((3000..=3600).contains(&wait), "{wait}");
     let status = gateway.status()?;
-    let counted = status.pointer("/counts/rate_exceeded").and_then(serde_json::Value::as_u64);
+    let counted = status
+        .pointer("/counts/rate_exceeded")
+        .and_then(serde_json::Value::as_u64);
     ensure!(counted == Some(351), "{status}");
     Ok(())
 }
@@ -64,9 +79,16 @@ fn sources_do_not_share_and_reloads_forget_nothing(case: &Case) -> Result<()> {
     let other = "[routers.other]\nrule = \"Path(`/other`)\"\nservice = \"backend\"\n";
     gateway.setup().write(&(rate("burst = 2") + other))?;
     gateway.proc.signal(Signal::SIGHUP)?;
-    let at_other = || Ok(Curl::new(&case.ns).get(&format!("http://127.0.0.1:{PORT}/other"))?.status);
+    let at_other = || {
+        Ok(Curl::new(&case.ns)
+            .get(&format!("http://127.0.0.1:{PORT}/other"))?
+            .status)
+    };
     gateway.settle(200, at_other)?;
-    ensure!(status(case, "127.0.0.1")? == 429, "the reload forgot what was used");
+    ensure!(
+        status(case, "127.0.0.1")? == 429,
+        "the reload forgot what was used"
+    );
     gateway.setup().write(&(rate("burst = 3") + other))?;
     gateway.proc.signal(Signal::SIGHUP)?;
     gateway.settle(200, || status(case, "127.0.0.1"))?;
@@ -90,7 +112,9 @@ fn requests_under_way_are_counted_and_given_back(case: &Case) -> Result<()> {
         streams.push(held(case, &server, count)?);
     }
     let ask = |host: &str| {
-        let curl = Curl::new(&case.ns).header(&format!("Host: {host}")).args(&["--max-time", "1"]);
+        let curl = Curl::new(&case.ns)
+            .header(&format!("Host: {host}"))
+            .args(&["--max-time", "1"]);
         Ok(curl.get(&format!("http://127.0.0.1:{PORT}/"))?.status)
     };
     ensure!(ask("a.example")? == 429);

@@ -28,12 +28,16 @@ fn routed(middleware: &str, urls: &[&str]) -> String {
 }
 
 fn ask(case: &Case, words: &[&str]) -> Result<Answer> {
-    Curl::new(&case.ns).args(words).get(&format!("http://127.0.0.1:{PORT}/"))
+    Curl::new(&case.ns)
+        .args(words)
+        .get(&format!("http://127.0.0.1:{PORT}/"))
 }
 
 fn counted(gateway: &Gateway, code: &str) -> Result<u64> {
     let status = gateway.status()?;
-    let count = status.pointer(&format!("/counts/{code}")).and_then(serde_json::Value::as_u64);
+    let count = status
+        .pointer(&format!("/counts/{code}"))
+        .and_then(serde_json::Value::as_u64);
     count.with_context(|| format!("`{code}` is not in {status}"))
 }
 
@@ -73,14 +77,23 @@ fn a_post_is_never_sent_twice(case: &Case) -> Result<()> {
 
 fn tries_end_with_their_number_and_with_the_budget(case: &Case) -> Result<()> {
     let server = RawServer::start(&case.ns, local(BACKEND), Behaviour::Answer(BUSY.to_vec()))?;
-    let retry = "[middlewares.m.retry]\nattempts = 3\nstatus = [\"500-503\"]\nbudget_percent = 0\nbudget_min = 4\n";
+    let retry =
+        "[middlewares.m.retry]\nattempts = 3\nstatus = [\"500-503\"]\nbudget_percent = 0\nbudget_min = 4\n";
     let gateway = case.gateway(&routed(retry, &[&backend_url()]))?;
     let answer = ask(case, &[])?.expect(503)?;
-    ensure!(answer.text() == "busy", "the last answer is the client's: {}", answer.text());
+    ensure!(
+        answer.text() == "busy",
+        "the last answer is the client's: {}",
+        answer.text()
+    );
     ensure!(server.seen.requests().len() == 3, "{:?}", server.seen.requests());
     gateway.settle(503, || {
         let status = ask(case, &[])?.status;
-        Ok(if counted(&gateway, "retry_budget_spent")? > 0 { status } else { 0 })
+        Ok(if counted(&gateway, "retry_budget_spent")? > 0 {
+            status
+        } else {
+            0
+        })
     })?;
     let sent = u64::try_from(server.seen.requests().len())?;
     ensure!(sent == counted(&gateway, "requests")? + counted(&gateway, "retried")?);
@@ -88,17 +101,21 @@ fn tries_end_with_their_number_and_with_the_budget(case: &Case) -> Result<()> {
 }
 
 fn breaker(keys: &str) -> String {
-    let other = "[routers.other]\nrule = \"PathPrefix(`/other`)\"\nservice = \"well\"\nmiddlewares = [\"m\"]\n";
+    let other =
+        "[routers.other]\nrule = \"PathPrefix(`/other`)\"\nservice = \"well\"\nmiddlewares = [\"m\"]\n";
     let well = service("well", &[&format!("http://127.0.0.1:{OTHER}")], "");
     let expression = "expression = \"ResponseCodeRatio(500, 600, 0, 600) > 0.5\"";
-    let middleware = format!("[middlewares.m.circuit_breaker]\n{expression}\ncheck_period = \"1ms\"\n{keys}\n");
+    let middleware =
+        format!("[middlewares.m.circuit_breaker]\n{expression}\ncheck_period = \"1ms\"\n{keys}\n");
     routed(&format!("{middleware}{other}{well}"), &[&backend_url()])
 }
 
 fn an_open_breaker_asks_nobody_and_others_go_on(case: &Case) -> Result<()> {
     let server = RawServer::start(&case.ns, local(BACKEND), Behaviour::Answer(BROKEN.to_vec()))?;
     let _well = RawServer::start(&case.ns, local(OTHER), Behaviour::Echo)?;
-    let gateway = case.gateway(&breaker("fallback_duration = \"1h\"\nresponse_code = 529\nrequest_threshold = 3"))?;
+    let gateway = case.gateway(&breaker(
+        "fallback_duration = \"1h\"\nresponse_code = 529\nrequest_threshold = 3",
+    ))?;
     for _ in 0..2 {
         ask(case, &[])?.expect(500)?;
     }
@@ -106,10 +123,16 @@ fn an_open_breaker_asks_nobody_and_others_go_on(case: &Case) -> Result<()> {
     let asked = server.seen.requests().len();
     for _ in 0..10 {
         let answer = ask(case, &[])?.expect(529)?;
-        let wait: u64 = answer.header("retry-after").context("no `Retry-After`")?.parse()?;
+        let wait: u64 = answer
+            .header("retry-after")
+            .context("no `Retry-After`")?
+            .parse()?;
         ensure!((3000..=3600).contains(&wait), "{wait}");
     }
-    ensure!(server.seen.requests().len() == asked, "an open breaker asked the server");
+    ensure!(
+        server.seen.requests().len() == asked,
+        "an open breaker asked the server"
+    );
     let other = Curl::new(&case.ns).get(&format!("http://127.0.0.1:{PORT}/other"))?;
     other.expect(200)?;
     ensure!(counted(&gateway, "breaker_opened")? == 1 && counted(&gateway, "breaker_open")? >= 11);
@@ -118,12 +141,20 @@ fn an_open_breaker_asks_nobody_and_others_go_on(case: &Case) -> Result<()> {
 
 fn a_breaker_closes_again_once_the_service_is_well(case: &Case) -> Result<()> {
     let server = RawServer::start(&case.ns, local(BACKEND), Behaviour::Answer(BROKEN.to_vec()))?;
-    let gateway = case.gateway(&breaker("fallback_duration = \"200ms\"\nrecovery_duration = \"200ms\""))?;
+    let gateway = case.gateway(&breaker(
+        "fallback_duration = \"200ms\"\nrecovery_duration = \"200ms\"",
+    ))?;
     gateway.settle(503, || Ok(ask(case, &[])?.status))?;
     drop(server);
     let _well = RawServer::start(&case.ns, local(BACKEND), Behaviour::Echo)?;
     gateway.settle(200, || Ok(ask(case, &[])?.status))?;
-    let closed = || Ok(gateway.proc.log().contains("circuit breaker closed").then_some(()));
+    let closed = || {
+        Ok(gateway
+            .proc
+            .log()
+            .contains("circuit breaker closed")
+            .then_some(()))
+    };
     sallyport_tests::wait::until(std::time::Duration::from_secs(10), "the breaker closes", || {
         ask(case, &[])?;
         closed()
