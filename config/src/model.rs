@@ -89,8 +89,12 @@ pub enum Workers {
 pub enum IoDriver {
     /// Probe the kernel, say what was taken and why.
     Auto,
-    /// io_uring or refuse to start.
+    /// The best driver on io_uring that the kernel allows, or refuse to start.
     Uring,
+    /// The multishot driver or refuse to start.
+    UringMultishot,
+    /// The driver on tokio-uring or refuse to start.
+    TokioUring,
     /// epoll.
     Epoll,
 }

@@ -118,7 +118,7 @@ pub fn run(name: &str, driver: Driver, case: fn(&Case) -> Result<()>) {
     }
 }
 
-/// Makes `name::uring` and `name::epoll` of each function `fn(&Case) -> Result<()>` in scope.
+/// Makes `name::uring`, `name::tokio_uring` and `name::epoll` of each function `fn(&Case) -> Result<()>` in scope.
 #[macro_export]
 macro_rules! on_both_drivers {
     ($($case:ident),+ $(,)?) => {
@@ -126,6 +126,11 @@ macro_rules! on_both_drivers {
             #[test]
             fn uring() {
                 $crate::case::run(stringify!($case), $crate::gateway::Driver::Uring, super::$case);
+            }
+
+            #[test]
+            fn tokio_uring() {
+                $crate::case::run(stringify!($case), $crate::gateway::Driver::TokioUring, super::$case);
             }
 
             #[test]

@@ -16,8 +16,10 @@ const START: Duration = Duration::from_secs(20);
 /// The I/O drivers, as `proxy.io` names them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Driver {
-    /// `uring`.
+    /// `uring`: the best on io_uring that the kernel has.
     Uring,
+    /// `tokio-uring`.
+    TokioUring,
     /// `epoll`.
     Epoll,
     /// `auto`.
@@ -30,6 +32,7 @@ impl Driver {
     pub fn word(self) -> &'static str {
         match self {
             Driver::Uring => "uring",
+            Driver::TokioUring => "tokio-uring",
             Driver::Epoll => "epoll",
             Driver::Auto => "auto",
         }

@@ -61,7 +61,7 @@ fn ask(case: &Case, credentials: Option<&str>) -> Result<Answer> {
 fn counted(gateway: &Gateway, code: &str) -> Result<u64> {
     let status = gateway.status()?;
     let count = status
-        .pointer(&format!("/counts/{code}"))
+        .pointer(&format!("/counters/{code}"))
         .and_then(serde_json::Value::as_u64);
     count.with_context(|| format!("`{code}` is not in {status}"))
 }

@@ -103,7 +103,7 @@ fn its_refusal_is_the_clients_answer(case: &Case) -> Result<()> {
     let status = gateway.status()?;
     ensure!(
         status
-            .pointer("/counts/auth_refused")
+            .pointer("/counters/auth_refused")
             .and_then(serde_json::Value::as_u64)
             == Some(1),
         "{status}"

@@ -29,9 +29,10 @@ fn text() -> String {
     (0..20_000).map(|line| format!("line {line}\n")).collect()
 }
 
+/// Closes then, so that the next server of a case is asked and not this one over a kept connection.
 fn answer(fields: &str, body: &str) -> Behaviour {
     let length = body.len();
-    Behaviour::Answer(
+    Behaviour::AnswerAndClose(
         format!("HTTP/1.1 200 OK\r\nContent-Length: {length}\r\n{fields}\r\n{body}").into_bytes(),
     )
 }

@@ -61,7 +61,7 @@ fn a_burst_is_one_for_all_workers(case: &Case) -> Result<()> {
     ensure!((3000..=3600).contains(&wait), "{wait}");
     let status = gateway.status()?;
     let counted = status
-        .pointer("/counts/rate_exceeded")
+        .pointer("/counters/rate_exceeded")
         .and_then(serde_json::Value::as_u64);
     ensure!(counted == Some(351), "{status}");
     Ok(())
@@ -76,7 +76,7 @@ fn sources_do_not_share_and_reloads_forget_nothing(case: &Case) -> Result<()> {
             ensure!(found == expected, "{from}: {found} in place of {expected}");
         }
     }
-    let other = "[routers.other]\nrule = \"Path(`/other`)\"\nservice = \"backend\"\n";
+    let other = "[routers.other]\nrule = \"PathPrefix(`/other`)\"\nservice = \"backend\"\n";
     gateway.setup().write(&(rate("burst = 2") + other))?;
     gateway.proc.signal(Signal::SIGHUP)?;
     let at_other = || {

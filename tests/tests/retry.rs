@@ -36,7 +36,7 @@ fn ask(case: &Case, words: &[&str]) -> Result<Answer> {
 fn counted(gateway: &Gateway, code: &str) -> Result<u64> {
     let status = gateway.status()?;
     let count = status
-        .pointer(&format!("/counts/{code}"))
+        .pointer(&format!("/counters/{code}"))
         .and_then(serde_json::Value::as_u64);
     count.with_context(|| format!("`{code}` is not in {status}"))
 }
@@ -140,7 +140,12 @@ fn an_open_breaker_asks_nobody_and_others_go_on(case: &Case) -> Result<()> {
 }
 
 fn a_breaker_closes_again_once_the_service_is_well(case: &Case) -> Result<()> {
-    let server = RawServer::start(&case.ns, local(BACKEND), Behaviour::Answer(BROKEN.to_vec()))?;
+    // It closes, so that the next server is asked and not this one over a kept connection.
+    let server = RawServer::start(
+        &case.ns,
+        local(BACKEND),
+        Behaviour::AnswerAndClose(BROKEN.to_vec()),
+    )?;
     let gateway = case.gateway(&breaker(
         "fallback_duration = \"200ms\"\nrecovery_duration = \"200ms\"",
     ))?;

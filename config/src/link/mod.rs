@@ -58,9 +58,9 @@ pub(crate) fn link(report: &Report<'_>, draft: Draft) -> Config {
         multicluster: draft.multicluster,
         warnings: Vec::new(),
     };
-    services::check(report, &config, &draft.names);
     config.middlewares = middlewares::resolve(report, draft.middlewares);
     config.services.extend(middlewares::services(&config.middlewares));
+    services::check(report, &config, &draft.names);
     let places = Places {
         entry_points: draft.entry_points,
         routers: draft.routers,

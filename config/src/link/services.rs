@@ -1,6 +1,7 @@
 //! Services against each other and their servers transports: circles of services, and what a transport checks that
 //! servers in the clear escape.
 
+use super::middlewares;
 use crate::{
     model::{Config, Scheme, ServiceRef, service::Service, transport::ServersTransport},
     report::{Fault, Report},
@@ -70,12 +71,13 @@ fn check_way(report: &Report<'_>, config: &Config, reference: &Reference) {
 
 fn check_transport(report: &Report<'_>, config: &Config, reference: &Reference) {
     let mention = &reference.mention;
-    let named = mention
-        .path
-        .strip_prefix("services.")
-        .and_then(|rest| rest.strip_suffix(".servers_transport"));
+    let named = mention.path.strip_suffix(".servers_transport");
+    let named = named.and_then(|path| match path.strip_prefix("services.") {
+        Some(name) => Some(name.to_owned()),
+        None => middlewares::service_at(path),
+    });
     let service = named
-        .and_then(|name| config.services.get(name))
+        .and_then(|name| config.services.get(&name))
         .and_then(Service::servers);
     let transport = config.servers_transports.get(&mention.name);
     let (Some(service), Some(transport)) = (service, transport) else {

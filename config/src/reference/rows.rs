@@ -60,9 +60,9 @@ pub(super) const PROCESS: &[Row] = &[
     ),
     now(
         "proxy.io",
-        "`auto`, `uring` or `epoll`",
+        "`auto`, `uring`, `uring-multishot`, `tokio-uring` or `epoll`",
         "auto",
-        "I/O driver; `auto` probes the kernel and says in the log and in `status` what it took and why.",
+        "I/O driver; `auto` probes the kernel and says in the log and in `status` what it took and why. `uring` is the best on io_uring that the kernel has: `uring-multishot` from Linux 6.1 on, else `tokio-uring`.",
     ),
     now(
         "proxy.state_dir",

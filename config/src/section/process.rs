@@ -22,6 +22,8 @@ pub(super) fn proxy(table: &Table<'_>) -> Proxy {
     let io = [
         ("auto", IoDriver::Auto),
         ("uring", IoDriver::Uring),
+        ("uring-multishot", IoDriver::UringMultishot),
+        ("tokio-uring", IoDriver::TokioUring),
         ("epoll", IoDriver::Epoll),
     ];
     let connections = table

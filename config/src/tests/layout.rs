@@ -225,7 +225,7 @@ servers = []
         text,
         &[
             ("3:11", &["`proxy.workers`", "from 1 to 1024"]),
-            ("4:6", &["`proxy.io`", "`auto`, `uring` or `epoll`"]),
+            ("4:6", &["`proxy.io`", "`tokio-uring` or `epoll`"]),
             ("5:9", &["`proxy.drain`", "unit"]),
             ("6:1", &["`proxy.color`", "unknown key", "`workers`"]),
             ("9:11", &["`entry_points.web.address`", "`:PORT`"]),

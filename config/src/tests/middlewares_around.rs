@@ -113,6 +113,18 @@ fn an_auth_server_becomes_a_service_of_its_own() {
     );
     let with = |key: &str| format!("address = \"http://a\"\n{key}");
     check("forward_auth", &with("servers_transport = \"t\""), &["found `t`"]);
+    let transport =
+        "[servers_transports.t]\npinned_spki = [\"sha256/47DEQpj8HBSa+/TImW+5JCeuQeRkm5NMpJWZG3hSuFU=\"]\n";
+    refused_with(
+        &format!(
+            "{}{transport}",
+            kind("forward_auth", &with("servers_transport = \"t\""))
+        ),
+        &[
+            "`middlewares.m.forward_auth.servers_transport`",
+            "`pinned_spki` would check nothing",
+        ],
+    );
     check(
         "forward_auth",
         &with("auth_response_headers = [\"Transfer-Encoding\"]"),
@@ -297,4 +309,49 @@ fn codings_and_content_are_chosen() {
         "included_content_types = [\"text\"]",
         &["a type and a subtype"],
     );
+}
+
+#[test]
+fn every_kind_has_its_page_with_its_keys() {
+    let pages = [
+        (
+            "basic_auth",
+            include_str!("../../../docs/middlewares/basic_auth.md"),
+        ),
+        (
+            "forward_auth",
+            include_str!("../../../docs/middlewares/forward_auth.md"),
+        ),
+        (
+            "rate_limit",
+            include_str!("../../../docs/middlewares/rate_limit.md"),
+        ),
+        (
+            "in_flight",
+            include_str!("../../../docs/middlewares/in_flight.md"),
+        ),
+        ("retry", include_str!("../../../docs/middlewares/retry.md")),
+        (
+            "circuit_breaker",
+            include_str!("../../../docs/middlewares/circuit_breaker.md"),
+        ),
+        ("compress", include_str!("../../../docs/middlewares/compress.md")),
+    ];
+    for (kind, page) in pages {
+        let prefix = format!("middlewares.NAME.{kind}.");
+        let rows = crate::reference::reference().iter();
+        let mut rows: Vec<String> = rows
+            .filter_map(|option| Some((option.key.strip_prefix(&prefix)?, option)))
+            .map(|(key, option)| format!("| `{key}` | {} |", option.kind))
+            .collect();
+        let mut found: Vec<String> = page
+            .lines()
+            .filter(|line| line.starts_with("| `"))
+            .map(|line| line.split(" | ").take(2).collect::<Vec<_>>().join(" | ") + " |")
+            .filter(|row| !row.contains("Ratio(") && !row.contains("QuantileMS("))
+            .collect();
+        rows.sort();
+        found.sort();
+        assert_eq!(found, rows, "{kind}");
+    }
 }

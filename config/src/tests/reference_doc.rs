@@ -60,3 +60,55 @@ fn the_page_has_every_key_with_its_value_default_and_support_and_no_other() {
         rows.keys().collect::<Vec<_>>()
     );
 }
+
+/// A row of a kind's page.
+fn row(option: &OptionDoc, key: &str) -> String {
+    let default = match option.default {
+        plain if !plain.is_empty() && !plain.contains([' ', '`']) => format!("`{plain}`"),
+        other => other.to_owned(),
+    };
+    format!("| `{key}` | {} | {default} | {} |", option.kind, option.meaning)
+}
+
+#[test]
+fn every_kind_of_middleware_has_its_page_with_the_rows_of_its_keys() {
+    let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/middlewares");
+    let options = reference().iter().filter(|option| option.support == Support::Now);
+    for option in options {
+        let Some(inside) = option.key.strip_prefix("middlewares.NAME.") else {
+            continue;
+        };
+        let (kind, key) = inside.split_once('.').unwrap_or((inside, ""));
+        let page = std::fs::read_to_string(format!("{folder}/{kind}.md"));
+        let page = page.unwrap_or_else(|error| panic!("`docs/middlewares/{kind}.md`: {error}"));
+        let row = row(option, key);
+        assert!(
+            key.is_empty() || page.lines().any(|line| line == row),
+            "`docs/middlewares/{kind}.md` has no line\n{row}"
+        );
+    }
+}
+
+#[test]
+fn the_examples_of_the_pages_are_right_but_for_names_that_stand_elsewhere() {
+    let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/middlewares");
+    let mut examples = 0;
+    for page in std::fs::read_dir(folder).expect("the pages") {
+        let path = page.expect("a page").path();
+        let text = std::fs::read_to_string(&path).expect("text");
+        for example in text
+            .split("```toml\n")
+            .skip(1)
+            .filter_map(|rest| rest.split("```").next())
+        {
+            let source = super::source(&path.display().to_string(), example);
+            let errors = crate::parse(&[source]).err().unwrap_or_default();
+            let wrong = errors
+                .iter()
+                .find(|error| !error.message.contains("has as its name"));
+            assert!(wrong.is_none(), "{}", wrong.expect("one"));
+            examples += 1;
+        }
+    }
+    assert!(examples > 10, "{examples}");
+}

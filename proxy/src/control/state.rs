@@ -10,7 +10,7 @@ use super::{
 use crate::{
     gate::{self, lists::Lists},
     health,
-    io::Choice,
+    io::{self, Choice},
     snapshot::{Kept, Published, Snapshot},
     telemetry::{COUNTS, Count},
     tls::{Files, TLS_REASONS},
@@ -48,7 +48,7 @@ pub(super) struct State {
     /// The tasks that belong to the current configuration.
     pub tasks: RefCell<Vec<AbortHandle>>,
     /// The probes of the servers of the current snapshot.
-    pub probes: RefCell<Vec<AbortHandle>>,
+    pub probes: RefCell<Vec<io::AbortHandle>>,
     /// Held while a reload is under way, or anything else that changes what accept judges by.
     pub reloading: Mutex<()>,
     /// What accept judges by.

@@ -8,13 +8,13 @@ mod probe;
 
 use crate::{
     balance::{Change, Moment, Outcome, Picker, Standing},
-    io::{self, Instant},
+    io::{self, AbortHandle, Instant},
     snapshot::{Service, Snapshot},
     upstream::{Pool, Server},
 };
 use sallyport_config::model::service::HealthCheck;
 use std::{rc::Rc, sync::Arc, time::Duration};
-use tokio::{sync::Semaphore, task::AbortHandle};
+use tokio::sync::Semaphore;
 
 /// Probes that are under way at once; one that waits for others is late, and no more.
 const PROBES_MAX: usize = 1024;

@@ -1,12 +1,14 @@
 //! Connections to servers, and their names.
 //!
-//! Connecting waits for readiness on both drivers, because a dropped attempt must leave nothing behind;
+//! On tokio-uring connecting waits for readiness, as on epoll, because a dropped attempt must leave nothing behind;
 //! it happens once a connection, and connections are pooled.
 
-use super::stream::Stream;
+use super::{probe::DriverKind, ring, runtime::driver, stream::Stream};
+use socket2::SockAddr;
 use std::{
     io,
-    net::{IpAddr, SocketAddr},
+    net::{IpAddr, SocketAddr, TcpStream},
+    os::unix::net::UnixStream,
     path::Path,
 };
 
@@ -17,12 +19,19 @@ use std::{
 pub async fn connect(addresses: &[SocketAddr]) -> io::Result<Stream> {
     let mut last = io::Error::from(io::ErrorKind::AddrNotAvailable);
     for address in addresses {
-        match tokio::net::TcpStream::connect(address).await {
-            Ok(stream) => return Stream::new(stream.into_std()?),
+        match connect_one(*address).await {
+            Ok(stream) => return Stream::new(stream),
             Err(error) => last = error,
         }
     }
     Err(last)
+}
+
+async fn connect_one(address: SocketAddr) -> io::Result<TcpStream> {
+    match driver() {
+        DriverKind::Multishot => ring::Connecting::new(address.into())?.await.map(TcpStream::from),
+        DriverKind::Uring | DriverKind::Epoll => tokio::net::TcpStream::connect(address).await?.into_std(),
+    }
 }
 
 /// Connects to a Unix socket. The caller sets the deadline; cancelling closes.
@@ -30,7 +39,14 @@ pub async fn connect(addresses: &[SocketAddr]) -> io::Result<Stream> {
 /// # Errors
 /// Those of the socket.
 pub async fn connect_unix(path: &Path) -> io::Result<Stream> {
-    Stream::of_unix(tokio::net::UnixStream::connect(path).await?.into_std()?)
+    let socket = match driver() {
+        DriverKind::Multishot => {
+            let connecting = ring::Connecting::new(SockAddr::unix(path)?)?;
+            UnixStream::from(connecting.await?)
+        }
+        DriverKind::Uring | DriverKind::Epoll => tokio::net::UnixStream::connect(path).await?.into_std()?,
+    };
+    Stream::of_unix(socket)
 }
 
 /// The addresses of a host: itself where it is one, else what the system's resolver says. The resolver

@@ -1,10 +1,11 @@
 //! Listening sockets: one a worker, all on the same port.
 //!
-//! Accepting waits for readiness on both drivers: a ring's accept that is dropped in flight leaks the
-//! descriptor it yields (tokio-uring has no cancellation), and readiness can be dropped at any time.
+//! On tokio-uring accepting waits for readiness, as on epoll: an accept of its that is dropped in flight leaks the
+//! descriptor it yields (there is no cancellation), and readiness can be dropped at any time.
 
 #![allow(unsafe_code, reason = "registering a descriptor for readiness")]
 
+use super::{probe::DriverKind, ring, runtime::driver};
 use socket2::{Domain, Protocol, SockAddr, Socket, Type};
 use std::{
     io,
@@ -42,8 +43,11 @@ pub fn bind(address: SocketAddr, sharing: Sharing) -> io::Result<TcpListener> {
 }
 
 /// A listening socket of this thread.
-pub struct Listener {
-    socket: AsyncFd<TcpListener>,
+pub struct Listener(Kind);
+
+enum Kind {
+    Multishot(ring::Listener),
+    Readiness(AsyncFd<TcpListener>),
 }
 
 impl Listener {
@@ -52,10 +56,13 @@ impl Listener {
     /// # Errors
     /// Where it cannot be registered.
     pub fn new(socket: TcpListener) -> io::Result<Self> {
+        if driver() == DriverKind::Multishot {
+            return ring::Listener::new(socket).map(Kind::Multishot).map(Self);
+        }
         // SAFETY: a `TcpListener` owns its descriptor and keeps it open for as long as it lives, which is as
         // long as the `AsyncFd` that it moves into; held by `accepted_connections_arrive`.
         let socket = unsafe { AsyncFd::register(socket)? };
-        Ok(Self { socket })
+        Ok(Self(Kind::Readiness(socket)))
     }
 
     /// The next connection, not yet taken over by the driver. Cancelling loses none.
@@ -63,8 +70,12 @@ impl Listener {
     /// # Errors
     /// Those of `accept`, such as no descriptor left.
     pub async fn accept(&self) -> io::Result<(TcpStream, SocketAddr)> {
+        let socket = match &self.0 {
+            Kind::Multishot(listener) => return listener.accept().await,
+            Kind::Readiness(socket) => socket,
+        };
         loop {
-            let mut ready = self.socket.readable().await?;
+            let mut ready = socket.readable().await?;
             if let Ok(accepted) = ready.try_io(|socket| socket.get_ref().accept()) {
                 return accepted;
             }
@@ -73,6 +84,9 @@ impl Listener {
 
     /// Connections that wait already, without waiting for more.
     pub fn accept_waiting(&self) -> Option<TcpStream> {
-        self.socket.get_ref().accept().ok().map(|(stream, _)| stream)
+        match &self.0 {
+            Kind::Multishot(listener) => listener.accept_waiting(),
+            Kind::Readiness(socket) => socket.get_ref().accept().ok().map(|(stream, _)| stream),
+        }
     }
 }

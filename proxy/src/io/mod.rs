@@ -1,7 +1,7 @@
 //! The I/O seam: the only place that knows which driver moves the bytes.
 //!
-//! Two drivers stand behind one set of types: `uring` (tokio-uring, completions) and `epoll` (tokio,
-//! readiness). Above this folder nobody names a runtime: futures are spawned, put to sleep and given
+//! Three drivers stand behind one set of types: `ring` (completions, an executor and timers of its own), `uring`
+//! (tokio-uring, completions) and tokio on epoll (readiness). Above this folder nobody names a runtime: futures are spawned, put to sleep and given
 //! deadlines by the functions here, and bytes move through [`Stream`], which is poll based and can be
 //! peeked. A worker thread runs one driver; all values of this module stay on the thread that made them.
 //!
@@ -13,7 +13,9 @@ mod listener;
 mod memory;
 mod probe;
 mod reset;
+mod ring;
 mod runtime;
+mod sleep;
 mod stream;
 mod transport;
 mod uring;
@@ -26,9 +28,10 @@ pub use connect::{connect, connect_unix, resolve};
 pub use listener::{Listener, Sharing, bind};
 pub use memory::release_memory;
 pub use probe::{Choice, DriverKind, choose};
-pub use runtime::{Elapsed, LocalExecutor, LocalTimer, Task, run, sleep, sleep_until, spawn, timeout, turn};
+pub use runtime::{AbortHandle, Elapsed, LocalExecutor, Task, TaskEnded, Timeout, run, spawn, timeout, turn};
+pub use sleep::{LocalTimer, Sleep, sleep, sleep_until};
 pub use stream::{PEEK_MAX, Stream};
 pub use transport::Transport;
 pub use whole::{Stamp, WholeError, read_whole};
 
-pub use tokio::time::{Instant, Sleep};
+pub use tokio::time::Instant;

@@ -1,6 +1,10 @@
-//! A worker's executor, timers and deadlines, whichever driver runs.
+//! A worker's executor and deadlines, whichever driver runs.
 
-use super::probe::{DriverKind, ring_builder};
+use super::{
+    probe::{DriverKind, ring_builder},
+    ring,
+    sleep::{Sleep, sleep},
+};
 use std::{
     cell::Cell,
     future::Future,
@@ -9,7 +13,6 @@ use std::{
     task::{Context, Poll},
     time::Duration,
 };
-use tokio::time::{Instant, Sleep};
 
 /// Submission queue entries of a worker's ring; more are flushed early, never lost.
 const RING_ENTRIES: u32 = 4096;
@@ -30,6 +33,7 @@ pub(super) fn driver() -> DriverKind {
 pub fn run<F: Future>(kind: DriverKind, future: F) -> io::Result<F::Output> {
     DRIVER.set(kind);
     match kind {
+        DriverKind::Multishot => ring::run(future),
         DriverKind::Uring => {
             let mut builder = tokio_uring::builder();
             builder.entries(RING_ENTRIES).uring_builder(&ring_builder());
@@ -45,31 +49,76 @@ pub fn run<F: Future>(kind: DriverKind, future: F) -> io::Result<F::Output> {
 }
 
 /// A spawned task; dropping this detaches it.
-pub type Task<T> = tokio::task::JoinHandle<T>;
+pub struct Task<T>(Spawned<T>);
+
+enum Spawned<T> {
+    Tokio(tokio::task::JoinHandle<T>),
+    Ring(ring::Joined<T>),
+}
+
+impl<T> Task<T> {
+    /// What ends it before it is done.
+    pub fn abort_handle(&self) -> AbortHandle {
+        AbortHandle(match &self.0 {
+            Spawned::Tokio(task) => Aborting::Tokio(task.abort_handle()),
+            Spawned::Ring(task) => Aborting::Ring(task.place()),
+        })
+    }
+}
+
+/// Ends a task before it is done; dropping this does not.
+#[derive(Debug)]
+pub struct AbortHandle(Aborting);
+
+#[derive(Debug)]
+enum Aborting {
+    Tokio(tokio::task::AbortHandle),
+    Ring(ring::Place),
+}
+
+impl AbortHandle {
+    /// Drops the task, where it is not done yet.
+    pub fn abort(&self) {
+        match &self.0 {
+            Aborting::Tokio(task) => task.abort(),
+            Aborting::Ring(place) => place.abort(),
+        }
+    }
+}
+
+/// A task was dropped before it was done, or broke.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the task has ended before it was done")]
+pub struct TaskEnded;
+
+impl<T> Future for Task<T> {
+    type Output = Result<T, TaskEnded>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        match &mut self.0 {
+            Spawned::Tokio(task) => Pin::new(task).poll(cx).map_err(|_| TaskEnded),
+            Spawned::Ring(task) => task.poll(cx).map(|ended| ended.ok_or(TaskEnded)),
+        }
+    }
+}
 
 /// Spawns a task on this thread. The caller bounds how many there can be.
 pub fn spawn<F: Future + 'static>(future: F) -> Task<F::Output> {
-    tokio::task::spawn_local(future)
+    Task(match driver() {
+        DriverKind::Multishot => Spawned::Ring(ring::spawn(future)),
+        DriverKind::Uring | DriverKind::Epoll => Spawned::Tokio(tokio::task::spawn_local(future)),
+    })
 }
 
 /// Lets the driver have a turn: what is queued goes to the kernel, what has come from it wakes its tasks. Both
 /// drivers look at the kernel only now and then while tasks are ready, so that yielding alone would not do.
 pub async fn turn() {
     match driver() {
+        DriverKind::Multishot => ring::turn().await,
         // A ring that takes nothing is said by whoever needs it.
         DriverKind::Uring => drop(tokio_uring::no_op().await),
         DriverKind::Epoll => tokio::task::yield_now().await,
     }
-}
-
-/// Sleeps for `duration`. Cancelling it does nothing else.
-pub fn sleep(duration: Duration) -> Sleep {
-    tokio::time::sleep(duration)
-}
-
-/// Sleeps until `deadline`. Cancelling it does nothing else.
-pub fn sleep_until(deadline: Instant) -> Sleep {
-    tokio::time::sleep_until(deadline)
 }
 
 /// A deadline passed.
@@ -117,32 +166,9 @@ pub struct LocalExecutor;
 
 impl<F: Future<Output = ()> + 'static> hyper::rt::Executor<F> for LocalExecutor {
     fn execute(&self, future: F) {
-        drop(spawn(future));
+        match driver() {
+            DriverKind::Multishot => ring::detach(future),
+            DriverKind::Uring | DriverKind::Epoll => drop(tokio::task::spawn_local(future)),
+        }
     }
 }
-
-/// Lets hyper sleep on this thread's timer.
-#[derive(Clone, Copy, Debug)]
-pub struct LocalTimer;
-
-impl hyper::rt::Timer for LocalTimer {
-    fn sleep(&self, duration: Duration) -> Pin<Box<dyn hyper::rt::Sleep>> {
-        Box::pin(HyperSleep(Box::pin(sleep(duration))))
-    }
-
-    fn sleep_until(&self, deadline: std::time::Instant) -> Pin<Box<dyn hyper::rt::Sleep>> {
-        Box::pin(HyperSleep(Box::pin(sleep_until(deadline.into()))))
-    }
-}
-
-struct HyperSleep(Pin<Box<Sleep>>);
-
-impl Future for HyperSleep {
-    type Output = ();
-
-    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
-        self.0.as_mut().poll(cx)
-    }
-}
-
-impl hyper::rt::Sleep for HyperSleep {}

@@ -1,6 +1,6 @@
 //! A connected byte stream: poll based, with a prefix that was read ahead and is read again.
 
-use super::{probe::DriverKind, reset::disconnect, runtime::driver, uring::Socket};
+use super::{probe::DriverKind, reset::disconnect, ring, runtime::driver, uring};
 use socket2::SockRef;
 use std::{
     future::poll_fn,
@@ -26,7 +26,8 @@ pub struct Stream {
 }
 
 enum Driver {
-    Uring(Socket),
+    Multishot(ring::Socket),
+    Uring(uring::Socket),
     Epoll(tokio::net::TcpStream),
 }
 
@@ -53,10 +54,10 @@ impl Stream {
     }
 
     fn over(socket: TcpStream, peer: SocketAddr, local: SocketAddr) -> io::Result<Self> {
-        let uring = driver() == DriverKind::Uring;
-        socket.set_nonblocking(!uring)?;
+        socket.set_nonblocking(driver() == DriverKind::Epoll)?;
         let socket = match driver() {
-            DriverKind::Uring => Driver::Uring(Socket::new(OwnedFd::from(socket))),
+            DriverKind::Multishot => Driver::Multishot(ring::Socket::new(OwnedFd::from(socket))?),
+            DriverKind::Uring => Driver::Uring(uring::Socket::new(OwnedFd::from(socket))),
             DriverKind::Epoll => Driver::Epoll(tokio::net::TcpStream::from_std(socket)?),
         };
         Ok(Self {
@@ -114,6 +115,7 @@ impl Stream {
     /// Those of the socket.
     pub fn poll_sent(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         match &mut self.socket {
+            Driver::Multishot(socket) => socket.poll_sent(cx),
             Driver::Uring(socket) => socket.poll_sent(cx),
             Driver::Epoll(socket) => Pin::new(socket).poll_flush(cx),
         }
@@ -123,6 +125,7 @@ impl Stream {
     /// flight completes with an error.
     pub fn reset(&self) {
         match &self.socket {
+            Driver::Multishot(socket) => socket.reset(),
             Driver::Uring(socket) => disconnect(socket.descriptor()),
             Driver::Epoll(socket) => disconnect(SockRef::from(socket)),
         }
@@ -130,6 +133,7 @@ impl Stream {
 
     fn poll_socket_read(&mut self, cx: &mut Context<'_>, into: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         match &mut self.socket {
+            Driver::Multishot(socket) => socket.poll_read(cx, into),
             Driver::Uring(socket) => socket.poll_read(cx, into),
             Driver::Epoll(socket) => Pin::new(socket).poll_read(cx, into),
         }
@@ -156,6 +160,7 @@ impl AsyncRead for Stream {
 impl AsyncWrite for Stream {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         match &mut self.socket {
+            Driver::Multishot(socket) => socket.poll_write(cx, &[IoSlice::new(bytes)]),
             Driver::Uring(socket) => socket.poll_write(cx, &[IoSlice::new(bytes)]),
             Driver::Epoll(socket) => Pin::new(socket).poll_write(cx, bytes),
         }
@@ -167,6 +172,7 @@ impl AsyncWrite for Stream {
         parts: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         match &mut self.socket {
+            Driver::Multishot(socket) => socket.poll_write(cx, parts),
             Driver::Uring(socket) => socket.poll_write(cx, parts),
             Driver::Epoll(socket) => Pin::new(socket).poll_write_vectored(cx, parts),
         }
@@ -178,6 +184,7 @@ impl AsyncWrite for Stream {
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         match &mut self.socket {
+            Driver::Multishot(socket) => socket.poll_flush(),
             Driver::Uring(socket) => socket.poll_flush(cx),
             Driver::Epoll(socket) => Pin::new(socket).poll_flush(cx),
         }
@@ -185,6 +192,7 @@ impl AsyncWrite for Stream {
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let done = match &mut self.socket {
+            Driver::Multishot(socket) => ready!(socket.poll_shutdown(cx)),
             Driver::Uring(socket) => ready!(socket.poll_shutdown(cx)),
             Driver::Epoll(socket) => ready!(Pin::new(socket).poll_shutdown(cx)),
         };

@@ -1,6 +1,6 @@
-//! Both drivers through the same seam.
+//! All drivers through the same seam.
 
-use super::{DriverKind, Listener, Sharing, Stream, bind, connect, run, spawn, timeout};
+use super::{DriverKind, Listener, Sharing, Stream, bind, connect, connect_unix, run, spawn, timeout};
 use std::{
     io::{Read, Write},
     net::{SocketAddr, TcpListener, TcpStream},
@@ -8,7 +8,6 @@ use std::{
 };
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
-const BOTH: [DriverKind; 2] = [DriverKind::Uring, DriverKind::Epoll];
 const DEADLINE: Option<Duration> = Some(Duration::from_secs(20));
 
 fn loopback() -> (TcpListener, SocketAddr) {
@@ -17,9 +16,9 @@ fn loopback() -> (TcpListener, SocketAddr) {
     (socket, address)
 }
 
-/// Runs `test` on both drivers under a deadline.
-fn on_both<F: Future<Output = ()>>(test: impl Fn() -> F) {
-    for kind in BOTH {
+/// Runs `test` on every driver under a deadline.
+fn on_all<F: Future<Output = ()>>(test: impl Fn() -> F) {
+    for kind in DriverKind::ALL {
         let outcome = run(kind, async { timeout(DEADLINE, test()).await }).expect("the driver starts");
         assert!(outcome.is_ok(), "{kind}: deadline passed");
     }
@@ -27,7 +26,7 @@ fn on_both<F: Future<Output = ()>>(test: impl Fn() -> F) {
 
 #[test]
 fn accepted_connections_arrive() {
-    on_both(|| async {
+    on_all(|| async {
         let (socket, address) = loopback();
         let listener = Listener::new(socket).expect("a listener registers");
         let client = std::thread::spawn(move || TcpStream::connect(address).map(drop));
@@ -49,7 +48,7 @@ fn a_port_that_another_socket_has_is_not_free() {
 #[test]
 fn bytes_pass_both_ways_whole() {
     const TOTAL: usize = 3 << 20;
-    on_both(|| async {
+    on_all(|| async {
         let (socket, address) = loopback();
         let echo = std::thread::spawn(move || {
             let (mut peer, _) = socket_blocking(socket).accept().expect("accepted");
@@ -75,7 +74,7 @@ fn bytes_pass_both_ways_whole() {
 
 #[test]
 fn what_was_peeked_is_read_again_after_the_consumed_part() {
-    on_both(|| async {
+    on_all(|| async {
         let (socket, address) = loopback();
         let peer = std::thread::spawn(move || {
             let (mut peer, _) = socket_blocking(socket).accept().expect("accepted");
@@ -95,7 +94,7 @@ fn what_was_peeked_is_read_again_after_the_consumed_part() {
 
 #[test]
 fn a_dropped_stream_still_delivers_what_it_accepted_and_closes() {
-    on_both(|| async {
+    on_all(|| async {
         let (socket, address) = loopback();
         let (done, finished) = tokio::sync::oneshot::channel();
         let peer = std::thread::spawn(move || {
@@ -114,7 +113,7 @@ fn a_dropped_stream_still_delivers_what_it_accepted_and_closes() {
 
 #[test]
 fn an_idle_read_that_is_dropped_closes_the_descriptor() {
-    on_both(|| async {
+    on_all(|| async {
         let (socket, address) = loopback();
         let (done, finished) = tokio::sync::oneshot::channel();
         let peer = std::thread::spawn(move || {
@@ -137,8 +136,24 @@ fn socket_blocking(socket: TcpListener) -> TcpListener {
 }
 
 #[test]
+fn a_task_that_is_aborted_is_dropped_and_says_so() {
+    on_all(|| async {
+        let (held, gone) = tokio::sync::oneshot::channel::<()>();
+        let task = spawn(async move {
+            let _held = held;
+            std::future::pending::<()>().await;
+        });
+        super::turn().await;
+        let handle = task.abort_handle();
+        handle.abort();
+        assert!(gone.await.is_err() && task.await.is_err());
+        handle.abort();
+    });
+}
+
+#[test]
 fn a_reset_reaches_the_peer() {
-    on_both(|| async {
+    on_all(|| async {
         let (socket, address) = loopback();
         let peer = std::thread::spawn(move || {
             let (mut peer, _) = socket_blocking(socket).accept().expect("accepted");
@@ -154,5 +169,28 @@ fn a_reset_reaches_the_peer() {
         drop(stream);
         let seen = peer.join().expect("peer");
         assert_eq!(seen, std::io::ErrorKind::ConnectionReset);
+    });
+}
+
+#[test]
+fn a_unix_socket_is_a_stream_like_any_other() {
+    let path = std::env::temp_dir().join(format!("sallyport-io-{}.sock", std::process::id()));
+    on_all(|| async {
+        let listener = std::os::unix::net::UnixListener::bind(&path).expect("bound");
+        let echo = std::thread::spawn(move || {
+            let (mut peer, _) = listener.accept().expect("accepted");
+            let mut bytes = [0; 5];
+            peer.read_exact(&mut bytes).expect("read");
+            peer.write_all(&bytes).expect("written");
+        });
+        let mut stream = connect_unix(&path).await.expect("connected");
+        std::fs::remove_file(&path).expect("it is there");
+        stream.write_all(b"hello").await.expect("written");
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).await.expect("read");
+        assert_eq!(answer, "hello");
+        echo.join().expect("echo");
+        let gone = connect_unix(&path).await.map(drop).expect_err("nobody is there");
+        assert_eq!(gone.kind(), std::io::ErrorKind::NotFound);
     });
 }

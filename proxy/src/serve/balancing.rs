@@ -10,11 +10,11 @@ use super::{
 use crate::{
     balance::{Asked, Moment, NoSeat, Pick, Seat, Tried},
     fault::Fault,
-    http::body::RequestBody,
+    http::{body::RequestBody, switch::Switch},
     io::Instant,
     snapshot::{Leading, Service},
     telemetry::Count,
-    upstream::{Behalf, UpstreamBody, UpstreamFault},
+    upstream::{Behalf, Unanswered, UpstreamBody, UpstreamFault},
 };
 use http::{HeaderMap, HeaderValue, Request, Response, header::SET_COOKIE};
 use sallyport_config::model::{
@@ -204,10 +204,18 @@ async fn attempt(
     let (context, clock) = (&way.connection.context, way.notes.clock());
     let began = service.group.is_timed().then(Instant::now);
     let behalf = Behalf::Client(&**way.connection);
-    let sent = context
-        .pool
-        .send(server, request, &context.counters, behalf)
-        .await;
+    let sent = match request.extensions_mut().remove::<Switch>() {
+        Some(switch) => way
+            .switch(server, request, switch)
+            .await
+            .map_err(Unanswered::from),
+        None => {
+            context
+                .pool
+                .send(server, request, &context.counters, behalf)
+                .await
+        }
+    };
     way.notes.answered(clock);
     let (error, request) = match sent {
         Ok(response) => {
@@ -227,7 +235,7 @@ async fn attempt(
     let fault = forward::explain(way.connection, way.route, service, server, &error);
     Err(Unserved {
         // Who waited for a server that says nothing has waited for long enough.
-        request: request.filter(|_| fault == Fault::UpstreamFailed),
+        request: request.filter(|_| matches!(fault, Fault::UpstreamFailed | Fault::Unreached)),
         fault,
     })
 }

@@ -141,7 +141,7 @@ mod tests {
 
     #[test]
     fn a_crowd_gets_through_and_leaves_turns_to_others() {
-        for kind in [DriverKind::Epoll, DriverKind::Uring] {
+        for kind in DriverKind::ALL {
             let (done, turns) = beside(kind, 400, 3);
             assert_eq!(done, 400);
             // 1,200 steps, eight a turn; whoever stands beside has about as many turns.

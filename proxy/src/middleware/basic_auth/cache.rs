@@ -20,7 +20,7 @@ const WAYS: usize = 4;
 const LIFE: Duration = Duration::from_secs(600);
 
 /// What tells a password together with the hash that it was verified by.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) struct Tag([u64; 3]);
 
 #[derive(Debug, Default)]

@@ -3,11 +3,12 @@
 //! One for the whole process. It must not know users: it gets a hash and a password.
 
 use super::{
-    cache::Cache,
+    cache::{Cache, Tag},
     hashes::{identity, verify},
 };
 use sallyport_config::password::PasswordHash;
 use std::{
+    collections::HashMap,
     hash::{BuildHasher, RandomState},
     net::IpAddr,
     sync::{
@@ -23,6 +24,8 @@ use tokio::sync::oneshot;
 const QUEUE_MAX: usize = 256;
 /// Those of one client that may wait or be verified: one client must not keep all others out.
 const PENDING_PER_CLIENT_MAX: u32 = 8;
+/// Requests that may wait for one password: a browser asks for much at once.
+const JOINED_MAX: usize = 1024;
 /// Counters of what clients have pending; two that share one share its limit.
 const CLIENTS: usize = 4096;
 /// Threads; a verification may hold as much memory as a hash asks for.
@@ -49,38 +52,47 @@ impl Known {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Busy;
 
+/// Who waits for which password. Locked where a password is not known already, and where its verification ends.
+type Waiting = Mutex<HashMap<Tag, Vec<oneshot::Sender<bool>>>>;
+
 /// The threads' other end.
 #[derive(Debug)]
 pub(super) struct Verifier {
-    /// `None` where there are no random numbers: then every password is verified.
+    /// `None` where there are no random numbers: then nobody is let in.
     cache: Option<Cache>,
     jobs: SyncSender<Job>,
+    waiting: Arc<Waiting>,
     keys: RandomState,
-    pending: Vec<AtomicU32>,
+    pending: Arc<[AtomicU32]>,
 }
 
 struct Job {
+    tag: Tag,
     hash: Arc<PasswordHash>,
     password: Vec<u8>,
-    answer: oneshot::Sender<bool>,
+    /// Given back when it is done.
+    _held: Held,
 }
 
 impl Verifier {
     /// Starts the threads, which end with the last holder of this. Where none can be started nobody is let in.
     pub(super) fn start() -> Self {
-        let (jobs, waiting) = mpsc::sync_channel(QUEUE_MAX);
-        let waiting = Arc::new(Mutex::new(waiting));
+        let (jobs, queue) = mpsc::sync_channel(QUEUE_MAX);
+        let queue = Arc::new(Mutex::new(queue));
+        let waiting = Arc::<Waiting>::default();
         let cores = thread::available_parallelism().map_or(1, usize::from);
         for number in 0..cores.min(THREADS_MAX) {
-            let waiting = Arc::clone(&waiting);
+            let (queue, waiting) = (Arc::clone(&queue), Arc::clone(&waiting));
             let name = format!("password-{number}");
-            if let Err(error) = thread::Builder::new().name(name).spawn(move || work(&waiting)) {
+            let thread = thread::Builder::new().name(name);
+            if let Err(error) = thread.spawn(move || work(&queue, &waiting)) {
                 tracing::error!(%error, "cannot start a thread that verifies passwords");
             }
         }
         Self {
             cache: Cache::new(),
             jobs,
+            waiting,
             keys: RandomState::new(),
             pending: std::iter::repeat_with(AtomicU32::default).take(CLIENTS).collect(),
         }
@@ -96,34 +108,53 @@ impl Verifier {
         password: Vec<u8>,
         client: IpAddr,
     ) -> Result<bool, Busy> {
-        let tag = self
-            .cache
-            .as_ref()
-            .map(|cache| (cache, cache.tag(&known.identity, &password)));
-        if tag.is_some_and(|(cache, tag)| cache.knows(tag)) {
+        let cache = self.cache.as_ref().ok_or(Busy)?;
+        let tag = cache.tag(&known.identity, &password);
+        if cache.knows(tag) {
             return Ok(true);
         }
-        let _held = self.hold(client).ok_or(Busy)?;
-        let (answer, answered) = oneshot::channel();
-        let hash = Arc::clone(&known.hash);
-        let job = Job {
-            hash,
-            password,
-            answer,
-        };
-        self.jobs.try_send(job).map_err(|_| Busy)?;
+        let answered = self.join(tag, known, password, client)?;
         let verified = answered.await.map_err(|_| Busy)?;
-        if verified && let Some((cache, tag)) = tag {
+        if verified {
             cache.keep(tag);
         }
         Ok(verified)
     }
 
-    fn hold(&self, client: IpAddr) -> Option<Held<'_>> {
+    /// Waits with those who wait for the same password already, or has it verified.
+    fn join(
+        &self,
+        tag: Tag,
+        known: &Known,
+        password: Vec<u8>,
+        client: IpAddr,
+    ) -> Result<oneshot::Receiver<bool>, Busy> {
+        let (answer, answered) = oneshot::channel();
+        let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
+        match waiting.get_mut(&tag) {
+            Some(others) if others.len() < JOINED_MAX => others.push(answer),
+            Some(_) => return Err(Busy),
+            None => {
+                let job = Job {
+                    tag,
+                    hash: Arc::clone(&known.hash),
+                    password,
+                    _held: self.hold(client).ok_or(Busy)?,
+                };
+                self.jobs.try_send(job).map_err(|_| Busy)?;
+                waiting.insert(tag, vec![answer]);
+            }
+        }
+        Ok(answered)
+    }
+
+    fn hold(&self, client: IpAddr) -> Option<Held> {
         let index = self.keys.hash_one(source(client)) % CLIENTS as u64;
-        let count = self.pending.get(usize::try_from(index).ok()?)?;
-        let held = Held(count);
-        let before = count.fetch_add(1, Ordering::AcqRel);
+        let held = Held {
+            pending: Arc::clone(&self.pending),
+            index: usize::try_from(index).ok()?,
+        };
+        let before = held.count()?.fetch_add(1, Ordering::AcqRel);
         // What was added is taken back with `held`.
         (before < PENDING_PER_CLIENT_MAX).then_some(held)
     }
@@ -138,25 +169,47 @@ fn source(client: IpAddr) -> u128 {
 }
 
 /// One password that is pending.
-struct Held<'a>(&'a AtomicU32);
+struct Held {
+    pending: Arc<[AtomicU32]>,
+    index: usize,
+}
 
-impl Drop for Held<'_> {
-    fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::AcqRel);
+impl Held {
+    fn count(&self) -> Option<&AtomicU32> {
+        self.pending.get(self.index)
     }
 }
 
-fn work(waiting: &Mutex<Receiver<Job>>) {
+impl Drop for Held {
+    fn drop(&mut self) {
+        if let Some(count) = self.count() {
+            count.fetch_sub(1, Ordering::AcqRel);
+        }
+    }
+}
+
+fn work(queue: &Mutex<Receiver<Job>>, waiting: &Waiting) {
     loop {
-        let next = waiting.lock().unwrap_or_else(PoisonError::into_inner).recv();
+        let next = queue.lock().unwrap_or_else(PoisonError::into_inner).recv();
         // No sender is left.
         let Ok(job) = next else { return };
         // Whoever asked may have gone.
-        if !job.answer.is_closed() {
-            let verified = verify(&job.hash, &job.password);
-            let _gone = job.answer.send(verified);
+        let verified = is_awaited(waiting, job.tag).then(|| verify(&job.hash, &job.password));
+        let mut all = waiting.lock().unwrap_or_else(PoisonError::into_inner);
+        let answers = all.remove(&job.tag).unwrap_or_default();
+        drop(all);
+        drop(job);
+        for answer in answers {
+            // Who came after the look, and gets no answer, is told to come again.
+            let _gone = verified.map(|verified| answer.send(verified));
         }
     }
+}
+
+fn is_awaited(waiting: &Waiting, tag: Tag) -> bool {
+    let all = waiting.lock().unwrap_or_else(PoisonError::into_inner);
+    all.get(&tag)
+        .is_some_and(|answers| answers.iter().any(|answer| !answer.is_closed()))
 }
 
 #[cfg(test)]
@@ -199,7 +252,7 @@ mod tests {
     #[test]
     fn one_client_has_only_so_many_pending_and_others_still_get_in() {
         let verifier = Verifier::start();
-        let mut held: Vec<_> = (0..PENDING_PER_CLIENT_MAX)
+        let mut held: Vec<Held> = (0..PENDING_PER_CLIENT_MAX)
             .map(|_| verifier.hold(CLIENT).expect("below the limit"))
             .collect();
         assert!(verifier.hold(CLIENT).is_none());
@@ -218,6 +271,23 @@ mod tests {
                 .sum::<u32>(),
             7
         );
+    }
+
+    #[test]
+    fn requests_with_the_same_password_wait_for_one_verification() {
+        let verifier = Verifier::start();
+        let bcrypt = known("$2a$06$m0CrhHm10qJ3lXRY.5zDGO3rS2KdeeWLuGmsfGlMfOxih58VYVfxe");
+        let cache = verifier.cache.as_ref().expect("random numbers");
+        let ask = |password: &str| {
+            let tag = cache.tag(&bcrypt.identity, password.as_bytes());
+            verifier.join(tag, &bcrypt, password.as_bytes().to_vec(), CLIENT)
+        };
+        let all: Vec<_> = (0..100).map(|_| ask("a")).collect();
+        for answered in all {
+            let answered = answered.expect("all of them may wait");
+            assert_eq!(run(answered), Ok(true));
+        }
+        assert!(verifier.waiting.lock().expect("not poisoned").is_empty());
     }
 
     #[test]
