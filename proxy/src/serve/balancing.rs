@@ -14,7 +14,7 @@ use crate::{
     io::Instant,
     snapshot::{Leading, Service},
     telemetry::Count,
-    upstream::{Behalf, Unanswered, UpstreamBody, UpstreamFault},
+    upstream::{Behalf, Server, Unanswered, UpstreamBody, UpstreamFault},
 };
 use http::{HeaderMap, HeaderValue, Request, Response, header::SET_COOKIE};
 use sallyport_config::model::{
