@@ -53,6 +53,7 @@ pub(super) fn compile_entry(
         forwarded_trusted: resolve(&entry.forwarded_trusted, lists),
         timeouts: entry.timeouts,
         limits: entry.limits,
+        redirect: entry.redirect,
         middlewares: Vec::new(),
         proofs: Arc::new(Proofs::compile(config, name, entry, policies, routes)),
         side: Arc::new(match entry.kind {
