@@ -32,6 +32,7 @@ use bytes::Bytes;
 use http::request::Parts;
 use hyper::{HeaderMap, Request, Response, StatusCode, Version, body::Incoming, upgrade::OnUpgrade};
 use rustls::pki_types::UnixTime;
+use sallyport_config::model::UnderscoreHeaders;
 use std::{convert::Infallible, future::Future, net::IpAddr, rc::Rc, time::Duration};
 
 /// What a request came to.
@@ -128,6 +129,7 @@ async fn walk(
         body.watch(upload);
     }
     switch::take(&mut parts).map_err(|_| Fault::NotImplemented)?;
+    judge_names(entry, &mut parts, connection)?;
     let found = fields::scan(&parts.headers);
     check_limits(&parts, found, connection)?;
     check_loop(&parts, found)?;
@@ -230,6 +232,26 @@ fn check_limits(parts: &Parts, found: Found, connection: &Connection) -> Result<
     }
     fields::check_coding(&parts.headers, found).map_err(|error| malformed(connection, &error))
 }
+
+/// Names that some server takes for others.
+fn judge_names(entry: &Entry, parts: &mut Parts, connection: &Connection) -> Result<(), Fault> {
+    match entry.underscore_headers {
+        UnderscoreHeaders::Keep => Ok(()),
+        UnderscoreHeaders::Delete => {
+            fields::strip_underscored(&mut parts.headers);
+            Ok(())
+        }
+        UnderscoreHeaders::Reject if fields::has_underscore(&parts.headers) => {
+            Err(malformed(connection, &UnderscoreFound))
+        }
+        UnderscoreHeaders::Reject => Ok(()),
+    }
+}
+
+/// A field that the entry point does not want.
+#[derive(Debug, thiserror::Error)]
+#[error("a field has `_` in its name, and `underscore_headers_strategy` is `reject`")]
+struct UnderscoreFound;
 
 /// A request that has passed here again and again would go on for ever.
 fn check_loop(parts: &Parts, found: Found) -> Result<(), Fault> {
