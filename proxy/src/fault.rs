@@ -34,6 +34,8 @@ pub fn with_causes(error: &dyn Error) -> String {
 pub enum Fault {
     /// Malformed or contradictory.
     BadRequest,
+    /// The path says by a triplet what its route does not allow.
+    EncodedCharacter,
     /// More header fields than `limits.headers`.
     HeadersTooMany,
     /// What servers would be told of the client's certificate is too long.
@@ -101,6 +103,7 @@ impl Fault {
         match self {
             Self::BadRequest => (StatusCode::BAD_REQUEST, Count::BadRequest),
             Self::HeadersTooMany => (StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE, Count::BadRequest),
+            Self::EncodedCharacter => (StatusCode::BAD_REQUEST, Count::EncodedCharacter),
             Self::IdentityTooLong => (
                 StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
                 Count::IdentityTooLong,

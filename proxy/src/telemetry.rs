@@ -91,6 +91,8 @@ pub enum Count {
     NotImplemented,
     /// 508: the request has passed here again and again.
     Loop,
+    /// 400: the path says by a triplet what its route does not allow.
+    EncodedCharacter,
     /// 404: no router.
     NoRouter,
     /// 403: the route demands what the connection has not proven.
@@ -224,6 +226,7 @@ pub const COUNTS: &[(Count, &str)] = &[
     (Count::BadRequest, "bad_request"),
     (Count::NotImplemented, "not_implemented"),
     (Count::Loop, "loop"),
+    (Count::EncodedCharacter, "encoded_character"),
     (Count::NoRouter, "no_router"),
     (Count::NotProven, "not_proven"),
     (Count::SourceForbidden, "source_forbidden"),

@@ -235,7 +235,7 @@ async fn attempt(
     let fault = forward::explain(way.connection, way.route, service, server, &error);
     Err(Unserved {
         // Who waited for a server that says nothing has waited for long enough.
-        request: request.filter(|_| fault == Fault::UpstreamFailed),
+        request: request.filter(|_| matches!(fault, Fault::UpstreamFailed | Fault::Unreached)),
         fault,
     })
 }

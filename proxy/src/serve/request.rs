@@ -153,7 +153,12 @@ async fn walk(
     let id = find(table, &parts, &authority, &target, client).ok_or(Fault::NotFound)?;
     let route = route_of(&view, id)?;
     notes.router(&route.router);
-    check_proof(route, connection)?;
+    if target.encoded.meets(route.refused_encoded) {
+        return Err(Fault::EncodedCharacter);
+    }
+    if !entry.proofs.hold(id, connection.tls.as_deref()) {
+        return Err(Fault::NotProven);
+    }
     let outgoing = forward::Outgoing {
         authority: authority.into(),
         target: target.into(),
@@ -327,20 +332,6 @@ fn check_policy(entry: &Entry, connection: &Connection, authority: &Authority<'_
     }
 }
 
-fn check_proof(route: &Route, connection: &Connection) -> Result<(), Fault> {
-    let proven = || {
-        connection
-            .tls
-            .as_ref()
-            .is_some_and(|facts| facts.client.is_some())
-    };
-    if route.demands_client && !proven() {
-        Err(Fault::NotProven)
-    } else {
-        Ok(())
-    }
-}
-
 /// The client for `ClientIP`: who connected, or on an uplink whom the proven parent names.
 fn client_of(connection: &Connection, headers: &HeaderMap, trust: PeerTrust) -> IpAddr {
     let own = connection.client.0.ip();
@@ -360,6 +351,7 @@ fn find(
     table.find(&route::Facts {
         host: &authority.host,
         path: &target.path,
+        query: target.query,
         method: &parts.method,
         headers: &parts.headers,
         client,

@@ -11,7 +11,7 @@ use crate::{
 };
 use http::{HeaderValue, Method, Request, header::HOST};
 use http_body::Body;
-use sallyport_config::model::{Scheme, ServerPlace, ServerUrl, transport::ServersTransport};
+use sallyport_config::model::{IoDriver, Scheme, ServerPlace, ServerUrl, transport::ServersTransport};
 use std::{
     collections::HashMap,
     future::poll_fn,
@@ -172,9 +172,7 @@ fn world(kind: DriverKind, seed: u64) {
             })
             .collect();
         for task in tasks {
-            if let Err(failed) = task.await {
-                std::panic::resume_unwind(failed.into_panic());
-            }
+            task.await.expect("a task that broke said why above");
         }
         pool.reap();
         assert!(pool.idle_count() <= IDLE_MAX, "{}", pool.idle_count());
@@ -207,7 +205,9 @@ fn stale_connections_fail_nothing_that_may_be_sent_twice_and_nothing_else_is() {
 #[test]
 fn the_same_on_a_ring() {
     // Where the kernel has no ring the whole-program tests say so.
-    if io::choose(sallyport_config::model::IoDriver::Uring).is_ok() {
-        simulate(DriverKind::Uring);
+    for wanted in [IoDriver::Uring, IoDriver::TokioUring] {
+        if let Ok(chosen) = io::choose(wanted) {
+            simulate(chosen.kind);
+        }
     }
 }
