@@ -60,10 +60,13 @@ impl Outcome {
 /// Answers one request.
 pub(super) fn answer(
     connection: Rc<Connection>,
-    request: Request<Incoming>,
+    mut request: Request<Incoming>,
 ) -> impl Future<Output = Result<Response<ResponseBody>, Infallible>> {
     if !connection.is_http2() {
         connection.solo.begin(&request);
+    }
+    if request.version() == Version::HTTP_11 {
+        interim::wanted(&mut request);
     }
     answered(connection, request)
 }
@@ -72,16 +75,15 @@ async fn answered(
     connection: Rc<Connection>,
     mut request: Request<Incoming>,
 ) -> Result<Response<ResponseBody>, Infallible> {
-    let (mut under_way, started) = UnderWay::new(&connection, &request);
+    let (under_way, started) = UnderWay::new(&connection, &request);
     connection.context.counters.add(Count::Requests);
     let (opening, stream) = (Opening::default(), request.extensions_mut().remove::<OnUpgrade>());
-    let mut outcome = walk(&connection, request, started, under_way.notes(), &opening).await;
+    let outcome = walk(&connection, request, started, under_way.notes(), &opening).await;
     connection.solo.answering();
-    if let Some(headers) = outcome.as_ref().ok().and_then(Outcome::switched).cloned() {
-        match switching::answer(&connection, &opening, headers, stream, (outcome, under_way)) {
-            Ok(response) => return Ok(response),
-            Err(unjoined) => (outcome, under_way) = unjoined,
-        }
+    let switched = outcome.as_ref().ok().and_then(Outcome::switched).cloned();
+    if let (Some(headers), Some(joined)) = (switched, opening.take()) {
+        let answer = (outcome, headers);
+        return Ok(switching::answer(&connection, joined, answer, stream, under_way));
     }
     let fault = match &outcome {
         Err(fault) => Some(*fault),
@@ -113,26 +115,19 @@ async fn answered(
 /// The stages of a request, top to bottom.
 async fn walk(
     connection: &Rc<Connection>,
-    mut request: Request<Incoming>,
+    request: Request<Incoming>,
     started: Instant,
     notes: Notes<'_>,
     opening: &Opening,
 ) -> Result<Outcome, Fault> {
     let view = connection.context.view();
     let entry = view.entry(&connection.entry).ok_or(Fault::NotFound)?;
-    if request.version() == Version::HTTP_11 {
-        interim::wanted(&mut request);
-    }
     let (mut parts, incoming) = request.into_parts();
     let mut body = RequestBody::new(incoming, started, read_limit(entry, &parts), notes.tally());
     if let Some(upload) = connection.solo.upload() {
         body.watch(upload);
     }
-    switch::take(&mut parts).map_err(|_| Fault::NotImplemented)?;
-    judge_names(entry, &mut parts, connection)?;
-    let found = fields::scan(&parts.headers);
-    check_limits(&parts, found, connection)?;
-    check_loop(&parts, found)?;
+    let found = examine(entry, connection, &mut parts)?;
     let reached = match &*entry.side {
         Side::Clients(table) => {
             strip_uplink(connection, &mut parts, found);
@@ -236,6 +231,16 @@ fn check_limits(parts: &Parts, found: Found, connection: &Connection) -> Result<
         return Err(Fault::HeadersTooMany);
     }
     fields::check_coding(&parts.headers, found).map_err(|error| malformed(connection, &error))
+}
+
+/// What a request is, and whether it is one at all; it has the form between the edges then.
+fn examine(entry: &Entry, connection: &Connection, parts: &mut Parts) -> Result<Found, Fault> {
+    switch::take(parts).map_err(|_| Fault::NotImplemented)?;
+    judge_names(entry, parts, connection)?;
+    let found = fields::scan(&parts.headers);
+    check_limits(parts, found, connection)?;
+    check_loop(parts, found)?;
+    Ok(found)
 }
 
 /// Names that some server takes for others.
