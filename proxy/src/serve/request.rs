@@ -148,12 +148,7 @@ async fn walk(
     let id = find(table, &parts, &authority, &target, client).ok_or(Fault::NotFound)?;
     let route = route_of(&view, id)?;
     notes.router(&route.router);
-    if target.encoded.meets(route.refused_encoded) {
-        return Err(Fault::EncodedCharacter);
-    }
-    if !entry.proofs.hold(id, connection.tls.as_deref()) {
-        return Err(Fault::NotProven);
-    }
+    check_route(entry, connection, (id, route), &target)?;
     let outgoing = forward::Outgoing {
         authority: authority.into(),
         target: target.into(),
@@ -361,6 +356,23 @@ fn find(
         headers: &parts.headers,
         client,
     })
+}
+
+/// What a route demands of the path, and of what the connection has proven.
+fn check_route(
+    entry: &Entry,
+    connection: &Connection,
+    (id, route): (RouteId, &Route),
+    target: &Target<'_>,
+) -> Result<(), Fault> {
+    if target.encoded.meets(route.refused_encoded) {
+        return Err(Fault::EncodedCharacter);
+    }
+    if entry.proofs.hold(id, connection.tls.as_deref()) {
+        Ok(())
+    } else {
+        Err(Fault::NotProven)
+    }
 }
 
 fn route_of(view: &View, id: RouteId) -> Result<&Route, Fault> {
