@@ -4,6 +4,7 @@
 //! are in range, rules are parsed. It holds no secrets, only paths to them, and knows no sockets or files.
 
 pub mod access_log;
+pub mod encoded;
 mod located;
 pub mod middleware;
 pub mod sending;
@@ -14,6 +15,7 @@ pub mod transport;
 pub use located::Located;
 
 use crate::{diagnostic::Location, rule::Rule};
+use encoded::EncodedCharacters;
 use ipnet::IpNet;
 use std::{collections::BTreeMap, net::SocketAddr, num::NonZeroUsize, path::PathBuf, time::Duration};
 
@@ -337,6 +339,8 @@ pub struct Router {
     pub middlewares: Vec<String>,
     /// What answers.
     pub service: ServiceRef,
+    /// Which characters a path must not say by triplets.
+    pub refused_encoded: EncodedCharacters,
     /// `tls.options`, where the router has a `tls` table (`default` where it names none).
     pub tls: Option<String>,
     /// Where the router's table starts.

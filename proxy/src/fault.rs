@@ -34,6 +34,8 @@ pub fn with_causes(error: &dyn Error) -> String {
 pub enum Fault {
     /// Malformed or contradictory.
     BadRequest,
+    /// The path says by a triplet what its route does not allow.
+    EncodedCharacter,
     /// More header fields than `limits.headers`.
     HeadersTooMany,
     /// What servers would be told of the client's certificate is too long.
@@ -44,6 +46,10 @@ pub enum Fault {
     Misdirected,
     /// The route demands what the connection has not proven.
     NotProven,
+    /// CONNECT, which this gateway does not do.
+    NotImplemented,
+    /// It has passed here again and again.
+    Loop,
     /// `ip_allow_list` does not let the client in, or `ip_deny_list` keeps it out; with the status that the operator chose.
     SourceForbidden(StatusCode),
     /// `allowed_hosts` does not hold the host that was asked for.
@@ -85,79 +91,46 @@ pub enum Fault {
 impl Fault {
     /// Status, text and count.
     pub fn answer(self) -> (StatusCode, &'static str, Count) {
+        let (status, count) = self.judged();
+        let text = match self {
+            Self::IdentityTooLong => "client certificate too large\n",
+            _ => refusal(status),
+        };
+        (status, text, count)
+    }
+
+    fn judged(self) -> (StatusCode, Count) {
         match self {
-            Self::BadRequest => (StatusCode::BAD_REQUEST, "bad request\n", Count::BadRequest),
-            Self::HeadersTooMany => (
-                StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
-                "request header fields too large\n",
-                Count::BadRequest,
-            ),
+            Self::BadRequest => (StatusCode::BAD_REQUEST, Count::BadRequest),
+            Self::HeadersTooMany => (StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE, Count::BadRequest),
+            Self::EncodedCharacter => (StatusCode::BAD_REQUEST, Count::EncodedCharacter),
             Self::IdentityTooLong => (
                 StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
-                "client certificate too large\n",
                 Count::IdentityTooLong,
             ),
-            Self::RequestTimeout => (
-                StatusCode::REQUEST_TIMEOUT,
-                "request timeout\n",
-                Count::RequestTimeout,
-            ),
-            Self::Misdirected => (
-                StatusCode::MISDIRECTED_REQUEST,
-                "misdirected request\n",
-                Count::Misdirected,
-            ),
-            Self::NotProven => (StatusCode::FORBIDDEN, "forbidden\n", Count::NotProven),
-            Self::SourceForbidden(status) => (status, refusal(status), Count::SourceForbidden),
-            Self::HostForbidden => (StatusCode::FORBIDDEN, "forbidden\n", Count::HostForbidden),
-            Self::PathAmbiguous => (StatusCode::BAD_REQUEST, "bad request\n", Count::PathAmbiguous),
-            Self::BodyTooLarge => (
-                StatusCode::PAYLOAD_TOO_LARGE,
-                "content too large\n",
-                Count::BodyTooLarge,
-            ),
-            Self::NotFound => (StatusCode::NOT_FOUND, "not found\n", Count::NoRouter),
-            Self::UpstreamFailed => (StatusCode::BAD_GATEWAY, "bad gateway\n", Count::UpstreamFailed),
-            Self::NoServer => (
-                StatusCode::SERVICE_UNAVAILABLE,
-                "service unavailable\n",
-                Count::NoServer,
-            ),
-            Self::Unreached => Self::UpstreamFailed.answer(),
-            Self::UnreachedSilent => Self::UpstreamSilent.answer(),
-            Self::Unauthorized => (StatusCode::UNAUTHORIZED, "unauthorized\n", Count::Unauthorized),
-            Self::AuthBusy => (
-                StatusCode::SERVICE_UNAVAILABLE,
-                "service unavailable\n",
-                Count::AuthBusy,
-            ),
-            Self::AuthRefused(status) => (status, refusal(status), Count::AuthRefused),
-            Self::RateExceeded => (
-                StatusCode::TOO_MANY_REQUESTS,
-                "too many requests\n",
-                Count::RateExceeded,
-            ),
-            Self::InFlightExceeded => (
-                StatusCode::TOO_MANY_REQUESTS,
-                "too many requests\n",
-                Count::InFlightExceeded,
-            ),
-            Self::BreakerOpen(status) => (status, refusal(status), Count::BreakerOpen),
-            Self::UpstreamSilent => (
-                StatusCode::GATEWAY_TIMEOUT,
-                "gateway timeout\n",
-                Count::UpstreamSilent,
-            ),
-            Self::QueueFull => (
-                StatusCode::SERVICE_UNAVAILABLE,
-                "service unavailable\n",
-                Count::QueueFull,
-            ),
-            Self::QueueTimeout => (
-                StatusCode::SERVICE_UNAVAILABLE,
-                "service unavailable\n",
-                Count::QueueTimeout,
-            ),
+            Self::RequestTimeout => (StatusCode::REQUEST_TIMEOUT, Count::RequestTimeout),
+            Self::Misdirected => (StatusCode::MISDIRECTED_REQUEST, Count::Misdirected),
+            Self::NotProven => (StatusCode::FORBIDDEN, Count::NotProven),
+            Self::NotImplemented => (StatusCode::NOT_IMPLEMENTED, Count::NotImplemented),
+            Self::Loop => (StatusCode::LOOP_DETECTED, Count::Loop),
+            Self::SourceForbidden(status) => (status, Count::SourceForbidden),
+            Self::HostForbidden => (StatusCode::FORBIDDEN, Count::HostForbidden),
+            Self::PathAmbiguous => (StatusCode::BAD_REQUEST, Count::PathAmbiguous),
+            Self::BodyTooLarge => (StatusCode::PAYLOAD_TOO_LARGE, Count::BodyTooLarge),
+            Self::NotFound => (StatusCode::NOT_FOUND, Count::NoRouter),
+            Self::UpstreamFailed | Self::Unreached => (StatusCode::BAD_GATEWAY, Count::UpstreamFailed),
+            Self::NoServer => (StatusCode::SERVICE_UNAVAILABLE, Count::NoServer),
+            Self::Unauthorized => (StatusCode::UNAUTHORIZED, Count::Unauthorized),
+            Self::AuthBusy => (StatusCode::SERVICE_UNAVAILABLE, Count::AuthBusy),
+            Self::AuthRefused(status) => (status, Count::AuthRefused),
+            Self::RateExceeded => (StatusCode::TOO_MANY_REQUESTS, Count::RateExceeded),
+            Self::InFlightExceeded => (StatusCode::TOO_MANY_REQUESTS, Count::InFlightExceeded),
+            Self::BreakerOpen(status) => (status, Count::BreakerOpen),
+            Self::UpstreamSilent | Self::UnreachedSilent => {
+                (StatusCode::GATEWAY_TIMEOUT, Count::UpstreamSilent)
+            }
+            Self::QueueFull => (StatusCode::SERVICE_UNAVAILABLE, Count::QueueFull),
+            Self::QueueTimeout => (StatusCode::SERVICE_UNAVAILABLE, Count::QueueTimeout),
         }
     }
 
@@ -187,7 +160,11 @@ impl Fault {
     pub fn ends_connection(self) -> bool {
         matches!(
             self,
-            Self::BadRequest | Self::HeadersTooMany | Self::RequestTimeout | Self::BodyTooLarge
+            Self::BadRequest
+                | Self::NotImplemented
+                | Self::HeadersTooMany
+                | Self::RequestTimeout
+                | Self::BodyTooLarge
         )
     }
 }
@@ -195,10 +172,20 @@ impl Fault {
 /// The text of a refusal: where the operator disguises it, that of what it is disguised as.
 fn refusal(status: StatusCode) -> &'static str {
     match status {
+        StatusCode::BAD_REQUEST => "bad request\n",
+        StatusCode::UNAUTHORIZED => "unauthorized\n",
         StatusCode::FORBIDDEN => "forbidden\n",
         StatusCode::NOT_FOUND => "not found\n",
-        StatusCode::UNAUTHORIZED => "unauthorized\n",
+        StatusCode::REQUEST_TIMEOUT => "request timeout\n",
+        StatusCode::PAYLOAD_TOO_LARGE => "content too large\n",
+        StatusCode::MISDIRECTED_REQUEST => "misdirected request\n",
+        StatusCode::TOO_MANY_REQUESTS => "too many requests\n",
+        StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE => "request header fields too large\n",
+        StatusCode::NOT_IMPLEMENTED => "not implemented\n",
+        StatusCode::BAD_GATEWAY => "bad gateway\n",
         StatusCode::SERVICE_UNAVAILABLE => "service unavailable\n",
+        StatusCode::GATEWAY_TIMEOUT => "gateway timeout\n",
+        StatusCode::LOOP_DETECTED => "loop detected\n",
         _ => "refused\n",
     }
 }

@@ -87,6 +87,12 @@ pub enum Count {
     AnswersServer,
     /// 400: malformed.
     BadRequest,
+    /// 501: CONNECT.
+    NotImplemented,
+    /// 508: the request has passed here again and again.
+    Loop,
+    /// 400: the path says by a triplet what its route does not allow.
+    EncodedCharacter,
     /// 404: no router.
     NoRouter,
     /// 403: the route demands what the connection has not proven.
@@ -137,6 +143,8 @@ pub enum Count {
     UpstreamOpened,
     /// Requests that went over a kept connection.
     UpstreamReused,
+    /// Requests after which a connection or a stream was HTTP no more.
+    Switched,
     /// Lines of the access log that were given up because its queue was full.
     AccessLogDropped,
     /// Closed: a ClientHello that could be read in two ways, or is none, where TCP routers go by it.
@@ -216,6 +224,9 @@ pub const COUNTS: &[(Count, &str)] = &[
     (Count::AnswersClient, "answers_client_error"),
     (Count::AnswersServer, "answers_server_error"),
     (Count::BadRequest, "bad_request"),
+    (Count::NotImplemented, "not_implemented"),
+    (Count::Loop, "loop"),
+    (Count::EncodedCharacter, "encoded_character"),
     (Count::NoRouter, "no_router"),
     (Count::NotProven, "not_proven"),
     (Count::SourceForbidden, "source_forbidden"),
@@ -241,6 +252,7 @@ pub const COUNTS: &[(Count, &str)] = &[
     (Count::UplinkStripped, "uplink_stripped"),
     (Count::UpstreamOpened, "upstream_opened"),
     (Count::UpstreamReused, "upstream_reused"),
+    (Count::Switched, "switched"),
     (Count::AccessLogDropped, "access_log_dropped"),
     (Count::HelloRefused, "hello_refused"),
     (Count::HelloTimeout, "hello_timeout"),

@@ -47,11 +47,19 @@ impl Nginx {
     /// # Errors
     /// Where it does not come up.
     pub fn start(ns: &Ns, name: &str, port: u16, serves: &Serves) -> Result<Nginx> {
+        Nginx::start_with(ns, name, port, serves, "access_log off;")
+    }
+
+    /// The same with these directives for all of HTTP, about its access log at least.
+    ///
+    /// # Errors
+    /// Where it does not come up.
+    pub fn start_with(ns: &Ns, name: &str, port: u16, serves: &Serves, more: &str) -> Result<Nginx> {
         let root = ns.fresh(&format!("nginx-{name}"), "d");
         let files = root.join("files");
         std::fs::create_dir_all(&files)?;
         let conf = root.join("nginx.conf");
-        std::fs::write(&conf, configuration(&root, name, port, serves))?;
+        std::fs::write(&conf, configuration(&root, name, port, serves, more))?;
         let spawn = Spawn::new(&format!("nginx-{name}"), "nginx")
             .arg("-e")
             .arg("stderr")
@@ -77,12 +85,12 @@ impl Nginx {
     }
 }
 
-fn configuration(root: &Path, name: &str, port: u16, serves: &Serves) -> String {
+fn configuration(root: &Path, name: &str, port: u16, serves: &Serves, more: &str) -> String {
     let mut out = String::from("daemon off;\nuser root;\nworker_processes 1;\nerror_log stderr notice;\n");
     let at = root.display();
     let _ = write!(
         out,
-        "pid {at}/pid;\nevents {{ worker_connections 8192; }}\nhttp {{\naccess_log off;\n"
+        "pid {at}/pid;\nevents {{ worker_connections 8192; }}\nhttp {{\n{more}\n"
     );
     for kind in ["client_body", "proxy", "fastcgi", "uwsgi", "scgi"] {
         let _ = writeln!(out, "{kind}_temp_path {at}/{kind};");

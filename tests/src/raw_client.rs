@@ -6,7 +6,7 @@ use crate::lab::Ns;
 use anyhow::{Context, Result};
 use socket2::{Domain, Protocol, Socket, Type};
 use std::io::{ErrorKind, Read, Write};
-use std::net::{IpAddr, SocketAddr, TcpStream};
+use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream};
 use std::time::{Duration, Instant};
 
 /// Deadline of connecting and writing.
@@ -126,6 +126,23 @@ pub fn send(stream: &mut TcpStream, segments: &[&[u8]]) -> Result<()> {
         }
     }
     Ok(())
+}
+
+/// The next connection of a listener of a test's own.
+///
+/// # Errors
+/// Where none comes within `limit`.
+pub fn accept(listener: &TcpListener, limit: Duration) -> Result<TcpStream> {
+    listener.set_nonblocking(true)?;
+    let stream = crate::wait::until(limit, "a connection", || match listener.accept() {
+        Ok((stream, _)) => Ok(Some(stream)),
+        Err(error) if error.kind() == ErrorKind::WouldBlock => Ok(None),
+        Err(error) => Err(error.into()),
+    })?;
+    stream.set_nonblocking(false)?;
+    stream.set_nodelay(true)?;
+    stream.set_write_timeout(Some(limit))?;
+    Ok(stream)
 }
 
 /// Reads to the end of the connection, or as much as comes before `limit`.

@@ -191,7 +191,13 @@ impl Chance {
             Err(_) => 1,
         };
         println!("SALLYPORT_STORM_SEED={seed}");
-        Ok(Chance(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1))
+        Ok(Chance::of(seed))
+    }
+
+    /// From this seed.
+    #[must_use]
+    pub fn of(seed: u64) -> Chance {
+        Chance(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1)
     }
 
     fn next(&mut self) -> u64 {

@@ -5,6 +5,7 @@ use sallyport_tests::case::Case;
 use sallyport_tests::curl::{Answer, Curl};
 use sallyport_tests::fragments::{BACKEND, PORT, backend_url, entry_point, local, router, service};
 use sallyport_tests::gateway::Gateway;
+use sallyport_tests::nghttpd;
 use sallyport_tests::on_both_drivers;
 use sallyport_tests::raw_client;
 use sallyport_tests::raw_server::{Behaviour, RawServer};
@@ -16,6 +17,7 @@ use std::time::Duration;
 on_both_drivers!(
     a_body_up_to_the_limit_passes_and_one_byte_more_does_not,
     a_body_that_grows_past_the_limit_is_cut_off,
+    a_body_too_long_on_its_way_to_an_http2_server_is_the_clients_fault,
     errors_of_servers_get_pages_and_keep_their_status,
     errors_of_the_gateways_own_get_pages_and_are_counted,
     what_is_replaced_shows_nowhere_even_without_a_page,
@@ -112,6 +114,26 @@ fn a_body_that_grows_past_the_limit_is_cut_off(case: &Case) -> Result<()> {
     );
     ensure!(server.seen.requests().is_empty(), "{:?}", server.seen.requests());
     ensure!(counter(&gateway, "body_too_large")? == 1);
+    Ok(())
+}
+
+fn a_body_too_long_on_its_way_to_an_http2_server_is_the_clients_fault(case: &Case) -> Result<()> {
+    let _server = nghttpd::start(&case.ns, BACKEND, None)?;
+    let gateway = case.gateway(
+        &(entry_point("")
+            + &router("all", "PathPrefix(`/`)", "backend", "middlewares = [\"m\"]")
+            + &service("backend", &[&format!("h2c://127.0.0.1:{BACKEND}")], "")
+            + "[middlewares.m.limit_body]\nmax_request_body_bytes = \"100B\"\n"),
+    )?;
+    for (bytes, expected) in [(100, 200), (101, 413)] {
+        let curl = Curl::new(&case.ns)
+            .via(local(PORT))
+            .header("Transfer-Encoding: chunked");
+        let curl = curl.arg("-d").arg("x".repeat(bytes));
+        let answer = curl.get("http://a.example/")?;
+        ensure!(answer.status == expected, "{bytes}: {answer:?}");
+    }
+    ensure!(counter(&gateway, "body_too_large")? == 1 && counter(&gateway, "upstream_failed")? == 0);
     Ok(())
 }
 

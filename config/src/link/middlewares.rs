@@ -6,10 +6,11 @@
 use super::Places;
 use crate::{
     model::{
-        Config, Reach,
+        Config, EntryPoint, Reach,
         middleware::{
             MIDDLEWARES_MAX, Middleware,
             forward_auth::{ForwardAuth, SERVICE_SUFFIX},
+            ip_strategy::Picked,
         },
         service::{Queue, Server, Servers, Service, Strategy},
     },
@@ -34,7 +35,7 @@ pub(super) fn resolve(
     }
     let resolved = drafts.into_iter().filter_map(|(name, draft)| {
         let middleware = match draft {
-            MiddlewareDraft::Made(middleware) => middleware,
+            MiddlewareDraft::Made(middleware) => *middleware,
             MiddlewareDraft::Chain(_) => Middleware::Chain(chains.remove(&name)?),
             MiddlewareDraft::Broken => return None,
         };
@@ -166,6 +167,8 @@ pub(super) fn attach_to_entry_points(report: &Report<'_>, config: &mut Config, p
         if let Some(point) = config.entry_points.get_mut(name) {
             if point.is_uplink() {
                 warn_of_parents(report, &config.middlewares, &draft.middlewares, &list);
+            } else if point.forwarded_trusted.is_empty() {
+                warn_of_hops(report, &config.middlewares, &draft.middlewares, &list, name);
             }
             point.middlewares = list;
         }
@@ -180,8 +183,53 @@ pub(super) fn attach_to_routers(report: &Report<'_>, config: &mut Config, places
             if matches!(router.reach, Reach::Uplinks(_)) {
                 warn_of_parents(report, &config.middlewares, &draft.middlewares, &list);
             }
+            if let Some(entry) = believing_nobody(&config.entry_points, &router.reach) {
+                warn_of_hops(report, &config.middlewares, &draft.middlewares, &list, entry);
+            }
             router.middlewares = list;
         }
+    }
+}
+
+/// The first entry point of a router that takes nobody's word for the client's address.
+fn believing_nobody<'c>(points: &'c BTreeMap<String, EntryPoint>, reach: &'c Reach) -> Option<&'c str> {
+    let Reach::EntryPoints(names) = reach else {
+        return None;
+    };
+    let deaf = |name: &&String| {
+        points
+            .get(*name)
+            .is_some_and(|point| point.forwarded_trusted.is_empty())
+    };
+    names.iter().find(deaf).map(String::as_str)
+}
+
+/// A middleware that goes by hops of `X-Forwarded-For` where nobody may write them lets nobody in.
+fn warn_of_hops(
+    report: &Report<'_>,
+    known: &BTreeMap<String, Middleware>,
+    written: &[Mention],
+    list: &[String],
+    entry: &str,
+) {
+    let by_hops = |name: &&String| known.get(*name).is_some_and(goes_by_hops);
+    let (Some(name), Some(first)) = (list.iter().find(by_hops), written.first()) else {
+        return;
+    };
+    let fault = Fault::found(format!(
+        "`{name}` goes by `X-Forwarded-For`, which entry point `{entry}` takes from nobody"
+    ))
+    .so("nobody has an address there, and nobody passes")
+    .fix(format!("name the proxies in front in `entry_points.{entry}.forwarded_headers.trusted_ips`, or leave `ip_strategy` out"));
+    report.warning(first.place, &first.path, &fault);
+}
+
+fn goes_by_hops(middleware: &Middleware) -> bool {
+    match middleware {
+        Middleware::IpAllowList(list) | Middleware::IpDenyList(list) => {
+            list.ip_strategy.picked != Picked::Client
+        }
+        _ => false,
     }
 }
 

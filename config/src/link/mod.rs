@@ -6,9 +6,11 @@
 mod entry_points;
 mod middlewares;
 mod names;
+mod overlaps;
 mod routers;
 mod services;
 mod tcp;
+mod twins;
 mod uplinks;
 
 use crate::{
@@ -72,7 +74,8 @@ pub(crate) fn link(report: &Report<'_>, draft: Draft) -> Config {
     config.tcp.routers = tcp::resolve(report, &config, &places);
     uplinks::check_proofs(report, &config, &places);
     middlewares::attach_to_routers(report, &mut config, &places);
-    routers::check_conflicts(report, &config, &places);
+    routers::check_twins(report, &config, &places);
+    overlaps::check(report, &config, &places);
     tcp::check_conflicts(report, &config, &places);
     if config.entry_points.is_empty() {
         let fault = Fault::found("found no entry point")

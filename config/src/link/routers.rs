@@ -1,10 +1,15 @@
 //! Routers: where they are reached, and which TLS options their hosts get.
 
-use super::{Places, uplinks};
+use super::{
+    Places,
+    twins::{self, Candidate},
+    uplinks,
+};
 use crate::{
     effective::EntryPointSet,
     model::{Config, EntryPoint, Reach, Router, ServiceRef},
     report::{Fault, Report, one_of},
+    rule::Claim,
     section::{DEFAULT, Mention, RouterDraft},
 };
 use std::collections::BTreeMap;
@@ -20,9 +25,10 @@ pub(super) fn resolve(report: &Report<'_>, config: &Config, places: &Places) -> 
             let router = Router {
                 rule: rule.clone(),
                 reach,
-                priority: draft.priority,
+                priority: draft.priority.rank(),
                 middlewares: Vec::new(),
                 service: service.clone(),
+                refused_encoded: draft.refused_encoded,
                 tls: draft.tls.as_ref().map(|tls| tls.name.clone()),
                 at: report.locate(draft.place),
             };
@@ -168,7 +174,12 @@ fn check_own_options(report: &Report<'_>, config: &Config, draft: &RouterDraft, 
     let (Some(own), Reach::EntryPoints(points)) = (&draft.tls, &router.reach) else {
         return;
     };
-    if router.rule.required_hosts().is_some() {
+    let chooses = |claim: &Claim<'_>| !matches!(claim, Claim::Pattern(_));
+    if router
+        .rule
+        .required_hosts()
+        .is_some_and(|hosts| hosts.iter().all(chooses))
+    {
         return;
     }
     for name in points {
@@ -200,50 +211,21 @@ fn check_own_options(report: &Report<'_>, config: &Config, draft: &RouterDraft, 
     }
 }
 
-/// Two routers of one host on one entry point under different TLS options: one of them would be bypassed.
-pub(super) fn check_conflicts(report: &Report<'_>, config: &Config, places: &Places) {
-    let mut first: BTreeMap<(&str, &str), (&RouterDraft, &str)> = BTreeMap::new();
-    for draft in &places.routers {
-        let Some(router) = config.routers.get(&draft.name) else {
-            continue;
+/// Refuses routers that can never be told apart.
+pub(super) fn check_twins(report: &Report<'_>, config: &Config, places: &Places) {
+    let candidates = places.routers.iter().filter_map(|draft| {
+        let router = config.routers.get(&draft.name)?;
+        let (table, names) = match &router.reach {
+            Reach::EntryPoints(names) => ("entry_points", names),
+            Reach::Uplinks(names) => ("uplinks", names),
         };
-        let Reach::EntryPoints(points) = &router.reach else {
-            continue;
-        };
-        for name in points {
-            let Some(point) = config.entry_points.get(name).filter(|point| point.tls.is_some()) else {
-                continue;
-            };
-            let options = config.effective_tls_options(router, point);
-            for host in router.rule.named_hosts() {
-                let (earlier, theirs) = first.entry((name, host)).or_insert((draft, options));
-                if *theirs != options {
-                    conflict(report, (name, host), (earlier, theirs), (draft, options));
-                }
-            }
-        }
-    }
-}
-
-fn conflict(
-    report: &Report<'_>,
-    (point, host): (&str, &str),
-    one: (&RouterDraft, &str),
-    other: (&RouterDraft, &str),
-) {
-    let ((first, theirs), (second, ours)) = if one.0.place <= other.0.place {
-        (one, other)
-    } else {
-        (other, one)
-    };
-    let at = report.locate(first.rule_place);
-    let fault = Fault::found(format!(
-        "the host `{host}` gets the TLS options `{ours}` on `entry_points.{point}`, but `{theirs}` by `{}` at {at}",
-        first.path
-    ));
-    let fault = fault
-        .expected("the same options on every router of a host")
-        .so("a client could take the way with the weaker ones, so the configuration is refused")
-        .fix("give both routers the same `tls.options`, or the options to the entry point");
-    report.error(second.rule_place, &second.path, &fault);
+        Some(Candidate {
+            place: draft.rule_place,
+            path: &draft.path,
+            meaning: router.rule.meaning(),
+            priority: draft.priority,
+            reached: names.iter().map(|name| format!("{table}.{name}")).collect(),
+        })
+    });
+    twins::check(report, candidates.collect());
 }

@@ -1,6 +1,10 @@
 //! TCP routers: where they are reached, and what must not stand beside what.
 
-use super::{Places, routers::ordinary_point};
+use super::{
+    Places,
+    routers::ordinary_point,
+    twins::{self, Candidate},
+};
 use crate::{
     effective::EntryPointSet,
     model::{
@@ -27,7 +31,7 @@ pub(super) fn resolve(report: &Report<'_>, config: &Config, places: &Places) -> 
             let router = TcpRouter {
                 rule: rule.clone(),
                 entry_points: points,
-                priority: draft.priority,
+                priority: draft.priority.rank(),
                 service: service.clone(),
                 tls: match &draft.tls {
                     TcpTlsDraft::Clear => TcpTls::Clear,
@@ -116,13 +120,13 @@ fn default_set(report: &Report<'_>, config: &Config, draft: &TcpRouterDraft) -> 
 
 /// What stands at one entry point and must not stand together.
 pub(super) fn check_conflicts(report: &Report<'_>, config: &Config, places: &Places) {
-    for (index, draft) in places.tcp_routers.iter().enumerate() {
+    let clear = |draft: &TcpRouterDraft| matches!(draft.tls, TcpTlsDraft::Clear);
+    check_twins(report, config, places, clear);
+    check_twins(report, config, places, |draft| !clear(draft));
+    for draft in &places.tcp_routers {
         let Some(router) = config.tcp.routers.get(&draft.name) else {
             continue;
         };
-        for other in places.tcp_routers.iter().skip(index + 1) {
-            check_twins(report, config, draft, other);
-        }
         for point in &router.entry_points {
             check_hosts(report, config, places, (draft, router), point);
             warn_of_nothing_left(report, config, places, (draft, router), point);
@@ -130,41 +134,27 @@ pub(super) fn check_conflicts(report: &Report<'_>, config: &Config, places: &Pla
     }
 }
 
-/// Two routers that take the same connections at the same rank: which of them it is would be chance.
-fn check_twins(report: &Report<'_>, config: &Config, one: &TcpRouterDraft, other: &TcpRouterDraft) {
-    let routers = (
-        config.tcp.routers.get(&one.name),
-        config.tcp.routers.get(&other.name),
-    );
-    let (Some(left), Some(right)) = routers else {
-        return;
-    };
-    let shared = left
-        .entry_points
-        .iter()
-        .find(|point| right.entry_points.contains(point));
-    let Some(point) = shared else { return };
-    if left.priority != right.priority || left.rule.ops() != right.rule.ops() {
-        return;
-    }
-    let (first, second) = if one.place <= other.place {
-        (one, other)
-    } else {
-        (other, one)
-    };
-    let at = report.locate(first.rule_place);
-    let fault = Fault::found(format!(
-        "the same rule and priority as `{}` at {at}, both on `entry_points.{point}`",
-        first.path
-    ));
-    let fault = fault
-        .expected("rules that differ, or a `priority`")
-        .so("it is not clear which of the two was meant, so the configuration is refused");
-    report.error(
-        second.rule_place,
-        &second.path,
-        &fault.fix("remove one of them or give one a `priority`"),
-    );
+/// Two routers that take the same connections at the same rank: which of them it is would be chance. Those for TLS and
+/// those for connections in the clear never take the same.
+fn check_twins(
+    report: &Report<'_>,
+    config: &Config,
+    places: &Places,
+    wanted: impl Fn(&TcpRouterDraft) -> bool,
+) {
+    let candidates = places.tcp_routers.iter().filter(|draft| wanted(draft));
+    let candidates = candidates.filter_map(|draft| {
+        let router = config.tcp.routers.get(&draft.name)?;
+        let names = router.entry_points.iter();
+        Some(Candidate {
+            place: draft.rule_place,
+            path: &draft.path,
+            meaning: router.rule.meaning(),
+            priority: draft.priority,
+            reached: names.map(|name| format!("entry_points.{name}")).collect(),
+        })
+    });
+    twins::check(report, candidates.collect());
 }
 
 /// A host that both a TCP router and a router of HTTP name on one entry point.
@@ -191,7 +181,7 @@ fn check_hosts(
         );
         for host in theirs.rule.named_hosts() {
             let at = report.locate(http.rule_place);
-            let named = router.rule.named_names().contains(host);
+            let named = router.rule.named_names().contains(&host);
             let fault = match own {
                 _ if router.rule.demands_hello() && router.rule.takes_all_of(host) => Fault::found(format!(
                     "takes every connection of the host `{host}` on `entry_points.{point_name}`, which `{}` at {at} routes as HTTP",

@@ -416,6 +416,52 @@ pub(super) const HTTP: &[Row] = &[
         "",
         "What answers; `NAME@multicluster` is an uplink of the children. Required.",
     ),
+    table(
+        "routers.NAME.encoded_characters",
+        "Which characters a path may say by triplets; a request with another is answered 400 (docs/routing.md).",
+    ),
+    now(
+        "routers.NAME.encoded_characters.allow_encoded_slash",
+        "boolean",
+        "true",
+        "Whether a path may say `/` as `%2F`; it separates nothing and is passed on so.",
+    ),
+    now(
+        "routers.NAME.encoded_characters.allow_encoded_back_slash",
+        "boolean",
+        "true",
+        "Whether a path may say `\\` as `%5C`.",
+    ),
+    now(
+        "routers.NAME.encoded_characters.allow_encoded_null_character",
+        "boolean",
+        "false",
+        "Whether a path may say NUL as `%00`.",
+    ),
+    now(
+        "routers.NAME.encoded_characters.allow_encoded_semicolon",
+        "boolean",
+        "true",
+        "Whether a path may say `;` as `%3B`.",
+    ),
+    now(
+        "routers.NAME.encoded_characters.allow_encoded_percent",
+        "boolean",
+        "true",
+        "Whether a path may say `%` as `%25`.",
+    ),
+    now(
+        "routers.NAME.encoded_characters.allow_encoded_question_mark",
+        "boolean",
+        "true",
+        "Whether a path may say `?` as `%3F`.",
+    ),
+    now(
+        "routers.NAME.encoded_characters.allow_encoded_hash",
+        "boolean",
+        "true",
+        "Whether a path may say `#` as `%23`.",
+    ),
     table("routers.NAME.tls", "This router is for TLS alone."),
     now(
         "routers.NAME.tls.options",

@@ -1,16 +1,14 @@
 //! The matchers of a rule language: names, arity and arguments; and those of HTTP.
 
-use super::{Matcher, Rule, RuleError, parse::Argument};
+use super::{Matcher, Rule, RuleError, parse::Argument, pattern};
 use crate::{address, report};
 use ipnet::IpNet;
 use std::net::IpAddr;
 
 /// The matchers of one language.
 pub(super) struct Language<M: 'static> {
-    /// What this version evaluates, with its number of arguments.
+    /// Its matchers, each with its number of arguments.
     pub(super) known: &'static [(&'static str, Kind<M>)],
-    /// Matchers of the language that this version does not evaluate.
-    pub(super) later: &'static [&'static str],
     /// What to do where the syntax is wrong.
     pub(super) example: &'static str,
 }
@@ -18,13 +16,17 @@ pub(super) struct Language<M: 'static> {
 const HTTP: Language<Matcher> = Language {
     known: &[
         ("Host", Kind::One(host)),
-        ("PathPrefix", Kind::One(path_prefix)),
+        ("HostRegexp", Kind::One(host_regexp)),
         ("Path", Kind::One(path)),
+        ("PathPrefix", Kind::One(path_prefix)),
+        ("PathRegexp", Kind::One(path_regexp)),
         ("Method", Kind::One(method)),
         ("Header", Kind::Two(header)),
+        ("HeaderRegexp", Kind::Two(header_regexp)),
+        ("Query", Kind::OneOrTwo(query)),
+        ("QueryRegexp", Kind::OneOrTwo(query_regexp)),
         ("ClientIP", Kind::One(client_ip)),
     ],
-    later: &["HostRegexp", "PathRegexp", "HeaderRegexp", "Query", "QueryRegexp"],
     example: "write rules like ``Host(`a.example.com`) && PathPrefix(`/v1`)``",
 };
 
@@ -41,6 +43,7 @@ impl Rule {
 /// How a matcher is made of its arguments, and so how many it takes.
 pub(super) enum Kind<M> {
     One(fn(&Argument) -> Result<M, Wrong>),
+    OneOrTwo(fn(&Argument, Option<&Argument>) -> Result<M, Wrong>),
     Two(fn(&Argument, &Argument) -> Result<M, Wrong>),
 }
 
@@ -53,6 +56,16 @@ pub(super) struct Wrong {
 }
 
 impl Wrong {
+    /// What was found stands at the byte `offset` of the rule.
+    pub(super) fn at(offset: usize, found: String, expected: &str, remedy: &'static str) -> Self {
+        Self {
+            offset,
+            found,
+            expected: expected.to_owned(),
+            remedy,
+        }
+    }
+
     /// The argument is not what was expected.
     pub(super) fn new(argument: &Argument, expected: &str, remedy: &'static str) -> Self {
         let found = format!("found `{}`", argument.text);
@@ -65,9 +78,11 @@ impl Wrong {
     }
 }
 
-/// Whether `name` is `known` as documented, in lower or in upper case.
+/// Whether `name` is `known` as documented, in lower, in upper or in title case.
 fn is_spelling(name: &str, known: &str) -> bool {
-    name == known || name == known.to_ascii_lowercase() || name == known.to_ascii_uppercase()
+    let lower = known.to_ascii_lowercase();
+    let title = || known.chars().take(1).chain(lower.chars().skip(1));
+    name == known || name == lower || name == known.to_ascii_uppercase() || name.chars().eq(title())
 }
 
 impl<M> Language<M> {
@@ -87,81 +102,65 @@ impl<M> Language<M> {
 fn build<M>(language: &Language<M>, at: usize, name: &str, arguments: &[Argument]) -> Result<M, Wrong> {
     let called = |(known, _): &&(&str, Kind<M>)| is_spelling(name, known);
     let Some((known, kind)) = language.known.iter().find(called) else {
-        let later = language.later.iter().any(|later| is_spelling(name, later));
         let expected = report::one_of(language.known.iter().map(|(known, _)| *known));
-        let found = match later {
-            true => format!("`{name}` is not supported yet"),
-            false => format!("found the unknown matcher `{name}`"),
-        };
-        return Err(Wrong {
-            offset: at,
-            found,
-            expected,
-            remedy: "use one of these",
-        });
+        let found = format!("found the unknown matcher `{name}`");
+        return Err(Wrong::at(at, found, &expected, "use one of these"));
     };
     if let Some(empty) = arguments.iter().find(|argument| argument.text.is_empty()) {
         let expected = format!("what `{known}` is to be compared with");
         let found = "found an empty argument".to_owned();
-        return Err(Wrong {
-            offset: empty.offset,
+        return Err(Wrong::at(
+            empty.offset,
             found,
-            expected,
-            remedy: "write it between the quotes",
-        });
+            &expected,
+            "write it between the quotes",
+        ));
     }
     match (kind, arguments) {
         (Kind::One(make), [only]) => make(only),
+        (Kind::OneOrTwo(make), [only]) => make(only, None),
+        (Kind::OneOrTwo(make), [first, second]) => make(first, Some(second)),
         (Kind::Two(make), [first, second]) => make(first, second),
-        (kind, _) => {
-            let expected = match kind {
-                Kind::One(_) => "exactly one".to_owned(),
-                Kind::Two(_) => "exactly two".to_owned(),
-            };
-            let found = format!("found {} arguments of `{known}`", arguments.len());
-            Err(Wrong {
-                offset: at,
-                found,
-                expected,
-                remedy: "join several calls with `||`",
-            })
-        }
+        (Kind::One(_), _) => Err(miscounted(at, known, arguments, "exactly one")),
+        (Kind::OneOrTwo(_), _) => Err(miscounted(at, known, arguments, "one or two")),
+        (Kind::Two(_), _) => Err(miscounted(at, known, arguments, "exactly two")),
     }
+}
+
+fn miscounted(at: usize, known: &str, arguments: &[Argument], expected: &str) -> Wrong {
+    let found = format!("found {} arguments of `{known}`", arguments.len());
+    Wrong::at(at, found, expected, "join several calls with `||`")
 }
 
 fn host(argument: &Argument) -> Result<Matcher, Wrong> {
     let text = argument.text.as_str();
-    if text.contains('*') {
-        let found = format!("found `{text}`; a wildcard in `Host` is not supported yet");
-        let expected = "one host name".to_owned();
-        return Err(Wrong {
-            offset: argument.offset,
-            found,
-            expected,
-            remedy: "name each host, joined with `||`",
-        });
+    if text == "*" {
+        return Ok(Matcher::AnyHost);
     }
     if let Some(inner) = text.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')) {
-        let wrong = || {
-            Wrong::new(
-                argument,
-                "an IPv6 address in the brackets",
-                "write it like `[2001:db8::1]`",
-            )
-        };
+        let remedy = "write it like `[2001:db8::1]`";
         return match inner.parse() {
             Ok(IpAddr::V6(address)) => Ok(Matcher::Host(format!("[{address}]"))),
-            _ => Err(wrong()),
+            _ => Err(Wrong::new(argument, "an IPv6 address in the brackets", remedy)),
         };
     }
-    address::host_name(text).map(Matcher::Host).map_err(|_| {
-        let expected = "a host name in ASCII, without port";
-        Wrong::new(
-            argument,
-            expected,
-            "write the name alone, international names in punycode (`xn--…`)",
-        )
-    })
+    let wrong = || {
+        let expected = "a host name in ASCII, without port, its first label alone may be `*`";
+        let remedy = "write the name alone, international names in punycode (`xn--…`), `*` for any";
+        Wrong::new(argument, expected, remedy)
+    };
+    let parent = text.strip_prefix("*.");
+    let name = address::host_name(parent.unwrap_or(text)).map_err(|_| wrong())?;
+    match parent {
+        None => Ok(Matcher::Host(name)),
+        // An address has no labels.
+        Some(_) if name.parse::<IpAddr>().is_ok() => Err(wrong()),
+        Some(_) => Ok(Matcher::OneLabelUnder(name)),
+    }
+}
+
+fn host_regexp(argument: &Argument) -> Result<Matcher, Wrong> {
+    pattern::compile(argument, pattern::IN_A_NAME).map(Matcher::HostPattern)
 }
 
 fn path(argument: &Argument) -> Result<Matcher, Wrong> {
@@ -170,6 +169,10 @@ fn path(argument: &Argument) -> Result<Matcher, Wrong> {
 
 fn path_prefix(argument: &Argument) -> Result<Matcher, Wrong> {
     path_text(argument).map(Matcher::PathPrefix)
+}
+
+fn path_regexp(argument: &Argument) -> Result<Matcher, Wrong> {
+    pattern::compile(argument, pattern::IN_A_TEXT).map(Matcher::PathPattern)
 }
 
 fn path_text(argument: &Argument) -> Result<String, Wrong> {
@@ -210,32 +213,51 @@ fn method(argument: &Argument) -> Result<Matcher, Wrong> {
 }
 
 fn header(name: &Argument, value: &Argument) -> Result<Matcher, Wrong> {
+    let name = field_name(name)?;
+    let good = value.text.chars().all(|c| c == '\t' || !c.is_control());
+    if !good || value.text.trim() != value.text {
+        // Not quoted: a header's value may be a secret.
+        let found = "found a value that no header can have".to_owned();
+        let expected = "no control characters and no space at its ends";
+        return Err(Wrong::at(value.offset, found, expected, "correct the value"));
+    }
+    let value = value.text.clone();
+    Ok(Matcher::Header { name, value })
+}
+
+fn header_regexp(name: &Argument, value: &Argument) -> Result<Matcher, Wrong> {
+    let name = field_name(name)?;
+    let pattern = pattern::compile(value, pattern::IN_A_TEXT)?;
+    Ok(Matcher::HeaderPattern { name, pattern })
+}
+
+/// The name of a header, in lower case.
+fn field_name(name: &Argument) -> Result<String, Wrong> {
     if !is_token(&name.text) {
         return Err(Wrong::new(name, "the name of a header", "write the name alone"));
     }
     let lower = name.text.to_ascii_lowercase();
     if lower == "host" {
-        return Err(Wrong::new(
-            name,
-            "another header than `Host`",
-            "use the matcher `Host`",
-        ));
+        let remedy = "use the matcher `Host` or `HostRegexp`";
+        return Err(Wrong::new(name, "another header than `Host`", remedy));
     }
-    let good = value.text.chars().all(|c| c == '\t' || !c.is_control());
-    if !good || value.text.trim() != value.text {
-        // Not quoted: a header's value may be a secret.
-        let found = "found a value that no header can have".to_owned();
-        let expected = "no control characters and no space at its ends".to_owned();
-        return Err(Wrong {
-            offset: value.offset,
-            found,
-            expected,
-            remedy: "correct the value",
-        });
-    }
-    Ok(Matcher::Header {
-        name: lower,
-        value: value.text.clone(),
+    Ok(lower)
+}
+
+fn query(name: &Argument, value: Option<&Argument>) -> Result<Matcher, Wrong> {
+    Ok(Matcher::Query {
+        name: name.text.clone(),
+        value: value.map(|value| value.text.clone()).unwrap_or_default(),
+    })
+}
+
+fn query_regexp(name: &Argument, value: Option<&Argument>) -> Result<Matcher, Wrong> {
+    let Some(value) = value else {
+        return query(name, None);
+    };
+    Ok(Matcher::QueryPattern {
+        name: name.text.clone(),
+        pattern: pattern::compile(value, pattern::IN_A_TEXT)?,
     })
 }
 

@@ -25,6 +25,31 @@ enum Token {
 pub(super) struct Argument {
     pub(super) offset: usize,
     pub(super) text: String,
+    /// Where `text` stands in the rule, unless escapes make it read otherwise there.
+    verbatim: Option<usize>,
+}
+
+impl Argument {
+    fn new(rule: &str, offset: usize, text: String) -> Self {
+        let quoted = rule.get(offset..).unwrap_or_default();
+        let quote = quoted.chars().next();
+        let behind = quoted
+            .get(1..)
+            .and_then(|inside| inside.strip_prefix(text.as_str()));
+        let plain = behind.is_some_and(|behind| behind.chars().next() == quote);
+        let verbatim = plain.then_some(offset + 1);
+        Self {
+            offset,
+            text,
+            verbatim,
+        }
+    }
+
+    /// The byte of the rule where the byte `index` of the text stands, or else where the argument begins.
+    pub(super) fn place(&self, index: usize) -> usize {
+        self.verbatim
+            .map_or(self.offset, |start| start + index.min(self.text.len()))
+    }
 }
 
 /// What waits on the operator stack.
@@ -288,7 +313,7 @@ impl<M> Parser<'_, M> {
             let next = self.lexer.next()?;
             match next {
                 Some((offset, Token::Text(text))) if separated => {
-                    arguments.push(Argument { offset, text });
+                    arguments.push(Argument::new(self.lexer.text, offset, text));
                     separated = false;
                 }
                 Some((_, Token::Comma)) if !separated => separated = true,

@@ -1,22 +1,18 @@
 //! The rules of TCP routers: the server name and the protocols of a ClientHello, and the client's address.
 
 use super::{
-    Op, Rule, RuleError,
+    Claim, Pattern, Rule, RuleError, claim,
     matcher::{Kind, Language, Wrong, prefix},
     parse::Argument,
+    pattern,
 };
 use crate::address;
 use ipnet::IpNet;
-use regex::{Regex, RegexBuilder};
 use std::{collections::BTreeSet, fmt, net::IpAddr};
 
 /// A rule of a TCP router.
 pub type TcpRule = Rule<TcpMatcher>;
 
-/// The most memory that a compiled pattern may take.
-const PATTERN_BYTES_MAX: usize = 1 << 20;
-/// The most memory that matching may take beside it, for speed; past it matching is slower, never wrong.
-const PATTERN_CACHE_BYTES_MAX: usize = 1 << 18;
 /// Longest protocol identifier (RFC 7301 section 3.1).
 const PROTOCOL_BYTES_MAX: usize = 255;
 /// The protocol of certificate challenges, which are nobody's connections.
@@ -32,36 +28,11 @@ pub enum TcpMatcher {
     /// The server name has exactly one label before this.
     OneLabelUnder(String),
     /// The pattern is found in the server name.
-    NamePattern(NamePattern),
+    NamePattern(Pattern),
     /// The client (after a trusted PROXY header) is inside.
     ClientIp(IpNet),
     /// The client offers this application protocol.
     Protocol(String),
-}
-
-/// A regular expression that is looked for in a server name, in time that is linear in both.
-#[derive(Clone, Debug)]
-pub struct NamePattern(Regex);
-
-impl NamePattern {
-    /// Whether it is found in `name`.
-    fn is_in(&self, name: &str) -> bool {
-        self.0.is_match(name)
-    }
-}
-
-impl PartialEq for NamePattern {
-    fn eq(&self, other: &Self) -> bool {
-        self.0.as_str() == other.0.as_str()
-    }
-}
-
-impl Eq for NamePattern {}
-
-impl fmt::Display for NamePattern {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.0.as_str())
-    }
 }
 
 const TCP: Language<TcpMatcher> = Language {
@@ -71,7 +42,6 @@ const TCP: Language<TcpMatcher> = Language {
         ("ClientIP", Kind::One(client_ip)),
         ("ALPN", Kind::One(protocol)),
     ],
-    later: &[],
     example: "write rules like ``HostSNI(`db.example.com`) && ClientIP(`10.0.0.0/8`)``",
 };
 
@@ -86,31 +56,24 @@ impl TcpRule {
 
     /// The names one of which every matching connection must ask for, or `None` where some alternative of the
     /// rule demands none.
-    pub fn required_names(&self) -> Option<BTreeSet<&str>> {
-        self.required(TcpMatcher::name)
+    pub fn required_names(&self) -> Option<BTreeSet<Claim<'_>>> {
+        self.required(TcpMatcher::name, claim::meet)
     }
 
     /// Every name that some alternative of the rule asks for; names under a `!` do not count.
-    pub fn named_names(&self) -> BTreeSet<&str> {
+    pub fn named_names(&self) -> BTreeSet<Claim<'_>> {
         self.named(TcpMatcher::name)
     }
 
     /// Whether every matching connection must bring a hello that asks for something: a name or a protocol.
     pub fn demands_hello(&self) -> bool {
-        let mut stack = Vec::new();
-        for op in self.ops() {
-            let next = match op {
-                Op::Match(matcher) => matcher.asks_hello(),
-                Op::Not => {
-                    stack.pop();
-                    false
-                }
-                Op::And => stack.pop().unwrap_or(false) | stack.pop().unwrap_or(false),
-                Op::Or => stack.pop().unwrap_or(false) & stack.pop().unwrap_or(false),
-            };
-            stack.push(next);
-        }
-        stack.pop().unwrap_or(false)
+        let demands = self.fold(
+            TcpMatcher::asks_hello,
+            |_| false,
+            |left, right| left | right,
+            |left, right| left & right,
+        );
+        demands.unwrap_or(false)
     }
 
     /// The matchers that only a hello can answer.
@@ -120,35 +83,12 @@ impl TcpRule {
 
     /// Whether it holds for every connection, whatever its name, protocols and client.
     pub fn takes_everything(&self) -> bool {
-        self.surely_holds(|matcher| (*matcher == TcpMatcher::Any).then_some(true))
+        self.surely(|matcher| (*matcher == TcpMatcher::Any).then_some(true)) == Some(true)
     }
 
-    /// Whether it holds for every connection that asks for `name`, whatever its protocols and client.
-    pub fn takes_all_of(&self, name: &str) -> bool {
-        self.surely_holds(|matcher| matcher.of_name(Some(name)))
-    }
-
-    /// Whether it holds whatever the answers are that `known` does not know.
-    fn surely_holds(&self, known: impl Fn(&TcpMatcher) -> Option<bool>) -> bool {
-        let mut stack: Vec<Option<bool>> = Vec::new();
-        for op in self.ops() {
-            let next = match op {
-                Op::Match(matcher) => known(matcher),
-                Op::Not => stack.pop().flatten().map(|answer| !answer),
-                Op::And => match (stack.pop().flatten(), stack.pop().flatten()) {
-                    (Some(false), _) | (_, Some(false)) => Some(false),
-                    (Some(true), other) | (other, Some(true)) => other,
-                    (None, None) => None,
-                },
-                Op::Or => match (stack.pop().flatten(), stack.pop().flatten()) {
-                    (Some(true), _) | (_, Some(true)) => Some(true),
-                    (Some(false), other) | (other, Some(false)) => other,
-                    (None, None) => None,
-                },
-            };
-            stack.push(next);
-        }
-        stack.pop().flatten() == Some(true)
+    /// Whether it holds for every connection that asks for a name of `claim`, whatever its protocols and client.
+    pub fn takes_all_of(&self, claim: Claim<'_>) -> bool {
+        self.surely(|matcher| matcher.of_claim(claim)) == Some(true)
     }
 
     /// The protocols that it names, in its order, each once.
@@ -163,13 +103,6 @@ impl TcpRule {
         }
         found
     }
-
-    fn matchers(&self) -> impl Iterator<Item = &TcpMatcher> {
-        self.ops().iter().filter_map(|op| match op {
-            Op::Match(matcher) => Some(matcher),
-            Op::Not | Op::And | Op::Or => None,
-        })
-    }
 }
 
 impl TcpMatcher {
@@ -179,24 +112,33 @@ impl TcpMatcher {
         match self {
             Self::Any => Some(true),
             Self::Name(wanted) => Some(name == Some(wanted)),
-            Self::OneLabelUnder(parent) => {
-                let above = name.and_then(|name| name.split_once('.'));
-                Some(above.is_some_and(|(_, above)| above == parent))
+            Self::OneLabelUnder(_) | Self::NamePattern(_) => {
+                let claim = self.name();
+                Some(name.zip(claim).is_some_and(|(name, claim)| claim.holds(name)))
             }
-            Self::NamePattern(pattern) => Some(name.is_some_and(|name| pattern.is_in(name))),
             Self::ClientIp(_) | Self::Protocol(_) => None,
         }
     }
 
-    /// The name that this asks for.
-    fn name(&self) -> Option<&str> {
+    /// The answer for every name of `asked`; `None` where it differs between them, or cannot be told.
+    fn of_claim(&self, asked: Claim<'_>) -> Option<bool> {
+        match (self, asked) {
+            (Self::Any, _) => Some(true),
+            (_, Claim::Name(name)) => self.of_name(Some(name)),
+            (Self::OneLabelUnder(own), Claim::OneLabelUnder(parent)) => Some(own == parent),
+            (Self::Name(own), Claim::OneLabelUnder(_)) if !asked.holds(own) => Some(false),
+            (Self::NamePattern(own), Claim::Pattern(pattern)) if own == pattern => Some(true),
+            _ => None,
+        }
+    }
+
+    /// The names that this asks for.
+    fn name(&self) -> Option<Claim<'_>> {
         match self {
-            Self::Name(name) => Some(name),
-            Self::Any
-            | Self::OneLabelUnder(_)
-            | Self::NamePattern(_)
-            | Self::ClientIp(_)
-            | Self::Protocol(_) => None,
+            Self::Name(name) => Some(Claim::Name(name)),
+            Self::OneLabelUnder(parent) => Some(Claim::OneLabelUnder(parent)),
+            Self::NamePattern(pattern) => Some(Claim::Pattern(pattern)),
+            Self::Any | Self::ClientIp(_) | Self::Protocol(_) => None,
         }
     }
 
@@ -205,16 +147,6 @@ impl TcpMatcher {
         match self {
             Self::Any | Self::ClientIp(_) => false,
             Self::Name(_) | Self::OneLabelUnder(_) | Self::NamePattern(_) | Self::Protocol(_) => true,
-        }
-    }
-
-    /// How much it says of the name: an exact one most.
-    pub fn specificity(&self) -> u8 {
-        match self {
-            Self::Name(_) => 3,
-            Self::OneLabelUnder(_) => 2,
-            Self::NamePattern(_) => 1,
-            Self::Any | Self::ClientIp(_) | Self::Protocol(_) => 0,
         }
     }
 }
@@ -255,19 +187,7 @@ fn host_sni(argument: &Argument) -> Result<TcpMatcher, Wrong> {
 }
 
 fn host_sni_regexp(argument: &Argument) -> Result<TcpMatcher, Wrong> {
-    RegexBuilder::new(&argument.text)
-        .size_limit(PATTERN_BYTES_MAX)
-        .dfa_size_limit(PATTERN_CACHE_BYTES_MAX)
-        .build()
-        .map(|regex| TcpMatcher::NamePattern(NamePattern(regex)))
-        .map_err(|error| {
-            let why = match error {
-                regex::Error::CompiledTooBig(_) => "a regular expression that fits in 1 MiB once compiled",
-                _ => "a regular expression as RE2 and the Rust crate `regex` read it",
-            };
-            let remedy = "correct it; it is looked for in the lower-case name, so anchor it by `^` and `$`";
-            Wrong::new(argument, why, remedy)
-        })
+    pattern::compile(argument, pattern::IN_A_NAME).map(TcpMatcher::NamePattern)
 }
 
 fn client_ip(argument: &Argument) -> Result<TcpMatcher, Wrong> {
@@ -289,7 +209,7 @@ fn protocol(argument: &Argument) -> Result<TcpMatcher, Wrong> {
 
 #[cfg(test)]
 mod tests {
-    use super::{TcpMatcher, TcpRule};
+    use super::{Claim, TcpMatcher, TcpRule};
 
     fn rule(text: &str) -> TcpRule {
         TcpRule::parse_tcp(text).unwrap_or_else(|errors| panic!("{text}: {errors:?}"))
@@ -331,7 +251,7 @@ mod tests {
         check("HostSNI(`10.0.0.1`)", 9, "never asks for an address");
         check("HostSNI(`b\u{fc}cher`)", 9, "ASCII");
         check("HostSNI(`a`, `b`)", 1, "exactly one");
-        check("HostSNIRegexp(`(`)", 15, "regular expression");
+        check("HostSNIRegexp(`(`)", 16, "regular expression");
         check("HostSNIRegexp(`(?:a{1000}){1000}`)", 15, "1 MiB");
         check("ALPN(`acme-tls/1`)", 6, "certificate challenges");
         check("ALPN(`a b`)", 6, "identifier of a protocol");
@@ -345,8 +265,9 @@ mod tests {
             let rule = rule(text);
             let found = rule
                 .required_names()
-                .map(|names| names.into_iter().collect::<Vec<_>>());
-            assert_eq!(found.as_deref(), names, "{text}");
+                .map(|names| names.iter().map(ToString::to_string).collect::<Vec<_>>());
+            let names = names.map(|names| names.iter().map(ToString::to_string).collect::<Vec<_>>());
+            assert_eq!(found, names, "{text}");
             assert_eq!(rule.demands_hello(), hello, "{text}");
             assert_eq!(rule.takes_everything(), everything, "{text}");
         };
@@ -363,18 +284,30 @@ mod tests {
             true,
             false,
         );
-        check("HostSNI(`a`) || HostSNI(`*.b`)", None, true, false);
+        check("HostSNI(`a`) || HostSNI(`*.b`)", Some(&["a", "*.b"]), true, false);
         check("HostSNI(`a`) || ALPN(`x`)", None, true, false);
         check("HostSNI(`a`) || ClientIP(`10.0.0.0/8`)", None, false, false);
         check("!HostSNI(`a`)", None, false, false);
-        check("!HostSNI(`a`) && HostSNI(`*.b`)", None, true, false);
+        check("!HostSNI(`a`) && HostSNI(`*.b`)", Some(&["*.b"]), true, false);
+        check("HostSNIRegexp(`^a`)", Some(&["^a"]), true, false);
     }
 
     #[test]
     fn a_rule_that_takes_all_connections_of_a_name_is_told() {
         let check = |text: &str, name: &str, expected: bool| {
-            assert_eq!(rule(text).takes_all_of(name), expected, "{text} {name}");
+            let claim = match name.strip_prefix("*.") {
+                Some(parent) => Claim::OneLabelUnder(parent),
+                None => Claim::Name(name),
+            };
+            assert_eq!(rule(text).takes_all_of(claim), expected, "{text} {name}");
         };
+        check("HostSNI(`*.x`)", "*.x", true);
+        check("HostSNI(`*.x`)", "*.y", false);
+        check("HostSNI(`*`)", "*.y", true);
+        check("HostSNI(`a.x`)", "*.x", false);
+        check("HostSNI(`*.x`) && !HostSNI(`a.y`)", "*.x", true);
+        check("HostSNI(`*.x`) && !HostSNI(`a.x`)", "*.x", false);
+        check("HostSNIRegexp(`x`)", "*.x", false);
         check("HostSNI(`a.x`)", "a.x", true);
         check("HostSNI(`a.x`)", "b.x", false);
         check("HostSNI(`*.x`)", "b.x", true);
@@ -401,7 +334,7 @@ mod tests {
     fn a_pattern_is_looked_for_anywhere_unless_it_is_anchored() {
         let check = |pattern: &str, name: &str, expected: bool| {
             let rule = rule(&format!("HostSNIRegexp(`{pattern}`)"));
-            let held = rule.takes_all_of(name);
+            let held = rule.takes_all_of(Claim::Name(name));
             assert_eq!(held, expected, "{pattern} {name}");
         };
         check("db", "mydb.example.com", true);

@@ -5,6 +5,7 @@
 mod access_log;
 mod client_auth;
 pub(crate) mod entry_point;
+mod inside;
 mod middleware;
 mod multicluster;
 mod process;
@@ -16,7 +17,7 @@ mod tls;
 
 pub(crate) use middleware::MiddlewareDraft;
 pub(crate) use multicluster::UplinkDraft;
-pub(crate) use router::RouterDraft;
+pub(crate) use router::{Priority, RouterDraft};
 pub(crate) use tcp::{TcpRouterDraft, TcpTlsDraft};
 
 use crate::{

@@ -2,11 +2,14 @@
 
 use crate::{
     address::is_subdomain,
-    model::ServiceRef,
+    model::{
+        ServiceRef,
+        encoded::{EncodedCharacter, EncodedCharacters},
+    },
     reader::{NameRule, Named, Table, Value},
     report::{Fault, Place},
     rule::{Rule, RuleError},
-    section::{DEFAULT, Kind, Mention, Names},
+    section::{DEFAULT, Kind, Mention, Names, inside::place_in},
 };
 
 /// A router as it is written.
@@ -21,11 +24,12 @@ pub(crate) struct RouterDraft {
     pub(crate) entry_points: Option<Vec<Mention>>,
     /// `None` where absent.
     pub(crate) uplinks: Option<Vec<Mention>>,
-    pub(crate) priority: i64,
+    pub(crate) priority: Priority,
     /// As they are written.
     pub(crate) middlewares: Vec<Mention>,
     /// `None` where it was refused.
     pub(crate) service: Option<ServiceRef>,
+    pub(crate) refused_encoded: EncodedCharacters,
     /// The router's own choice of TLS options, where it has a `tls` table.
     pub(crate) tls: Option<Mention>,
 }
@@ -41,10 +45,6 @@ fn router(named: &Named<'_>, names: &mut Names) -> RouterDraft {
     let table = &named.table;
     let rule_value = table.need("rule", "a rule such as \"Host(`a.example.com`)\"");
     let rule = rule_value.as_ref().and_then(|value| rule(value, Rule::parse));
-    let priority = table
-        .get("priority")
-        .and_then(|value| value.integer(i64::MIN..=i64::MAX))
-        .unwrap_or(0);
     RouterDraft {
         name: named.name.clone(),
         place: named.place,
@@ -52,10 +52,7 @@ fn router(named: &Named<'_>, names: &mut Names) -> RouterDraft {
         rule_place: rule_value.as_ref().map_or(named.place, Value::place),
         entry_points: entry_points(table),
         uplinks: names.list(Kind::Uplink, table, "uplinks"),
-        priority: match (priority, &rule) {
-            (0, Some(rule)) => i64::try_from(rule.text().chars().count()).unwrap_or(i64::MAX),
-            (explicit, _) => explicit,
-        },
+        priority: Priority::read(table, rule.as_ref().map(|rule| length(rule.text()))),
         rule,
         middlewares: names
             .list(Kind::Middleware, table, "middlewares")
@@ -63,8 +60,24 @@ fn router(named: &Named<'_>, names: &mut Names) -> RouterDraft {
         service: table
             .need("service", "the name of a service")
             .and_then(|value| service_ref(&value, names)),
+        refused_encoded: refused_encoded(table),
         tls: tls(table, names),
     }
+}
+
+fn refused_encoded(table: &Table<'_>) -> EncodedCharacters {
+    let mut refused = EncodedCharacters::REFUSED;
+    let Some(written) = table.table("encoded_characters") else {
+        return refused;
+    };
+    for character in EncodedCharacter::ALL {
+        match written.flag(character.key()) {
+            Some(true) => refused.remove(character),
+            Some(false) => refused.insert(character),
+            None => {}
+        }
+    }
+    refused
 }
 
 /// The names as they stand: the link stage says which kind of entry point was expected.
@@ -80,43 +93,66 @@ pub(super) fn entry_points(table: &Table<'_>) -> Option<Vec<Mention>> {
 
 /// The rule that `parse` makes of a text; its faults get their places in the file.
 pub(super) fn rule<R>(value: &Value<'_>, parse: impl Fn(&str) -> Result<R, Vec<RuleError>>) -> Option<R> {
-    match parse(value.text()?) {
+    let text = value.text()?;
+    match parse(text) {
         Ok(rule) => Some(rule),
         Err(errors) => {
-            let inside = Inside::of(value);
-            errors.into_iter().for_each(|error| inside.refuse(value, error));
+            errors.into_iter().for_each(|error| refuse(value, text, error));
             None
         }
     }
 }
 
-/// Where the text of a string begins in the file, if offsets in the one are offsets in the other.
-struct Inside(Option<usize>);
-
-impl Inside {
-    fn of(value: &Value<'_>) -> Self {
-        let raw = value.raw();
-        let plain = !raw.contains(['\\', '\n']) && !raw.starts_with("\"\"\"") && !raw.starts_with("'''");
-        Self((plain && raw.starts_with(['"', '\''])).then(|| value.place().offset + 1))
+/// Refuses a rule at the place in the file where the fault stands.
+fn refuse(value: &Value<'_>, text: &str, error: RuleError) {
+    let fault = Fault::found(error.found)
+        .expected(error.expected)
+        .fix(error.remedy);
+    match place_in(value.raw(), text, error.offset) {
+        Some(inside) => {
+            let Place { file, offset } = value.place();
+            let place = Place {
+                file,
+                offset: offset + inside,
+            };
+            value.refuse_at(place, &fault);
+        }
+        None => value.refuse(&fault.fix_more(format!("it is at character {} of the rule", error.character))),
     }
+}
 
-    fn refuse(&self, value: &Value<'_>, error: RuleError) {
-        let fault = Fault::found(error.found)
-            .expected(error.expected)
-            .fix(error.remedy);
-        match self.0 {
-            Some(start) => {
-                let place = Place {
-                    file: value.place().file,
-                    offset: start + error.offset,
-                };
-                value.refuse_at(place, &fault);
-            }
-            None => {
-                value.refuse(&fault.fix_more(format!("it is at character {} of the rule", error.character)))
-            }
+/// How a router ranks: higher goes first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Priority {
+    /// The operator says so.
+    Chosen(i64),
+    /// By its rule.
+    OfRule(i64),
+}
+
+impl Priority {
+    /// As it is written, or else that of the rule; 0 is not chosen.
+    pub(super) fn read(table: &Table<'_>, of_rule: Option<i64>) -> Self {
+        let written = table
+            .get("priority")
+            .and_then(|value| value.integer(i64::MIN..=i64::MAX));
+        match written {
+            None | Some(0) => Self::OfRule(of_rule.unwrap_or(0)),
+            Some(chosen) => Self::Chosen(chosen),
         }
     }
+
+    /// The number.
+    pub(crate) fn rank(self) -> i64 {
+        match self {
+            Self::Chosen(rank) | Self::OfRule(rank) => rank,
+        }
+    }
+}
+
+/// The rank that a rule of this text has by itself.
+pub(super) fn length(text: &str) -> i64 {
+    i64::try_from(text.chars().count()).unwrap_or(i64::MAX)
 }
 
 /// A service of this file, or `NAME@multicluster`; a name of this file is noted.

@@ -8,7 +8,7 @@ use crate::{
     rule::{Op, TcpMatcher, TcpRule},
     section::{
         Kind, Mention, Names,
-        router::{entry_points, rule},
+        router::{Priority, entry_points, length, rule},
         send_proxy::send_proxy,
         service::weighted,
     },
@@ -28,7 +28,7 @@ pub(crate) struct TcpRouterDraft {
     pub(crate) rule_place: Place,
     /// `None` where absent.
     pub(crate) entry_points: Option<Vec<Mention>>,
-    pub(crate) priority: i64,
+    pub(crate) priority: Priority,
     /// `None` where it was refused.
     pub(crate) service: Option<String>,
     pub(crate) tls: TcpTlsDraft,
@@ -56,20 +56,13 @@ fn tcp_router(named: &Named<'_>, names: &mut Names) -> TcpRouterDraft {
     if let (TcpTlsDraft::Clear, Some(value), Some(rule)) = (&tls, &written, &rule) {
         refuse_names_in_the_clear(value, rule);
     }
-    let priority = table
-        .get("priority")
-        .and_then(|value| value.integer(i64::MIN..=i64::MAX))
-        .unwrap_or(0);
     TcpRouterDraft {
         name: named.name.clone(),
         place: named.place,
         path: table.path().to_owned(),
         rule_place: written.as_ref().map_or(named.place, Value::place),
         entry_points: entry_points(table),
-        priority: match (priority, &rule) {
-            (0, Some(rule)) => own_priority(rule),
-            (explicit, _) => explicit,
-        },
+        priority: Priority::read(table, rule.as_ref().map(own_priority)),
         rule,
         service: names.need(Kind::TcpService, table, "service"),
         tls,
@@ -80,7 +73,7 @@ fn tcp_router(named: &Named<'_>, names: &mut Names) -> TcpRouterDraft {
 fn own_priority(rule: &TcpRule) -> i64 {
     match rule.ops() {
         [Op::Match(TcpMatcher::Any)] => -1,
-        _ => i64::try_from(rule.text().chars().count()).unwrap_or(i64::MAX),
+        _ => length(rule.text()),
     }
 }
 

@@ -36,13 +36,14 @@ fn the_column_of_a_rule_fault_is_inside_the_string() {
         &[("7:28", &["starts with `/`"])],
     );
     // Escapes and several lines: offsets in the file are not offsets in the rule.
+    refused(&text("\"Path(\\\"x\\\")\""), &[("7:14", &["starts with `/`"])]);
     refused(
-        &text("\"Path(\\\"x\\\")\""),
-        &[("7:8", &["at character 6 of the rule"])],
+        &text("\"\"\"\nPath(`/`) ||\n Path(`x`)\"\"\""),
+        &[("9:7", &["starts with `/`"])],
     );
     refused(
-        &text("\"\"\"\nPath(`x`)\"\"\""),
-        &[("7:8", &["at character 6 of the rule"])],
+        &text("\"PathRegexp(`/a\\\\d(b`)\""),
+        &[("7:26", &["unclosed group"])],
     );
 }
 

@@ -1,6 +1,6 @@
 //! The kinds of middleware that look at the header section of a request: what they say, and what is refused.
 
-use super::{accepted, refused_with};
+use super::{accepted, refused_with, warned};
 use crate::model::{
     ServiceRef, SourceRef,
     middleware::{
@@ -106,6 +106,33 @@ fn a_list_of_nobody_or_with_two_addresses_is_refused() {
         &strategy("ipv6_subnet = 129"),
         &["expected a number from 1 to 128"],
     );
+}
+
+#[test]
+fn a_list_that_goes_by_hops_that_nobody_may_write_earns_a_warning() {
+    let text = |trusted: &str, keys: &str| {
+        format!(
+            "[entry_points.w]\naddress = \":80\"\n{trusted}\n[services.s]\nservers = [{{ url = \"http://a\" }}]\n\
+             [routers.r]\nrule = \"Path(`/`)\"\nservice = \"s\"\nmiddlewares = [\"m\"]\n{}",
+            table("ip_allow_list", &format!("allow = [\"office\"]\n{keys}"))
+        )
+    };
+    let by_depth = "ip_strategy = { depth = 1 }";
+    let told = warned(&text("", by_depth));
+    assert!(
+        told.contains("`routers.r.middlewares[0]`: `m` goes by `X-Forwarded-For`, which entry point `w`"),
+        "{told}"
+    );
+    assert!(warned(&text("middlewares = [\"m\"]", by_depth)).contains("`entry_points.w.middlewares[0]`"));
+    let trusting = "forwarded_headers = { trusted_ips = [\"10.0.0.1\"] }";
+    for (trusted, keys) in [
+        (trusting, by_depth),
+        ("", ""),
+        ("", "ip_strategy = { ipv6_subnet = 64 }"),
+    ] {
+        let told = warned(&text(trusted, keys));
+        assert!(!told.contains("X-Forwarded-For"), "{told}");
+    }
 }
 
 #[test]

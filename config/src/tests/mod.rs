@@ -8,6 +8,7 @@ mod middlewares_around;
 mod properties;
 mod reference_doc;
 mod refused;
+mod routing;
 mod semantics;
 mod services;
 mod tcp;

@@ -80,7 +80,13 @@ proptest! {
 #[test]
 fn every_truncation_of_an_example_is_parsed_or_refused() {
     for text in SEEDS {
-        for end in (0..=text.len()).filter(|end| text.is_char_boundary(*end)) {
+        // Reading all of a long text for each of its bytes takes minutes: of those every seventh.
+        let step = if text.len() > 4096 { 7 } else { 1 };
+        for end in (0..=text.len())
+            .rev()
+            .step_by(step)
+            .filter(|end| text.is_char_boundary(*end))
+        {
             check(&text[..end]).expect("inside");
         }
     }

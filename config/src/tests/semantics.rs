@@ -398,7 +398,7 @@ fn a_router_of_uplinks_has_no_entry_points_and_no_tls() {
         &["found `order`, which no uplink has", "write `orders`"],
     );
     // Two routers of one host differ in nothing on an uplink entry point.
-    let second = router("r2", "Host(`h`)", "uplinks = [\"orders\"]");
+    let second = router("r2", "Host(`h`) && Path(`/x`)", "uplinks = [\"orders\"]");
     accepted(&format!("{}{second}", with("").replace("Path(`/`)", "Host(`h`)")));
 }
 

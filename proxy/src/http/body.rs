@@ -3,7 +3,10 @@
 //! The deadline is for the whole request, extended for as long as the body keeps a minimum rate, so that a
 //! long upload at a fair rate lives and a trickle does not.
 
-use super::fields;
+use super::{
+    fields,
+    upload::{Upload, Uploading},
+};
 use crate::io::{Instant, Sleep, sleep_until};
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
@@ -155,6 +158,8 @@ pub struct Streamed {
     tally: Option<Rc<Cell<u64>>>,
     sleep: Option<Pin<Box<Sleep>>>,
     allowance: Option<Allowance>,
+    /// How it stands, for others.
+    upload: Option<Uploading>,
 }
 
 /// How long a body may be.
@@ -175,6 +180,24 @@ impl Overrun {
 }
 
 impl RequestBody {
+    /// Has others see how the body of a client stands, and say when it may come.
+    pub fn watch(&mut self, watcher: Rc<Upload>) {
+        match self {
+            Self::Streamed(body) => body.upload = Some(Uploading(watcher)),
+            Self::Empty | Self::Whole(_) | Self::Watched(_) | Self::Lent(_) => watcher.complete(),
+        }
+    }
+
+    /// How the body stands, where somebody watches.
+    pub fn upload(&self) -> Option<Rc<Upload>> {
+        match self {
+            Self::Empty | Self::Whole(_) => None,
+            Self::Streamed(body) => body.upload.as_ref().map(|uploading| Rc::clone(&uploading.0)),
+            Self::Watched(watched) => watched.body.upload(),
+            Self::Lent(lent) => lent.body.borrow().upload(),
+        }
+    }
+
     /// Wraps what came with a request whose first byte came at `started`; `limit` is the deadline of the
     /// whole request, `tally` is told how many bytes have come.
     pub fn new(
@@ -193,6 +216,7 @@ impl RequestBody {
             received: 0,
             tally,
             sleep: None,
+            upload: None,
             allowance: None,
         }))
     }
@@ -231,6 +255,12 @@ impl Watched {
 }
 
 impl Streamed {
+    fn complete(&self) {
+        if let Some(upload) = &self.upload {
+            upload.0.complete();
+        }
+    }
+
     /// Judges how much has come.
     fn check_length(&self) -> Result<(), BodyFault> {
         match &self.allowance {
@@ -275,6 +305,9 @@ impl Body for RequestBody {
             Self::Watched(watched) => return watched.poll_frame(cx),
             Self::Streamed(body) => body,
         };
+        if let Some(upload) = &body.upload {
+            ready!(upload.0.poll_released(cx));
+        }
         match Pin::new(&mut body.incoming).poll_frame(cx) {
             Poll::Ready(Some(Ok(mut frame))) => {
                 if let Some(trailers) = frame.trailers_mut() {
@@ -287,11 +320,22 @@ impl Body for RequestBody {
                 if let Some(tally) = &body.tally {
                     tally.set(body.received);
                 }
+                if body.incoming.is_end_stream() {
+                    body.complete();
+                }
                 Poll::Ready(Some(body.check_length().map(|()| frame)))
             }
             Poll::Ready(Some(Err(error))) => Poll::Ready(Some(Err(BodyFault::Client(error)))),
-            Poll::Ready(None) => Poll::Ready(None),
-            Poll::Pending => body.poll_deadline(cx).map(|fault| Some(Err(fault))),
+            Poll::Ready(None) => {
+                body.complete();
+                Poll::Ready(None)
+            }
+            Poll::Pending => {
+                if let Some(upload) = &body.upload {
+                    upload.0.starve();
+                }
+                body.poll_deadline(cx).map(|fault| Some(Err(fault)))
+            }
         }
     }
 

@@ -6,8 +6,8 @@
 use http::{
     HeaderMap, HeaderName, HeaderValue,
     header::{
-        CONNECTION, CONTENT_LENGTH, EXPECT, HOST, PROXY_AUTHENTICATE, PROXY_AUTHORIZATION, TE, TRAILER,
-        TRANSFER_ENCODING, UPGRADE,
+        CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, EXPECT, HOST, PROXY_AUTHENTICATE, PROXY_AUTHORIZATION, TE,
+        TRAILER, TRANSFER_ENCODING, UPGRADE, VIA,
     },
 };
 
@@ -21,6 +21,7 @@ pub struct Found {
     forwarding: bool,
     identity: bool,
     uplink: bool,
+    via: bool,
 }
 
 impl Found {
@@ -45,6 +46,11 @@ impl Found {
     pub fn uplink(self) -> bool {
         self.uplink
     }
+
+    /// Whether `Via` is there.
+    pub fn via(self) -> bool {
+        self.via
+    }
 }
 
 /// Looks through the names once.
@@ -59,6 +65,7 @@ pub fn scan(headers: &HeaderMap) -> Found {
             }
             Some(b'e' | b'k' | b'p' | b't' | b'u') => found.hop_by_hop |= is_hop_by_hop(name),
             Some(b'f' | b's' | b'x') => found.note_forwarding(bytes),
+            Some(b'v') => found.via |= *name == VIA,
             Some(b'h') => found.uplink |= same_name(bytes, b"hub-uplink"),
             _ => {}
         }
@@ -160,6 +167,12 @@ pub fn strip_response(headers: &mut HeaderMap) -> Result<(), ForeignCoding> {
     Ok(())
 }
 
+/// Removes from an interim answer what concerns one connection alone, and any framing: it has no body.
+pub(super) fn strip_interim(headers: &mut HeaderMap) {
+    strip(headers);
+    headers.remove(CONTENT_LENGTH);
+}
+
 /// A transfer coding other than `chunked`. It would be taken off the fields and stay on the body.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("the body has a transfer coding other than `chunked`")]
@@ -180,6 +193,13 @@ pub fn check_coding(headers: &HeaderMap, found: Found) -> Result<(), ForeignCodi
     } else {
         Err(ForeignCoding)
     }
+}
+
+/// Whether a message belongs to a call of gRPC.
+pub fn is_grpc(headers: &HeaderMap) -> bool {
+    let kind = headers.get(CONTENT_TYPE).map(HeaderValue::as_bytes);
+    let rest = kind.and_then(|kind| kind.strip_prefix(b"application/grpc"));
+    rest.is_some_and(|rest| matches!(rest.first(), None | Some(b'+' | b';')))
 }
 
 /// Removes from a request's trailers what its header section could not have brought past this gateway:
@@ -211,7 +231,7 @@ fn strip(headers: &mut HeaderMap) {
     }
 }
 
-fn lists(value: &HeaderValue, word: &str) -> bool {
+pub(super) fn lists(value: &HeaderValue, word: &str) -> bool {
     value
         .to_str()
         .is_ok_and(|list| list.split(',').any(|item| item.trim().eq_ignore_ascii_case(word)))

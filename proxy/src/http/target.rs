@@ -4,15 +4,17 @@
 //! |---|---|
 //! | `%` and two hexadecimal digits of an unreserved character (RFC 3986 section 2.3) | the character |
 //! | any other triplet | the triplet with upper-case digits; so `%2f` stays encoded and separates nothing |
-//! | `%00`, `%` without two hexadecimal digits | refused |
+//! | `%` without two hexadecimal digits | refused |
 //! | a control character, a space, a byte beyond ASCII, `\` | refused |
 //! | `//` | `/` |
 //! | a segment `.` | nothing |
 //! | a segment `..` | takes the segment before it away; at the root, nothing |
 //!
-//! The query is passed on as it came. Canonicalising twice changes nothing more.
+//! The query is passed on as it came. Canonicalising twice changes nothing more. Triplets of characters that some servers
+//! take for the plain ones are told beside the path: the route decides on them. `docs/routing.md` has the whole table.
 
 use http::{Method, request::Parts};
+use sallyport_config::model::encoded::{EncodedCharacter, EncodedCharacters};
 use std::borrow::Cow;
 
 /// A canonical target.
@@ -20,6 +22,8 @@ use std::borrow::Cow;
 pub struct Target<'a> {
     /// Starts with `/`, or is `*`.
     pub path: Cow<'a, str>,
+    /// What the path says by triplets, of the characters that a route may refuse.
+    pub encoded: EncodedCharacters,
     /// Without its `?`.
     pub query: Option<&'a str>,
 }
@@ -36,9 +40,6 @@ pub enum TargetError {
     /// A broken triplet.
     #[error("the target has `%` without two hexadecimal digits")]
     Triplet,
-    /// An encoded NUL.
-    #[error("the target has `%00`")]
-    Nul,
 }
 
 /// The canonical target of a request.
@@ -50,32 +51,41 @@ pub fn of(parts: &Parts) -> Result<Target<'_>, TargetError> {
     if path == "*" && parts.method == Method::OPTIONS {
         return Ok(Target {
             path: Cow::Borrowed(path),
+            encoded: EncodedCharacters::default(),
             query,
         });
     }
     if !path.starts_with('/') || parts.method == Method::CONNECT {
         return Err(TargetError::NotAPath);
     }
-    let refused = |byte: &u8| !byte.is_ascii_graphic() || *byte == b'\\';
     let in_query = query
         .unwrap_or_default()
         .bytes()
         .find(|byte| !byte.is_ascii_graphic());
-    if let Some(byte) = path.bytes().find(refused).or(in_query) {
-        return Err(TargetError::Character(byte));
-    }
-    Ok(Target {
-        path: canonical(path)?,
-        query,
-    })
+    let (path, encoded) = canonical(path)?;
+    in_query.map_or(Ok(()), |byte| Err(TargetError::Character(byte)))?;
+    Ok(Target { path, encoded, query })
 }
 
-fn canonical(path: &str) -> Result<Cow<'_, str>, TargetError> {
-    if is_plain(path) {
-        return Ok(Cow::Borrowed(path));
+/// The canonical form of a path, and what it says by triplets. Whoever makes a path of his own passes it through this
+/// before anybody goes by it.
+///
+/// # Errors
+/// Where it is refused.
+pub fn canonical(path: &str) -> Result<(Cow<'_, str>, EncodedCharacters), TargetError> {
+    if !path.starts_with('/') {
+        return Err(TargetError::NotAPath);
     }
-    let decoded = decode_unreserved(path)?;
-    Ok(Cow::Owned(remove_dot_segments(&decoded)))
+    let refused = |byte: &u8| !byte.is_ascii_graphic() || *byte == b'\\';
+    if let Some(byte) = path.bytes().find(refused) {
+        return Err(TargetError::Character(byte));
+    }
+    let mut encoded = EncodedCharacters::default();
+    if is_plain(path) {
+        return Ok((Cow::Borrowed(path), encoded));
+    }
+    let decoded = decode_unreserved(path, &mut encoded)?;
+    Ok((Cow::Owned(remove_dot_segments(&decoded)), encoded))
 }
 
 /// Whether nothing in the path could change.
@@ -88,7 +98,7 @@ fn is_plain(path: &str) -> bool {
     })
 }
 
-fn decode_unreserved(path: &str) -> Result<String, TargetError> {
+fn decode_unreserved(path: &str, encoded: &mut EncodedCharacters) -> Result<String, TargetError> {
     let mut decoded = String::with_capacity(path.len());
     let mut bytes = path.bytes();
     while let Some(byte) = bytes.next() {
@@ -99,15 +109,14 @@ fn decode_unreserved(path: &str) -> Result<String, TargetError> {
         let mut digit = || bytes.next().map(char::from).and_then(|digit| digit.to_digit(16));
         let (high, low) = digit().zip(digit()).ok_or(TargetError::Triplet)?;
         let value = u8::try_from(high * 16 + low).map_err(|_| TargetError::Triplet)?;
-        match value {
-            0 => return Err(TargetError::Nul),
-            _ if value.is_ascii_alphanumeric() || matches!(value, b'-' | b'.' | b'_' | b'~') => {
-                decoded.push(char::from(value));
-            }
-            _ => {
-                let hexadecimal = |digit| char::from_digit(digit, 16).unwrap_or('0').to_ascii_uppercase();
-                decoded.extend(['%', hexadecimal(high), hexadecimal(low)]);
-            }
+        if let Some(character) = EncodedCharacter::of(value) {
+            encoded.insert(character);
+        }
+        if value.is_ascii_alphanumeric() || matches!(value, b'-' | b'.' | b'_' | b'~') {
+            decoded.push(char::from(value));
+        } else {
+            let hexadecimal = |digit| char::from_digit(digit, 16).unwrap_or('0').to_ascii_uppercase();
+            decoded.extend(['%', hexadecimal(high), hexadecimal(low)]);
         }
     }
     Ok(decoded)
@@ -160,14 +169,48 @@ mod tests {
             ("/a%5cb", Ok("/a%5Cb")),
             ("/.well-known", Ok("/.well-known")),
             ("/...", Ok("/...")),
-            ("/a%00", Err(TargetError::Nul)),
+            ("/a%00", Ok("/a%00")),
+            ("/a\\b", Err(TargetError::Character(b'\\'))),
+            ("a", Err(TargetError::NotAPath)),
             ("/a%", Err(TargetError::Triplet)),
             ("/a%4", Err(TargetError::Triplet)),
             ("/a%zz", Err(TargetError::Triplet)),
             ("/%+1", Err(TargetError::Triplet)),
         ] {
-            let found = canonical(path);
+            let found = canonical(path).map(|(path, _)| path);
             assert_eq!(found.as_deref().map_err(|error| *error), expected, "{path}");
+        }
+    }
+
+    #[test]
+    fn triplets_that_a_route_decides_on_are_told() {
+        for (path, expected) in [
+            ("/a", &[][..]),
+            ("/%61%2d", &[]),
+            ("/%20%22", &[]),
+            ("/%2f", &[EncodedCharacter::Slash]),
+            (
+                "/%5C/%2F",
+                &[EncodedCharacter::BackSlash, EncodedCharacter::Slash],
+            ),
+            ("/%00", &[EncodedCharacter::NullCharacter]),
+            ("/%3b", &[EncodedCharacter::Semicolon]),
+            ("/%252F", &[EncodedCharacter::Percent]),
+            (
+                "/%3F%23",
+                &[EncodedCharacter::QuestionMark, EncodedCharacter::Hash],
+            ),
+            // What `..` takes away was said all the same.
+            ("/a%2Fb/../c", &[EncodedCharacter::Slash]),
+        ] {
+            let (_, found) = canonical(path).expect(path);
+            for character in EncodedCharacter::ALL {
+                assert_eq!(
+                    found.contains(character),
+                    expected.contains(&character),
+                    "{path} {character:?}"
+                );
+            }
         }
     }
 
@@ -192,12 +235,12 @@ mod tests {
     proptest! {
         #[test]
         fn the_form_is_stable_and_never_climbs(path in "/[a-c./%2eEfF5]{0,30}") {
-            if let Ok(once) = canonical(&path) {
+            if let Ok((once, encoded)) = canonical(&path) {
                 prop_assert!(once.starts_with('/'));
                 let inside = format!("{once}/");
                 prop_assert!(!inside.contains("/../") && !inside.contains("/./"));
                 prop_assert!(!once.contains("//"));
-                prop_assert_eq!(canonical(&once), Ok(Cow::Borrowed(&*once)));
+                prop_assert_eq!(canonical(&once), Ok((Cow::Borrowed(&*once), encoded)));
             }
         }
     }

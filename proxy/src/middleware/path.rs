@@ -154,6 +154,7 @@ fn rewrite(head: &mut Parts, path: String) -> Result<(), Fault> {
 mod tests {
     use super::*;
     use http::Request;
+    use proptest::prelude::{prop_assert_eq, proptest};
 
     fn head(target: &str) -> Parts {
         Request::builder()
@@ -272,6 +273,31 @@ mod tests {
             Some(("x-replaced-path", "/a/x%2Fy")),
         );
         check(&change, "/b/x", "/b/x", None);
+    }
+
+    proptest! {
+        #[test]
+        fn whatever_comes_out_is_canonical(
+            came in "/[a-c./%2eEfF5]{0,20}",
+            prefix in "/[a-c.%2F/]{0,4}",
+            by in "[a-c./%2?#]{0,4}",
+        ) {
+            let parts = head(&came);
+            let Ok(before) = target::of(&parts) else { return Ok(()) };
+            let before = before.path.into_owned();
+            for change in [
+                Change::Strip(vec![prefix.clone()]),
+                Change::Add(prefix.clone()),
+                Change::Replace(prefix.clone()),
+                Change::ReplacePattern(pattern("/a*"), by.clone()),
+            ] {
+                if let Ok((after, _)) = after(&change, &before) {
+                    let parts = head(&after);
+                    let again = target::of(&parts).expect("a path");
+                    prop_assert_eq!(&*again.path, &*after, "{:?}", change);
+                }
+            }
+        }
     }
 
     #[test]

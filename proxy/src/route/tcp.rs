@@ -2,10 +2,13 @@
 //!
 //! Pure: it is told what the client said and who it is. It must not know services.
 
-use super::ordered::Ordered;
+use super::{
+    Names,
+    ordered::{Asked, Demands, Ordered},
+};
 use crate::hello::parse::Hello;
-use sallyport_config::rule::{Op, TcpMatcher, TcpRule};
-use std::{cmp::Reverse, collections::HashSet, net::IpAddr};
+use sallyport_config::rule::{Claim, TcpMatcher, TcpRule};
+use std::{cmp::Reverse, net::IpAddr};
 
 /// Identifies a TCP router within one entry point.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -45,32 +48,34 @@ pub struct TcpTable {
     /// Those for connections in the clear.
     clear: Ordered<TcpMatcher, TcpRouteId>,
     /// The hosts that routers of HTTP over TLS name here.
-    http_hosts: HashSet<String>,
+    http_hosts: Names,
 }
 
 impl TcpTable {
-    /// Orders routers; `http_hosts` are those of the routers of HTTP over TLS, in lower case.
-    pub fn new<'a>(routers: impl IntoIterator<Item = Candidate<'a>>, http_hosts: HashSet<String>) -> Self {
+    /// Orders routers; `http_hosts` are those of the routers of HTTP over TLS.
+    pub fn new<'a>(routers: impl IntoIterator<Item = Candidate<'a>>, http_hosts: Names) -> Self {
         let mut routers: Vec<_> = routers.into_iter().collect();
         routers.sort_by_cached_key(|router| {
             let rank = Reverse((router.priority, specificity(router.rule)));
             (rank, router.name.to_owned())
         });
-        let mut table = Self {
-            claims: Ordered::default(),
-            rest: Ordered::default(),
-            clear: Ordered::default(),
-            http_hosts,
+        let among = |wanted: &dyn Fn(&Candidate<'a>) -> bool| {
+            let wanted = routers.iter().filter(|router| wanted(router));
+            Ordered::new(wanted.map(|router| {
+                let demands = Demands {
+                    names: router.rule.required_names(),
+                    paths: None,
+                };
+                (router.id, router.rule, demands)
+            }))
         };
-        for Candidate { id, rule, kind, .. } in routers {
-            let place = match kind {
-                Kind::Tls if rule.demands_hello() => &mut table.claims,
-                Kind::Tls => &mut table.rest,
-                Kind::Clear => &mut table.clear,
-            };
-            place.push(id, rule, rule.required_names());
+        let over_tls = |router: &Candidate<'a>| matches!(router.kind, Kind::Tls);
+        Self {
+            claims: among(&|router| over_tls(router) && router.rule.demands_hello()),
+            rest: among(&|router| over_tls(router) && !router.rule.demands_hello()),
+            clear: among(&|router| !over_tls(router)),
+            http_hosts,
         }
-        table
     }
 
     /// Whether the client's first bytes matter. Where they do not, nobody waits for them: it may be the server
@@ -84,22 +89,22 @@ impl TcpTable {
     pub fn find(&self, hello: Option<&Hello>, client: IpAddr) -> Option<TcpRouteId> {
         let name = hello.and_then(|hello| hello.sni.as_deref());
         let ask = |rules: &Ordered<TcpMatcher, TcpRouteId>| {
-            rules.find(name, |matcher| holds(matcher, hello, name, client))
+            rules.find(&Asked { name, path: None }, |matcher| {
+                holds(matcher, hello, name, client)
+            })
         };
-        let is_http = || name.is_some_and(|name| self.http_hosts.contains(name));
+        let is_http = || name.is_some_and(|name| self.http_hosts.holds(name));
         let over_tls =
             hello.and_then(|_| ask(&self.claims).or_else(|| if is_http() { None } else { ask(&self.rest) }));
         over_tls.or_else(|| ask(&self.clear))
     }
 }
 
-/// How much a rule says of the name.
-fn specificity(rule: &TcpRule) -> u8 {
-    let each = rule.ops().iter().map(|op| match op {
-        Op::Match(matcher) => matcher.specificity(),
-        Op::Not | Op::And | Op::Or => 0,
-    });
-    each.max().unwrap_or(0)
+/// How much a rule pins down: the least that it says of the name, then how many conditions every match meets.
+fn specificity(rule: &TcpRule) -> (u8, usize) {
+    let names = rule.required_names().unwrap_or_default();
+    let names = names.into_iter().map(Claim::specificity).min();
+    (names.unwrap_or(0), rule.conditions())
 }
 
 fn holds(matcher: &TcpMatcher, hello: Option<&Hello>, name: Option<&str>, client: IpAddr) -> bool {
@@ -117,6 +122,7 @@ fn holds(matcher: &TcpMatcher, hello: Option<&Hello>, name: Option<&str>, client
 #[cfg(test)]
 mod tests {
     use super::*;
+    use sallyport_config::rule::Rule;
 
     fn hello(name: Option<&str>, protocols: &[&str]) -> Hello {
         Hello::new(name, protocols)
@@ -143,7 +149,11 @@ mod tests {
                 name: &names[id],
                 kind: *kind,
             });
-        TcpTable::new(candidates, http.iter().map(|host| (*host).to_owned()).collect())
+        let http: Vec<Rule> = http
+            .iter()
+            .map(|rule| Rule::parse(rule).expect("a rule"))
+            .collect();
+        TcpTable::new(candidates, http.iter().flat_map(Rule::named_hosts).collect())
     }
 
     fn client() -> IpAddr {
@@ -160,7 +170,7 @@ mod tests {
             (Kind::Tls, 0, "HostSNI(`b.x`) && !ClientIP(`10.0.0.0/8`)"),
             (Kind::Tls, 0, "HostSNI(`*`)"),
         ];
-        let table = table(&routers, &["http.x"]);
+        let table = table(&routers, &["Host(`http.x`)"]);
         let check = |name: Option<&str>, protocols: &[&str], expected: Option<usize>| {
             let found = table.find(Some(&hello(name, protocols)), client());
             assert_eq!(found, expected.map(TcpRouteId), "{name:?} {protocols:?}");
@@ -185,9 +195,16 @@ mod tests {
             (Kind::Tls, 1000, "HostSNI(`*`)"),
             (Kind::Tls, 0, "ClientIP(`10.0.0.0/8`)"),
         ];
-        let table = table(&any, &["http.x"]);
+        let table = table(
+            &any,
+            &["Host(`http.x`) || Host(`*.w.x`)", "HostRegexp(`^p[0-9]`)"],
+        );
         let find = |name| table.find(Some(&hello(name, &[])), client());
         assert_eq!(find(Some("http.x")), None);
+        assert_eq!(find(Some("a.w.x")), None);
+        assert_eq!(find(Some("p1.x")), None);
+        assert_eq!(find(Some("w.x")), Some(TcpRouteId(0)));
+        assert_eq!(find(Some("a.a.w.x")), Some(TcpRouteId(0)));
         assert_eq!(find(Some("other.x")), Some(TcpRouteId(0)));
         assert_eq!(find(None), Some(TcpRouteId(0)));
     }

@@ -1,4 +1,4 @@
-use super::{Facts, RouteId, Table, holds, specificity};
+use super::{Facts, RouteId, Table, holds, ordered::Asked, specificity};
 use http::{HeaderMap, HeaderValue, Method};
 use proptest::prelude::*;
 use sallyport_config::rule::Rule;
@@ -30,6 +30,7 @@ fn table(routers: &[Router]) -> Table {
 struct Request {
     host: String,
     path: String,
+    query: Option<String>,
     method: Method,
     headers: HeaderMap,
     client: IpAddr,
@@ -41,6 +42,7 @@ impl Request {
         Self {
             host: host.to_owned(),
             path: path.to_owned(),
+            query: None,
             method: Method::GET,
             headers: HeaderMap::new(),
             client,
@@ -51,6 +53,7 @@ impl Request {
         let Self {
             host,
             path,
+            query,
             method,
             headers,
             client,
@@ -58,6 +61,7 @@ impl Request {
         Facts {
             host,
             path,
+            query: query.as_deref(),
             method,
             headers,
             client: *client,
@@ -86,6 +90,9 @@ fn each_matcher_asks_its_own_question() {
     let mut request = Request::new("a.example", "/v1/orders");
     request.headers.append("x-team", HeaderValue::from_static("blue"));
     request.headers.append("x-team", HeaderValue::from_static("Red"));
+    let raw = HeaderValue::from_bytes(b"a\xff").expect("a value");
+    request.headers.append("x-raw", raw);
+    request.query = Some("color=red&flag&c%6flor=blue+light".to_owned());
     for (rule, expected) in [
         ("Host(`A.example.`)", true),
         ("Host(`b.example`)", false),
@@ -104,6 +111,29 @@ fn each_matcher_asks_its_own_question() {
         ("ClientIP(`198.51.100.0/24`)", false),
         ("ClientIP(`::/0`)", false),
         ("Host(`a.example`) && Host(`b.example`)", false),
+        ("Host(`*`)", true),
+        ("Host(`*.example`)", true),
+        ("Host(`*.a.example`)", false),
+        ("HostRegexp(`^[a-c]\\.ex`)", true),
+        ("HostRegexp(`^[b-c]\\.ex`)", false),
+        ("HostRegexp(`ample$`)", true),
+        ("PathRegexp(`^/v[0-9]/`)", true),
+        ("PathRegexp(`^/v[0-9]$`)", false),
+        ("PathRegexp(`orders`)", true),
+        ("HeaderRegexp(`X-Team`, `^R.d$`)", true),
+        ("HeaderRegexp(`X-Team`, `^r`)", false),
+        ("HeaderRegexp(`X-Raw`, `^..$`)", true),
+        ("HeaderRegexp(`X-Other`, `.*`)", false),
+        ("Query(`color`, `red`)", true),
+        ("Query(`color`, `blue light`)", true),
+        ("Query(`color`, `green`)", false),
+        ("Query(`flag`)", true),
+        ("Query(`color`)", false),
+        ("Query(`other`)", false),
+        ("QueryRegexp(`color`, `^b.*t$`)", true),
+        ("QueryRegexp(`color`, `^light`)", false),
+        ("QueryRegexp(`flag`)", true),
+        ("!Query(`other`)", true),
     ] {
         check(rule, &request, expected);
     }
@@ -111,14 +141,16 @@ fn each_matcher_asks_its_own_question() {
     check("ClientIP(`192.0.2.0/24`)", &request, true);
 }
 
+/// Of these routers, in whatever order, `expected` takes a request for `a.example/v1/orders`.
+fn check(routers: &[Router], expected: &str) {
+    let request = Request::new("a.example", "/v1/orders");
+    assert_eq!(taken(routers, &request), Some(expected));
+    let turned: Vec<Router> = routers.iter().rev().cloned().collect();
+    assert_eq!(taken(&turned, &request), Some(expected), "in the other order");
+}
+
 #[test]
 fn priority_goes_before_specificity_and_that_before_the_name() {
-    let request = Request::new("a.example", "/v1/orders");
-    let check = |routers: &[Router], expected: &str| {
-        assert_eq!(taken(routers, &request), Some(expected));
-        let turned: Vec<Router> = routers.iter().rev().cloned().collect();
-        assert_eq!(taken(&turned, &request), Some(expected), "in the other order");
-    };
     check(
         &[
             router("Host(`a.example`)", 1, "host"),
@@ -172,6 +204,40 @@ fn priority_goes_before_specificity_and_that_before_the_name() {
 }
 
 #[test]
+fn a_rule_is_more_specific_by_its_host_then_its_path_then_its_conditions() {
+    check(
+        &[
+            router("PathPrefix(`/v1/orders`)", 5, "a"),
+            router("Path(`/v1/orders`)", 5, "b"),
+        ],
+        "b",
+    );
+    check(
+        &[
+            router("HostRegexp(`a`)", 5, "a"),
+            router("Host(`*.example`)", 5, "b"),
+            router("Host(`a.example`) || Host(`*.b.example`)", 5, "c"),
+            router("Host(`a.example`)", 5, "d"),
+        ],
+        "d",
+    );
+    check(
+        &[
+            router("Path(`/v1/orders`)", 5, "a"),
+            router("Host(`*.example`)", 5, "b"),
+        ],
+        "b",
+    );
+    check(
+        &[
+            router("Method(`GET`)", 5, "a"),
+            router("Method(`GET`) && ClientIP(`192.0.2.1`)", 5, "b"),
+        ],
+        "b",
+    );
+}
+
+#[test]
 fn a_router_of_a_host_falls_through_to_the_next_that_holds() {
     let routers = [
         router("Host(`a.example`) && Path(`/x`)", 3, "first"),
@@ -196,24 +262,64 @@ fn a_router_of_a_host_falls_through_to_the_next_that_holds() {
     assert_eq!(taken(&[], &Request::new("a.example", "/")), None);
 }
 
+/// How many matchers a request asks where no rule holds.
+fn asked(table: &Table, host: &str, path: &str) -> usize {
+    let mut count = 0;
+    let asked = Asked {
+        name: Some(host),
+        path: Some(path),
+    };
+    let found = table.0.find(&asked, |_| {
+        count += 1;
+        false
+    });
+    assert_eq!(found, None);
+    count
+}
+
 #[test]
-fn a_request_tries_only_its_own_host_of_ten_thousand() {
-    let routers: Vec<Router> = (0..10_000)
-        .map(|n| router(&format!("Host(`h{n}.example`)"), 1, &format!("r{n}")))
-        .collect();
-    let table = table(&routers);
-    assert_eq!(table.0.anywhere.len(), 0);
-    assert!(table.0.by_name.values().all(|positions| positions.len() == 1));
+fn a_request_tries_only_its_own_rules_of_many() {
+    let many = |count: usize, rule: &dyn Fn(usize) -> String| {
+        let routers: Vec<Router> = (0..count)
+            .map(|n| router(&rule(n), 1, &format!("r{n}")))
+            .collect();
+        table(&routers)
+    };
+    let by_host = many(10_000, &|n| format!("Host(`h{n}.example`)"));
+    assert_eq!(asked(&by_host, "h9999.example", "/"), 1);
+    assert_eq!(asked(&by_host, "h10000.example", "/"), 0);
     assert_eq!(
-        table.find(&Request::new("h9999.example", "/").facts()),
+        by_host.find(&Request::new("h9999.example", "/").facts()),
         Some(RouteId(9999))
     );
-    assert_eq!(table.find(&Request::new("h10000.example", "/").facts()), None);
+    let by_wildcard = many(100, &|n| format!("Host(`*.h{n}.example`)"));
+    assert_eq!(asked(&by_wildcard, "a.h77.example", "/"), 1);
+    assert_eq!(asked(&by_wildcard, "a.a.h77.example", "/"), 0);
+    let by_pattern = many(100, &|n| format!("HostRegexp(`^[a-z.]+\\.h{n}\\.example$`)"));
+    assert_eq!(asked(&by_pattern, "a.a.h77.example", "/"), 1);
+    assert_eq!(asked(&by_pattern, "h77.example", "/"), 0);
+    assert_eq!(asked(&by_pattern, "example", "/"), 0);
+    let by_path = many(100, &|n| format!("Host(`a`) && Path(`/p{n}`)"));
+    assert_eq!(asked(&by_path, "a", "/p77"), 2);
+    assert_eq!(asked(&by_path, "b", "/p77"), 0);
+    let by_prefix = many(100, &|n| format!("PathPrefix(`/p{n}/`)"));
+    assert_eq!(asked(&by_prefix, "a", "/p77/x"), 1);
+    let by_head = many(100, &|n| format!("PathRegexp(`^/p{n}/[0-9]+$`)"));
+    assert_eq!(asked(&by_head, "a", "/p77/1"), 1);
 }
 
 fn rule_text() -> impl Strategy<Value = String> {
     let leaf = prop_oneof![
         "Host\\(`[abc]`\\)",
+        "Host\\(`[abc]\\.[xy]`\\)",
+        "Host\\(`\\*\\.[xy]`\\)",
+        "Host\\(`\\*`\\)",
+        "HostRegexp\\(`\\^?[abc]?[.]?[xy]\\$?`\\)",
+        "HostRegexp\\(`\\^[ab]\\\\[.]x\\$`\\)",
+        "PathRegexp\\(`\\^?/[xy]{0,2}\\$?`\\)",
+        "HeaderRegexp\\(`h`, `[12]`\\)",
+        "Query\\(`q`(, `[12]`)?\\)",
+        "QueryRegexp\\(`q`, `[12]`\\)",
         "Path\\(`/[xy]?`\\)",
         "PathPrefix\\(`/[xy]{0,2}`\\)",
         "Method\\(`(GET|POST)`\\)",
@@ -231,8 +337,14 @@ fn rule_text() -> impl Strategy<Value = String> {
 
 fn request() -> impl Strategy<Value = Request> {
     let headers = proptest::collection::vec("[12]", 0..3);
-    ("[abcd]", "/[xyz]{0,2}", any::<bool>(), headers, 0u8..2).prop_map(|(host, path, get, values, last)| {
+    let named = (
+        "[abcd](\\.[xyz])?",
+        "/[xyz]{0,2}",
+        prop::option::of("(q=[123]?&?){0,2}"),
+    );
+    (named, any::<bool>(), headers, 0u8..2).prop_map(|((host, path, query), get, values, last)| {
         let mut request = Request::new(&host, &path);
+        request.query = query;
         request.method = if get { Method::GET } else { Method::POST };
         request.client = IpAddr::from([192, 0, 2, last]);
         for value in values {

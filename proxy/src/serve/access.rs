@@ -3,8 +3,9 @@
 //! Where the log is off nothing is gathered.
 
 use super::{connection::Connection, context::Context, handshakes, tcp};
+pub(super) use crate::access_log::Bytes as Carried;
 use crate::{
-    access_log::{AccessLog, Asked, Bytes as Carried, Came, Chosen, Ended, Line, Shown},
+    access_log::{AccessLog, Asked, Came, Chosen, Ended, Line, Shown},
     io::Instant,
     preamble::Preamble,
     telemetry::Count,
@@ -98,6 +99,13 @@ impl Pending {
     pub(super) fn sent(&mut self, bytes: &Bytes) {
         let count = u64::try_from(bytes.len()).unwrap_or(u64::MAX);
         self.bytes_out = self.bytes_out.saturating_add(count);
+    }
+
+    /// What went both ways after HTTP was left.
+    pub(super) fn carried(&mut self, carried: Carried) {
+        let came = self.bytes_in.get().saturating_add(carried.came);
+        self.bytes_in.set(came);
+        self.bytes_out = self.bytes_out.saturating_add(carried.went);
     }
 
     /// The answer's body ends early.

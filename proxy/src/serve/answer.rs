@@ -1,7 +1,7 @@
 //! What goes back to a client: a server's answer, or one of ours.
 
 use super::{
-    access::{Notes, Pending},
+    access::{Carried, Notes, Pending},
     connection::Connection,
 };
 use crate::{
@@ -25,7 +25,8 @@ use std::{
 /// A response body, which marks its request as ended when it is done or dropped.
 pub(super) struct ResponseBody {
     source: Source,
-    under_way: UnderWay,
+    /// `None` where somebody else sees to its end.
+    under_way: Option<UnderWay>,
     deadline: Option<Pin<Box<Sleep>>>,
     /// Why the body ends early, kept back for one turn.
     broken: Option<BodyError>,
@@ -68,6 +69,27 @@ impl UnderWay {
         )
     }
 
+    /// The header of the answer as it goes out; `reason` is the code of a fault.
+    pub(super) fn answered(&mut self, status: StatusCode, headers: &HeaderMap, reason: Option<&'static str>) {
+        if let Some(pending) = &mut self.pending {
+            pending.answered(status, headers, reason);
+        }
+    }
+
+    /// What went both ways after HTTP was left.
+    pub(super) fn carried(&mut self, carried: Carried) {
+        if let Some(pending) = &mut self.pending {
+            pending.carried(carried);
+        }
+    }
+
+    /// Why it ended early.
+    pub(super) fn broke(&mut self, reason: &'static str) {
+        if let Some(pending) = &mut self.pending {
+            pending.broke(reason);
+        }
+    }
+
     /// For whoever has something to tell of the request.
     pub(super) fn notes(&self) -> Notes<'_> {
         Notes::of(self.pending.as_deref())
@@ -87,9 +109,8 @@ impl ResponseFault {
 impl Drop for ResponseBody {
     /// Whoever drops a body before its end has lost the client.
     fn drop(&mut self) {
-        if let Some(pending) = &mut self.under_way.pending
-            && !self.source.is_end_stream()
-        {
+        let ended = self.source.is_end_stream();
+        if let Some(pending) = self.pending().filter(|_| !ended) {
             pending.broke_off();
         }
     }
@@ -98,6 +119,7 @@ impl Drop for ResponseBody {
 impl Drop for UnderWay {
     fn drop(&mut self) {
         self.connection.clock.request_ended();
+        self.connection.solo.end();
         if let Some(pending) = self.pending.take() {
             pending.end(&self.connection);
         }
@@ -119,7 +141,7 @@ impl ResponseBody {
         let deadline = limit.map(|limit| Box::pin(sleep_until(Instant::now() + limit)));
         Self {
             source,
-            under_way,
+            under_way: Some(under_way),
             deadline,
             broken: None,
         }
@@ -127,15 +149,29 @@ impl ResponseBody {
 
     /// The header of the answer as it goes out; `reason` is the code of a fault.
     pub(super) fn answered(&mut self, status: StatusCode, headers: &HeaderMap, reason: Option<&'static str>) {
-        if let Some(pending) = &mut self.under_way.pending {
-            pending.answered(status, headers, reason);
+        if let Some(under_way) = &mut self.under_way {
+            under_way.answered(status, headers, reason);
+        }
+    }
+
+    fn pending(&mut self) -> Option<&mut Pending> {
+        self.under_way.as_mut()?.pending.as_deref_mut()
+    }
+
+    /// No body, and no request's end: what follows is no HTTP.
+    pub(super) fn nothing() -> Self {
+        Self {
+            source: Source::Own(None),
+            under_way: None,
+            deadline: None,
+            broken: None,
         }
     }
 
     fn own(body: Bytes, under_way: UnderWay) -> Self {
         Self {
             source: Source::Own(Some(body)),
-            under_way,
+            under_way: Some(under_way),
             deadline: None,
             broken: None,
         }
@@ -178,7 +214,7 @@ impl Body for ResponseBody {
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, ResponseFault>>> {
         let polled = self.poll_source(cx);
-        if let (Some(pending), Poll::Ready(Some(frame))) = (&mut self.under_way.pending, &polled) {
+        if let (Some(pending), Poll::Ready(Some(frame))) = (self.pending(), &polled) {
             match frame {
                 Ok(frame) => frame.data_ref().map_or((), |data| pending.sent(data)),
                 Err(fault) => pending.broke(fault.code()),

@@ -10,11 +10,11 @@ use super::{
 use crate::{
     balance::{Asked, Moment, NoSeat, Pick, Seat, Tried},
     fault::Fault,
-    http::body::RequestBody,
+    http::{body::RequestBody, switch::Switch},
     io::Instant,
     snapshot::{Leading, Service},
     telemetry::Count,
-    upstream::{Behalf, UpstreamBody, UpstreamFault},
+    upstream::{Behalf, Server, Unanswered, UpstreamBody, UpstreamFault},
 };
 use http::{HeaderMap, HeaderValue, Request, Response, header::SET_COOKIE};
 use sallyport_config::model::{
@@ -204,12 +204,13 @@ async fn attempt(
     let (context, clock) = (&way.connection.context, way.notes.clock());
     let began = service.group.is_timed().then(Instant::now);
     let behalf = Behalf::Client(&**way.connection);
-    // What an `async fn` is given by value it carries around in every state: it is taken only here.
-    let request = std::mem::replace(request, Request::new(RequestBody::Empty));
-    let sent = context
-        .pool
-        .send(server, request, &context.counters, behalf)
-        .await;
+    let sent = match request.extensions_mut().remove::<Switch>() {
+        Some(switch) => Box::pin(join(way, server, request, switch)).await,
+        None => {
+            let (pool, counters) = (&context.pool, &context.counters);
+            pool.send(server, take(request), counters, behalf).await
+        }
+    };
     way.notes.answered(clock);
     let (error, request) = match sent {
         Ok(response) => {
@@ -230,6 +231,39 @@ async fn attempt(
     Err(Unserved {
         // Who waited for a server that says nothing has waited for long enough.
         request: request.filter(|_| matches!(fault, Fault::UpstreamFailed | Fault::Unreached)),
+        fault,
+    })
+}
+
+/// What an `async fn` is given by value it carries around in every state: a request is taken only where it is sent.
+fn take(request: &mut Request<RequestBody>) -> Request<RequestBody> {
+    std::mem::replace(request, Request::new(RequestBody::Empty))
+}
+
+/// Sends a request that asks to leave HTTP. A server that was never reached has not seen it.
+async fn join(
+    way: &Way<'_>,
+    server: &Arc<Server>,
+    request: &mut Request<RequestBody>,
+    switch: Switch,
+) -> Result<Response<UpstreamBody>, Unanswered> {
+    let spare = matches!(request.body(), RequestBody::Empty).then(|| {
+        let mut spare = Request::new(RequestBody::Empty);
+        *spare.method_mut() = request.method().clone();
+        *spare.uri_mut() = request.uri().clone();
+        *spare.headers_mut() = request.headers().clone();
+        spare.extensions_mut().insert(switch.clone());
+        spare
+    });
+    let unreached = |fault: &UpstreamFault| {
+        matches!(
+            fault,
+            UpstreamFault::Refused(_) | UpstreamFault::Unresolved { .. } | UpstreamFault::Tls(_)
+        )
+    };
+    let sent = way.switch(server, take(request), switch).await;
+    sent.map_err(|fault| Unanswered {
+        request: spare.filter(|_| unreached(&fault)),
         fault,
     })
 }

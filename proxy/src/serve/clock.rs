@@ -36,6 +36,11 @@ impl Clock {
         }
     }
 
+    /// What is spoken.
+    pub(super) fn protocol(&self) -> Protocol {
+        self.protocol
+    }
+
     /// Bytes came; on HTTP/1.1 they start a header where nothing is under way. On HTTP/2 they may be frames
     /// about the connection, which is idle all the same.
     pub(super) fn bytes_came(&self) {

@@ -5,6 +5,7 @@ use super::{
     clock::Clock,
     context::Context,
     live::Handle,
+    solo::Solo,
 };
 use crate::{
     accept::PeerAddress,
@@ -12,7 +13,7 @@ use crate::{
     io::Transport,
     preamble::{ClientAddress, Preamble},
     snapshot::Entry,
-    tls::Facts,
+    tls::{Facts, Protocol},
     upstream::{Downstream, Own},
 };
 use sallyport_config::model::sending::SendProxy;
@@ -23,7 +24,7 @@ use std::{
     pin::Pin,
     rc::Rc,
     sync::Arc,
-    task::{self, Poll},
+    task::{self, Poll, ready},
 };
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
@@ -53,6 +54,15 @@ pub(super) struct Connection {
     pub own: Own,
     /// What it is called towards servers that are told, once one was.
     pub unique_id: OnceCell<String>,
+    /// What HTTP/1.1 has under way.
+    pub solo: Solo,
+}
+
+impl Connection {
+    /// Whether it speaks HTTP/2.
+    pub(super) fn is_http2(&self) -> bool {
+        self.clock.protocol() == Protocol::H2
+    }
 }
 
 impl Downstream for Connection {
@@ -71,6 +81,12 @@ impl Downstream for Connection {
         };
         announced.header(sending)
     }
+
+    fn interim(&self, answers: Vec<Vec<u8>>) {
+        for answer in answers {
+            self.solo.interim(&answer);
+        }
+    }
 }
 
 /// A transport that tells the connection's clock when bytes come.
@@ -88,6 +104,19 @@ impl Watched {
         }
     }
 
+    /// Writes the interim answers that wait. The library must not write meanwhile.
+    fn poll_interim(&mut self, cx: &mut task::Context<'_>) -> Poll<io::Result<()>> {
+        let mut queue = self.connection.solo.queue().borrow_mut();
+        while !queue.is_empty() {
+            let taken = ready!(Pin::new(&mut self.transport).poll_write(cx, &queue))?;
+            if taken == 0 {
+                return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
+            }
+            drop(queue.drain(..taken));
+        }
+        Poll::Ready(Ok(()))
+    }
+
     /// The transport again.
     pub(super) fn into_inner(self) -> Transport {
         self.transport
@@ -102,8 +131,11 @@ impl AsyncRead for Watched {
     ) -> Poll<io::Result<()>> {
         let before = into.filled().len();
         let read = Pin::new(&mut self.transport).poll_read(cx, into);
-        if read.is_ready() && into.filled().len() > before {
+        if into.filled().len() > before {
             self.connection.clock.bytes_came();
+            self.connection.solo.fed();
+        } else if matches!(read, Poll::Ready(Ok(()))) && self.connection.solo.holds_end(cx) {
+            return Poll::Pending;
         }
         read
     }
@@ -115,7 +147,10 @@ impl AsyncWrite for Watched {
         cx: &mut task::Context<'_>,
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.transport).poll_write(cx, bytes)
+        ready!(self.poll_interim(cx))?;
+        let taken = Pin::new(&mut self.transport).poll_write(cx, bytes);
+        self.connection.solo.wrote(&taken);
+        taken
     }
 
     fn poll_write_vectored(
@@ -123,7 +158,10 @@ impl AsyncWrite for Watched {
         cx: &mut task::Context<'_>,
         parts: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.transport).poll_write_vectored(cx, parts)
+        ready!(self.poll_interim(cx))?;
+        let taken = Pin::new(&mut self.transport).poll_write_vectored(cx, parts);
+        self.connection.solo.wrote(&taken);
+        taken
     }
 
     fn is_write_vectored(&self) -> bool {
@@ -131,6 +169,9 @@ impl AsyncWrite for Watched {
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut task::Context<'_>) -> Poll<io::Result<()>> {
+        // The library flushes once it has nothing unwritten.
+        self.connection.solo.flushed();
+        ready!(self.poll_interim(cx))?;
         Pin::new(&mut self.transport).poll_flush(cx)
     }
 

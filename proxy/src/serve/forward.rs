@@ -1,6 +1,6 @@
 //! A routed request on its way to a server, and the answer on its way back.
 
-use super::{access::Notes, balancing, connection::Connection, context::View};
+use super::{access::Notes, balancing, connection::Connection, context::View, switching::Opening};
 use crate::{
     fault::{Fault, with_causes},
     http::{
@@ -9,11 +9,14 @@ use crate::{
         call::{AnswerBody, Answering, BodyError, Call},
         fields::{self, Found, HUB_UPLINK},
         forwarded::{self, PeerTrust},
+        switch::Switch,
         target::Target,
+        via::{self, Via},
     },
     snapshot::{Route, Service},
     telemetry::Count,
-    upstream::{Notice, Server, UpstreamBody, UpstreamFault},
+    tls,
+    upstream::{Behalf, Notice, Server, Switched, UpstreamBody, UpstreamFault},
 };
 use bytes::Bytes;
 use http::{
@@ -94,11 +97,18 @@ pub(super) fn clean(connection: &Connection, parts: &mut Parts, outgoing: Outgoi
         &asked,
     );
     headers.insert(HOST, asked);
+    via().write(headers, parts.version);
     let came = || parts.uri.path_and_query().cloned();
     if let Some(target) = outgoing.target.0.or_else(came) {
         parts.uri = Uri::from(target);
     }
     parts.version = Version::HTTP_11;
+}
+
+/// This gateway's name in `Via`.
+pub(super) fn via() -> &'static Via {
+    // Without working random numbers the name is shared, and a loop is seen all the same.
+    via::own(|| tls::random_name().unwrap_or_default())
 }
 
 /// How a request of one route reaches services.
@@ -111,6 +121,8 @@ pub(super) struct Way<'a> {
     pub route: &'a Route,
     /// Who wants to know how it goes.
     pub notes: Notes<'a>,
+    /// Where a way stands that leaves HTTP.
+    pub opening: &'a Opening,
     /// The client, for services that go by it.
     pub client: IpAddr,
 }
@@ -126,6 +138,32 @@ impl Way<'_> {
         request: Request<RequestBody>,
     ) -> Result<Response<UpstreamBody>, Fault> {
         balancing::ask(self, service, request).await
+    }
+
+    /// Sends a request that asks to leave HTTP to a server; the way that a 101 opens is kept.
+    ///
+    /// # Errors
+    /// What stood in the way.
+    pub(super) async fn switch(
+        &self,
+        server: &Arc<Server>,
+        request: Request<RequestBody>,
+        switch: Switch,
+    ) -> Result<Response<UpstreamBody>, UpstreamFault> {
+        let (context, behalf) = (&self.connection.context, Behalf::Client(&**self.connection));
+        // Boxed: it is rare, and every request would carry the room for it.
+        let sent = Box::pin(
+            context
+                .pool
+                .switch(server, request, &switch, &context.counters, behalf),
+        );
+        match sent.await? {
+            Switched::Answer(response) => Ok(response),
+            Switched::Joined(response, opened) => {
+                self.opening.keep(switch, opened);
+                Ok(response)
+            }
+        }
     }
 }
 
@@ -174,7 +212,11 @@ impl Body for Erased {
 /// Makes a server's answer the gateway's own.
 pub(super) fn accept(mut response: Response<UpstreamBody>) -> Result<Response<UpstreamBody>, UpstreamFault> {
     if response.status() == StatusCode::SWITCHING_PROTOCOLS {
-        return Err(UpstreamFault::Switched);
+        // One that was asked for has been judged, and has no body.
+        return match response.body() {
+            UpstreamBody::Empty => Ok(response),
+            _ => Err(UpstreamFault::Switched),
+        };
     }
     fields::strip_response(response.headers_mut()).map_err(UpstreamFault::Coding)?;
     *response.version_mut() = Version::HTTP_11;
@@ -232,6 +274,9 @@ pub(super) fn explain(
         | UpstreamFault::Name(_) => Fault::Unreached,
         UpstreamFault::OurCertificate(_)
         | UpstreamFault::Switched
+        | UpstreamFault::NotJoined(_)
+        | UpstreamFault::NoExtendedConnect
+        | UpstreamFault::NoRandom
         | UpstreamFault::Coding(_)
         | UpstreamFault::Exchange(_) => Fault::UpstreamFailed,
     };

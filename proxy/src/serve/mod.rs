@@ -15,6 +15,8 @@ mod mirroring;
 mod protocol;
 mod recheck;
 mod request;
+mod solo;
+mod switching;
 mod tcp;
 mod tunnels;
 mod turnstile;
@@ -37,6 +39,7 @@ use crate::{
 use clock::Clock;
 use connection::Connection;
 use http::HeaderValue;
+use solo::Solo;
 use std::{
     cell::OnceCell,
     net::{SocketAddr, TcpStream},
@@ -100,6 +103,7 @@ pub async fn connection(
         local,
         own: Own::default(),
         unique_id: OnceCell::new(),
+        solo: Solo::default(),
     });
     protocol::serve(transport, protocol, connection).await;
 }

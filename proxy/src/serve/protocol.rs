@@ -6,7 +6,7 @@ use super::{
     clock::Passed,
     connection::{Connection, Watched},
     live::Order,
-    request,
+    request, switching,
 };
 use crate::{
     io::{self, Instant, LocalExecutor, LocalTimer, Sleep, Stream, Transport, sleep_until},
@@ -115,9 +115,14 @@ async fn serve_http1(transport: Transport, connection: Rc<Connection>) {
     })
     .await;
     let broken = report(&ending, &connection);
-    let transport = http.into_parts().io.into_inner().into_inner();
-    if broken == Broken::No {
-        linger(transport).await;
+    let left = http.into_parts();
+    let transport = left.io.into_inner().into_inner();
+    match (ending, connection.solo.left()) {
+        (Ending::Http(Ok(())), Some(leaving)) => {
+            switching::join(&connection, transport, left.read_buf.into(), leaving).await;
+        }
+        _ if broken == Broken::No => linger(transport).await,
+        _ => {}
     }
 }
 
@@ -132,6 +137,7 @@ async fn serve_http2(transport: Transport, connection: Rc<Connection>) {
             .initial_stream_window_size(H2_WINDOW)
             .initial_connection_window_size(4 * H2_WINDOW)
             .max_send_buf_size(H2_SEND_BUFFER)
+            .enable_connect_protocol()
             .serve_connection(io, Requests(Rc::clone(&connection))),
     );
     let mut watch = Watch::new(&connection);
@@ -251,6 +257,9 @@ impl Watch {
                 return Poll::Ready(Event::Drain);
             }
             Order::Serve | Order::Drain => {}
+        }
+        if self.connection.solo.poll_gone(cx).is_ready() {
+            return Poll::Ready(Event::Close);
         }
         self.poll_deadline(cx)
     }

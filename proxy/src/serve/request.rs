@@ -6,6 +6,7 @@ use super::{
     connection::Connection,
     context::View,
     forward::{self, Way},
+    switching::{self, Opening},
     uplinks,
 };
 use crate::{
@@ -16,6 +17,7 @@ use crate::{
         call::AnswerBody,
         fields::{self, Found},
         forwarded::{self, OwnCertificate, PeerTrust},
+        interim, switch,
         target::{self, Target},
     },
     io::Instant,
@@ -28,9 +30,9 @@ use crate::{
 };
 use bytes::Bytes;
 use http::request::Parts;
-use hyper::{HeaderMap, Request, Response, StatusCode, body::Incoming};
+use hyper::{HeaderMap, Request, Response, StatusCode, Version, body::Incoming, upgrade::OnUpgrade};
 use rustls::pki_types::UnixTime;
-use std::{convert::Infallible, net::IpAddr, rc::Rc};
+use std::{convert::Infallible, future::Future, net::IpAddr, rc::Rc, time::Duration};
 
 /// What a request came to.
 pub(super) enum Outcome {
@@ -42,14 +44,44 @@ pub(super) enum Outcome {
     Own(StatusCode, HeaderMap, Bytes),
 }
 
+impl Outcome {
+    /// The header section of an answer that leaves HTTP.
+    fn switched(&self) -> Option<&HeaderMap> {
+        let (status, headers) = match self {
+            Self::Upstream(answer) => (answer.status(), answer.headers()),
+            Self::Through(answer) => (answer.status(), answer.headers()),
+            Self::Own(..) => return None,
+        };
+        (status == StatusCode::SWITCHING_PROTOCOLS).then_some(headers)
+    }
+}
+
 /// Answers one request.
-pub(super) async fn answer(
+pub(super) fn answer(
     connection: Rc<Connection>,
     request: Request<Incoming>,
+) -> impl Future<Output = Result<Response<ResponseBody>, Infallible>> {
+    if !connection.is_http2() {
+        connection.solo.begin(&request);
+    }
+    answered(connection, request)
+}
+
+async fn answered(
+    connection: Rc<Connection>,
+    mut request: Request<Incoming>,
 ) -> Result<Response<ResponseBody>, Infallible> {
-    let (under_way, started) = UnderWay::new(&connection, &request);
+    let (mut under_way, started) = UnderWay::new(&connection, &request);
     connection.context.counters.add(Count::Requests);
-    let outcome = walk(&connection, request, started, under_way.notes()).await;
+    let (opening, stream) = (Opening::default(), request.extensions_mut().remove::<OnUpgrade>());
+    let mut outcome = walk(&connection, request, started, under_way.notes(), &opening).await;
+    connection.solo.answering();
+    if let Some(headers) = outcome.as_ref().ok().and_then(Outcome::switched).cloned() {
+        match switching::answer(&connection, &opening, headers, stream, (outcome, under_way)) {
+            Ok(response) => return Ok(response),
+            Err(unjoined) => (outcome, under_way) = unjoined,
+        }
+    }
     let fault = match &outcome {
         Err(fault) => Some(*fault),
         Ok(Outcome::Through(response)) => fault::of(response),
@@ -80,16 +112,25 @@ pub(super) async fn answer(
 /// The stages of a request, top to bottom.
 async fn walk(
     connection: &Rc<Connection>,
-    request: Request<Incoming>,
+    mut request: Request<Incoming>,
     started: Instant,
     notes: Notes<'_>,
+    opening: &Opening,
 ) -> Result<Outcome, Fault> {
     let view = connection.context.view();
     let entry = view.entry(&connection.entry).ok_or(Fault::NotFound)?;
+    if request.version() == Version::HTTP_11 {
+        interim::wanted(&mut request);
+    }
     let (mut parts, incoming) = request.into_parts();
-    let body = RequestBody::new(incoming, started, entry.timeouts.read, notes.tally());
+    let mut body = RequestBody::new(incoming, started, read_limit(entry, &parts), notes.tally());
+    if let Some(upload) = connection.solo.upload() {
+        body.watch(upload);
+    }
+    switch::take(&mut parts).map_err(|_| Fault::NotImplemented)?;
     let found = fields::scan(&parts.headers);
     check_limits(&parts, found, connection)?;
+    check_loop(&parts, found)?;
     let reached = match &*entry.side {
         Side::Clients(table) => {
             strip_uplink(connection, &mut parts, found);
@@ -110,7 +151,12 @@ async fn walk(
     let id = find(table, &parts, &authority, &target, client).ok_or(Fault::NotFound)?;
     let route = route_of(&view, id)?;
     notes.router(&route.router);
-    check_proof(route, connection)?;
+    if target.encoded.meets(route.refused_encoded) {
+        return Err(Fault::EncodedCharacter);
+    }
+    if !entry.proofs.hold(id, connection.tls.as_deref()) {
+        return Err(Fault::NotProven);
+    }
     let outgoing = forward::Outgoing {
         authority: authority.into(),
         target: target.into(),
@@ -123,6 +169,7 @@ async fn walk(
         view: &view,
         route,
         notes,
+        opening,
         client,
     };
     let chain = Chain::new(&entry.middlewares, &route.middlewares);
@@ -189,6 +236,23 @@ fn check_limits(parts: &Parts, found: Found, connection: &Connection) -> Result<
     fields::check_coding(&parts.headers, found).map_err(|error| malformed(connection, &error))
 }
 
+/// A request that has passed here again and again would go on for ever.
+fn check_loop(parts: &Parts, found: Found) -> Result<(), Fault> {
+    if found.via() && forward::via().is_loop(&parts.headers) {
+        return Err(Fault::Loop);
+    }
+    Ok(())
+}
+
+/// The deadline of a whole request. Calls of gRPC may last, and have deadlines of their own.
+fn read_limit(entry: &Entry, parts: &Parts) -> Option<Duration> {
+    if fields::is_grpc(&parts.headers) {
+        None
+    } else {
+        entry.timeouts.read
+    }
+}
+
 fn malformed(connection: &Connection, error: &dyn std::error::Error) -> Fault {
     tracing::debug!(client = %connection.client.0, entry = connection.entry.name, %error, "malformed request");
     Fault::BadRequest
@@ -246,20 +310,6 @@ fn check_policy(entry: &Entry, connection: &Connection, authority: &Authority<'_
     }
 }
 
-fn check_proof(route: &Route, connection: &Connection) -> Result<(), Fault> {
-    let proven = || {
-        connection
-            .tls
-            .as_ref()
-            .is_some_and(|facts| facts.client.is_some())
-    };
-    if route.demands_client && !proven() {
-        Err(Fault::NotProven)
-    } else {
-        Ok(())
-    }
-}
-
 /// The client for `ClientIP`: who connected, or on an uplink whom the proven parent names.
 fn client_of(connection: &Connection, headers: &HeaderMap, trust: PeerTrust) -> IpAddr {
     let own = connection.client.0.ip();
@@ -279,6 +329,7 @@ fn find(
     table.find(&route::Facts {
         host: &authority.host,
         path: &target.path,
+        query: target.query,
         method: &parts.method,
         headers: &parts.headers,
         client,

@@ -16,9 +16,9 @@ use std::{
 };
 
 /// How long a tunnel that is told to drain must have been quiet.
-const DRAIN_QUIET: Duration = Duration::from_secs(1);
+pub(super) const DRAIN_QUIET: Duration = Duration::from_secs(1);
 /// How long both sides of a tunnel that ends have to take its end.
-const LAST_WORDS: Duration = Duration::from_secs(1);
+pub(super) const LAST_WORDS: Duration = Duration::from_secs(1);
 
 /// How a tunnel ended.
 enum Ending {
@@ -76,7 +76,7 @@ pub(super) async fn carry(
 
 /// Ready once nothing has moved for `limit`. The timer is armed once and corrected when it fires, so that bytes cost no
 /// timer operation.
-fn poll_quiet(
+pub(super) fn poll_quiet(
     cx: &mut Context<'_>,
     sleep: &mut Option<Pin<Box<Sleep>>>,
     moved: Instant,

@@ -5,9 +5,12 @@ use crate::{
     gate::policy::{Allowlists, resolve},
     preamble,
     route::{RouteId, Table},
-    tls::EntryPolicies,
+    tls::{self, EntryPolicies, PolicyId},
 };
-use sallyport_config::model::{Config, EntryPoint, EntryPointKind, Reach, Router};
+use sallyport_config::{
+    model::{Config, EntryPoint, EntryPointKind, Reach, Router},
+    rule::Claim,
+};
 use std::{
     collections::{BTreeMap, HashMap},
     sync::Arc,
@@ -51,6 +54,7 @@ pub(super) fn compile_entry(
         timeouts: entry.timeouts,
         limits: entry.limits,
         middlewares: Vec::new(),
+        proofs: Arc::new(Proofs::compile(config, name, entry, policies, routes)),
         side: Arc::new(match entry.kind {
             EntryPointKind::Ordinary => Side::Clients(clients_table(config, name, routes)),
             EntryPointKind::Uplink { .. } => Side::Parents(parents(config, name, entry, routes)),
@@ -67,20 +71,22 @@ fn entry_policies(
     own: &str,
     policies: &Policies,
 ) -> Option<EntryPolicies> {
-    let mut by_host = HashMap::new();
+    let mut found = EntryPolicies::alone(Arc::clone(policies.get(own)?));
     if entry.kind == EntryPointKind::Ordinary {
         for router in config.routers.values().filter(|router| reaches(router, name)) {
-            let options = config.effective_tls_options(router, entry);
-            let hosts = router.rule.required_hosts().unwrap_or_default();
-            for host in hosts {
-                by_host.insert(host.to_owned(), Arc::clone(policies.get(options)?));
+            let policy = policies.get(config.effective_tls_options(router, entry))?;
+            for claim in router.rule.required_hosts().unwrap_or_default() {
+                let (policies, key) = match claim {
+                    Claim::Name(host) => (&mut found.by_host, host),
+                    Claim::OneLabelUnder(parent) => (&mut found.by_parent, parent),
+                    // It chooses nothing: its names have the options of the entry point, or of others that name them.
+                    Claim::Pattern(_) => continue,
+                };
+                policies.insert(key.to_owned(), Arc::clone(policy));
             }
         }
     }
-    Some(EntryPolicies {
-        default: Arc::clone(policies.get(own)?),
-        by_host,
-    })
+    Some(found)
 }
 
 fn reaches(router: &Router, entry: &str) -> bool {
@@ -133,23 +139,65 @@ fn parents(config: &Config, name: &str, entry: &EntryPoint, routes: &BTreeMap<&s
     }
 }
 
+/// The routes of an entry point that demand a verified client certificate, each with the handshakes that show it.
+///
+/// A request of one host may be routed by a wildcard, a pattern or no host at all, and so come over a handshake that
+/// asked for no certificate, or for one of another authority.
+#[derive(Debug, Default)]
+pub struct Proofs(HashMap<RouteId, Arc<[PolicyId]>>);
+
+impl Proofs {
+    fn compile(
+        config: &Config,
+        name: &str,
+        entry: &EntryPoint,
+        policies: &Policies,
+        routes: &BTreeMap<&str, RouteId>,
+    ) -> Self {
+        if entry.tls.is_none() || entry.kind != EntryPointKind::Ordinary {
+            return Self::default();
+        }
+        let asks_of = |options: &str| {
+            config
+                .tls
+                .options
+                .get(options)
+                .map(|options| &options.client_auth)
+        };
+        let mut by_options: HashMap<&str, Arc<[PolicyId]>> = HashMap::new();
+        let mut proofs = HashMap::new();
+        for (router_name, router) in config.routers.iter().filter(|(_, router)| reaches(router, name)) {
+            let options = config.effective_tls_options(router, entry);
+            let demands = policies.get(options).is_some_and(|policy| policy.proves_client());
+            let Some(id) = routes.get(router_name.as_str()).filter(|_| demands) else {
+                continue;
+            };
+            let alike = by_options.entry(options).or_insert_with(|| {
+                let same = policies
+                    .iter()
+                    .filter(|(other, _)| asks_of(other) == asks_of(options));
+                same.map(|(_, policy)| policy.id).collect()
+            });
+            proofs.insert(*id, Arc::clone(alike));
+        }
+        Self(proofs)
+    }
+
+    /// Whether what a connection has shown is enough for a route.
+    pub fn hold(&self, route: RouteId, shown: Option<&tls::Facts>) -> bool {
+        let Some(proving) = self.0.get(&route) else {
+            return true;
+        };
+        shown.is_some_and(|facts| facts.client.is_some() && proving.contains(&facts.policy.get()))
+    }
+}
+
 /// Compiles one router.
-pub(super) fn route(config: &Config, name: &str, router: &Router, policies: &Policies) -> Route {
-    let demanding = router.tls.as_ref().and_then(|options| policies.get(options));
-    let inherited = || match &router.reach {
-        Reach::Uplinks(_) => false,
-        Reach::EntryPoints(names) => names
-            .iter()
-            .filter_map(|entry| config.entry_points.get(entry))
-            .all(|entry| {
-                let policy = policies.get(config.effective_tls_options(router, entry));
-                entry.tls.is_some() && policy.is_some_and(|policy| policy.proves_client())
-            }),
-    };
+pub(super) fn route(name: &str, router: &Router) -> Route {
     Route {
         router: name.to_owned(),
         middlewares: Vec::new(),
         service: router.service.clone(),
-        demands_client: demanding.map_or_else(inherited, |policy| policy.proves_client()),
+        refused_encoded: router.refused_encoded,
     }
 }

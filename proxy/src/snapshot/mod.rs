@@ -15,6 +15,7 @@ mod tcp;
 mod upstreams;
 
 pub use composites::{Composite, Failover, Leading, Mirroring, Weighted};
+pub use entries::Proofs;
 pub use published::Published;
 pub use sources::check_sources;
 pub use tcp::{TcpEntry, TcpRoute, TcpService, TcpWay, Way};
@@ -39,6 +40,7 @@ use sallyport_config::{
     diagnostic::Diagnostic,
     model::{
         Config, EntryPoint, Limits, ServiceRef, Timeouts,
+        encoded::EncodedCharacters,
         service::{HealthCheck, InitialState},
     },
 };
@@ -92,6 +94,8 @@ pub struct Entry {
     pub limits: Limits,
     /// Before those of every route.
     pub middlewares: Vec<Arc<Middleware>>,
+    /// Which of its routes demand a client's certificate.
+    pub proofs: Arc<Proofs>,
     /// Who is served.
     pub side: Arc<Side>,
     /// The routers of connections, asked before HTTP; `None` where there are none.
@@ -147,8 +151,8 @@ pub struct Route {
     pub middlewares: Vec<Arc<Middleware>>,
     /// What answers.
     pub service: ServiceRef,
-    /// Whether the connection must have shown a verified client certificate.
-    pub demands_client: bool,
+    /// What a path must not say by triplets.
+    pub refused_encoded: EncodedCharacters,
 }
 
 /// Servers that share requests.
@@ -263,7 +267,7 @@ pub fn compile(
                 .iter()
                 .map(|(name, router)| Route {
                     middlewares: in_order(&middlewares, &router.middlewares),
-                    ..route(config, name, router, &policies)
+                    ..route(name, router)
                 })
                 .collect(),
         ),

@@ -2,7 +2,10 @@
 
 use super::policies::Policies;
 use crate::{
-    route::tcp::{Candidate, Kind, TcpRouteId, TcpTable},
+    route::{
+        Names,
+        tcp::{Candidate, Kind, TcpRouteId, TcpTable},
+    },
     tls::EntryPolicies,
 };
 use sallyport_config::model::{
@@ -10,11 +13,7 @@ use sallyport_config::model::{
     sending::SendProxy,
     tcp::{ServerAddress, TcpRouter, TcpTls, TunnelIdle},
 };
-use std::{
-    collections::{HashMap, HashSet},
-    sync::Arc,
-    time::Duration,
-};
+use std::{collections::HashMap, sync::Arc, time::Duration};
 
 /// The TCP routers of an entry point.
 #[derive(Debug)]
@@ -158,23 +157,17 @@ fn way(config: &Config, router: &TcpRouter, entry: &EntryPoint, policies: &Polic
         return Some(Way::AsTheyCome);
     };
     let policy = policies.get(options)?.speaking(&router.rule.protocols());
-    Some(Way::Terminate(Arc::new(EntryPolicies {
-        default: Arc::new(policy),
-        by_host: HashMap::new(),
-    })))
+    Some(Way::Terminate(Arc::new(EntryPolicies::alone(Arc::new(policy)))))
 }
 
 /// The hosts that routers of HTTP over TLS name on an entry point.
-fn http_hosts(config: &Config, name: &str, entry: &EntryPoint) -> HashSet<String> {
+fn http_hosts(config: &Config, name: &str, entry: &EntryPoint) -> Names {
     if entry.tls.is_none() {
-        return HashSet::new();
+        return Names::default();
     }
     let here = |reach: &Reach| matches!(reach, Reach::EntryPoints(points) if points.iter().any(|point| point == name));
     let routers = config.routers.values().filter(|router| here(&router.reach));
-    routers
-        .flat_map(|router| router.rule.named_hosts())
-        .map(str::to_owned)
-        .collect()
+    routers.flat_map(|router| router.rule.named_hosts()).collect()
 }
 
 /// Compiles every `[tcp_services]`.

@@ -119,6 +119,15 @@ pub struct Connected {
     pub asked: Option<Asked>,
 }
 
+/// What a connection to a server may come to speak.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Wanted {
+    /// Whatever the transport allows; the server chooses.
+    Any,
+    /// HTTP/1.1, whose connections can leave HTTP.
+    Http11,
+}
+
 /// Performs the handshake. The caller sets the deadline; cancelling closes the connection.
 ///
 /// # Errors
@@ -127,10 +136,15 @@ pub async fn connect(
     stream: Stream,
     side: &WorkerSide,
     name: ServerName<'static>,
+    wanted: Wanted,
 ) -> Result<Connected, HandshakeFault> {
     let mut noted = Notes::default();
     let connector = TlsConnector::from(Arc::clone(&side.config));
-    let mut shaking = pin!(connector.connect(name.clone(), stream));
+    let offered = match wanted {
+        Wanted::Any => side.config.alpn_protocols.clone(),
+        Wanted::Http11 => vec![b"http/1.1".to_vec()],
+    };
+    let mut shaking = pin!(connector.with_alpn(offered).connect(name.clone(), stream));
     let outcome = poll_fn(|cx| noted.during(|| shaking.as_mut().poll(cx))).await;
     let checked = outcome.and_then(|stream| {
         noted.during(|| verify_again(stream.get_ref().1, side, &name))?;

@@ -32,7 +32,7 @@ mod tickets;
 pub use accept::{Refused, Secured, accept};
 pub use attempt::Attempt;
 pub use certificates::Certificates;
-pub use connect::{ClientSide, Connected, WorkerSide, connect};
+pub use connect::{ClientSide, Connected, Wanted, WorkerSide, connect};
 pub use distinguished::{NameValue, value as name_value};
 pub use facts::{ClientChain, Facts, Protocol, Session, Standing};
 pub use fault::{TLS_REASONS, TlsFault, TlsReason};

@@ -299,12 +299,34 @@ pub struct EntryPolicies {
     pub default: Arc<Policy>,
     /// By host, lower case; empty on an uplink entry point.
     pub by_host: HashMap<String, Arc<Policy>>,
+    /// For names with one label before this that are not among those hosts.
+    pub by_parent: HashMap<String, Arc<Policy>>,
 }
 
 impl EntryPolicies {
-    /// The policy of a host name in lower case.
+    /// One policy, whatever the name.
+    pub fn alone(policy: Arc<Policy>) -> Self {
+        Self {
+            default: policy,
+            by_host: HashMap::new(),
+            by_parent: HashMap::new(),
+        }
+    }
+
+    /// The policy of a host name in lower case: its own, else that of the wildcard above it, else the default.
     pub fn of(&self, host: Option<&str>) -> &Arc<Policy> {
-        host.and_then(|host| self.by_host.get(host))
-            .unwrap_or(&self.default)
+        let own = host.and_then(|host| self.by_host.get(host));
+        let of_parent = || {
+            let (_, parent) = host?.split_once('.')?;
+            self.by_parent.get(parent)
+        };
+        own.or_else(|| {
+            if self.by_parent.is_empty() {
+                None
+            } else {
+                of_parent()
+            }
+        })
+        .unwrap_or(&self.default)
     }
 }

@@ -13,12 +13,7 @@ use sallyport_config::{
     Source,
     model::{Tls, TlsOptions},
 };
-use std::{
-    collections::{BTreeMap, HashMap},
-    fs,
-    path::PathBuf,
-    sync::Arc,
-};
+use std::{collections::BTreeMap, fs, path::PathBuf, sync::Arc};
 
 /// An authority with files in a directory of the test's own.
 pub(super) struct Authority {
@@ -119,9 +114,6 @@ impl Authority {
         let certificates = Certificates::load(&tls, &files, &provider, Arc::new(default), &mut remarks);
         let certificates = Arc::new(certificates.expect("loaded"));
         let policy = Policy::compile(name, options, &certificates, &files, known, &mut remarks);
-        EntryPolicies {
-            default: Arc::new(policy.expect("compiled").at("web", known)),
-            by_host: HashMap::new(),
-        }
+        EntryPolicies::alone(Arc::new(policy.expect("compiled").at("web", known)))
     }
 }

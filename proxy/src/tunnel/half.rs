@@ -3,7 +3,7 @@
 //! A quiet direction holds no memory: it reads into its worker's own buffer and keeps only what the writer did not
 //! take.
 
-use crate::io::Transport;
+use super::End;
 use std::{
     cell::RefCell,
     io,
@@ -79,8 +79,8 @@ impl Half {
     pub(super) fn poll(
         &mut self,
         cx: &mut Context<'_>,
-        reader: &mut Transport,
-        writer: &mut Transport,
+        reader: &mut End,
+        writer: &mut End,
     ) -> Poll<Result<(), Broken>> {
         if let Some(kind) = self.refused {
             return Poll::Ready(Err(Broken::Writer(kind.into())));
@@ -96,8 +96,8 @@ impl Half {
     fn carry(
         &mut self,
         cx: &mut Context<'_>,
-        reader: &mut Transport,
-        writer: &mut Transport,
+        reader: &mut End,
+        writer: &mut End,
     ) -> Poll<Result<(), Broken>> {
         for _ in 0..READS_MAX {
             ready!(self.poll_pending(cx, writer))?;
@@ -125,7 +125,7 @@ impl Half {
     }
 
     /// Ready once the writer has taken everything in hand.
-    fn poll_pending(&mut self, cx: &mut Context<'_>, writer: &mut Transport) -> Poll<Result<(), Broken>> {
+    fn poll_pending(&mut self, cx: &mut Context<'_>, writer: &mut End) -> Poll<Result<(), Broken>> {
         while let Some(rest) = self
             .pending
             .get(self.pending_at..)
@@ -148,8 +148,8 @@ impl Half {
     fn poll_read(
         &mut self,
         cx: &mut Context<'_>,
-        reader: &mut Transport,
-        writer: &mut Transport,
+        reader: &mut End,
+        writer: &mut End,
     ) -> Result<Poll<Read>, Broken> {
         BUFFER.with_borrow_mut(|buffer| {
             let mut into = ReadBuf::new(buffer);

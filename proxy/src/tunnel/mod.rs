@@ -4,9 +4,12 @@
 //! breaks is passed on as a break, so that nobody takes half of something for the whole. It must not know routers,
 //! deadlines and orders: whoever polls it does.
 
+mod end;
 mod half;
 
-use crate::io::{Instant, Transport};
+pub use end::End;
+
+use crate::io::Instant;
 use half::{Broken, Half};
 use std::{
     future::poll_fn,
@@ -18,8 +21,8 @@ use tokio::io::AsyncWrite;
 
 /// A client joined to a server.
 pub struct Tunnel {
-    client: Transport,
-    server: Transport,
+    client: End,
+    server: End,
     to_server: Half,
     to_client: Half,
     moved: Instant,
@@ -47,14 +50,21 @@ pub enum TunnelFault {
 
 impl Tunnel {
     /// Joins the two; `preface` goes to the server before the client's bytes.
-    pub fn new(client: Transport, server: Transport, preface: Vec<u8>) -> Self {
+    pub fn new(client: impl Into<End>, server: impl Into<End>, preface: Vec<u8>) -> Self {
         Self {
-            client,
-            server,
+            client: client.into(),
+            server: server.into(),
             to_server: Half::with(preface),
             to_client: Half::default(),
             moved: Instant::now(),
         }
+    }
+
+    /// The same, where bytes of the server have come already: they go to the client first.
+    #[must_use]
+    pub fn after(mut self, early: Vec<u8>) -> Self {
+        self.to_client = Half::with(early);
+        self
     }
 
     /// Carries what has come. Ready once both directions have ended, or where one side broke. Dropping the future

@@ -24,6 +24,9 @@ pub trait Downstream {
 
     /// The header that `sending` asks for.
     fn header(&self, sending: &SendProxy) -> Vec<u8>;
+
+    /// Passes interim answers on, each whole and in HTTP/1.1, as far as that is still possible.
+    fn interim(&self, answers: Vec<Vec<u8>>);
 }
 
 /// The connections that a client connection has to itself. Nothing is allocated before there is one.
@@ -37,6 +40,13 @@ impl Behalf<'_> {
             (Self::Client(client), Some(_)) => client.own().0.get_or_init(|| pool.new_shelf()),
             // The gateway's own connections say `LOCAL`, and no client's request meets them.
             (Self::Gateway, Some(_)) | (_, None) => &pool.shared,
+        }
+    }
+
+    /// Passes interim answers on to the client.
+    pub(super) fn interim(&self, answers: Vec<Vec<u8>>) {
+        if let Self::Client(client) = self {
+            client.interim(answers);
         }
     }
 

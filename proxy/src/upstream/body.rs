@@ -17,6 +17,8 @@ use std::{
 
 /// The body of a server's answer.
 pub enum UpstreamBody {
+    /// None: what follows is no HTTP.
+    Empty,
     /// Over HTTP/1.1: drives its connection, and gives it back at the end.
     Http1(Http1Body),
     /// Over HTTP/2: the connection has a task of its own.
@@ -45,12 +47,18 @@ impl UpstreamBody {
 pub struct Http1Body {
     incoming: Incoming,
     connection: Option<Http1>,
-    shelf: Rc<Shelf>,
+    /// Where the connection is kept afterwards, where it may be.
+    shelf: Option<Rc<Shelf>>,
     server: Arc<Server>,
 }
 
 impl Http1Body {
-    pub(super) fn new(incoming: Incoming, connection: Http1, shelf: Rc<Shelf>, server: Arc<Server>) -> Self {
+    pub(super) fn new(
+        incoming: Incoming,
+        connection: Http1,
+        shelf: Option<Rc<Shelf>>,
+        server: Arc<Server>,
+    ) -> Self {
         Self {
             incoming,
             connection: Some(connection),
@@ -93,8 +101,8 @@ impl Http1Body {
             return;
         };
         connection.drive(cx);
-        if connection.is_reusable() {
-            self.shelf.keep(&self.server, connection);
+        if let Some(shelf) = self.shelf.as_ref().filter(|_| connection.is_reusable()) {
+            shelf.keep(&self.server, connection);
         }
     }
 }
@@ -117,6 +125,7 @@ impl Body for UpstreamBody {
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
         match self.get_mut() {
+            Self::Empty => Poll::Ready(None),
             Self::Http1(body) => body.poll(cx),
             Self::Http2(incoming) => Pin::new(incoming).poll_frame(cx),
             Self::Held(held) => Pin::new(&mut held.body).poll_frame(cx),
@@ -125,6 +134,7 @@ impl Body for UpstreamBody {
 
     fn is_end_stream(&self) -> bool {
         match self {
+            Self::Empty => true,
             Self::Http1(body) => body.incoming.is_end_stream(),
             Self::Http2(incoming) => incoming.is_end_stream(),
             Self::Held(held) => held.body.is_end_stream(),
@@ -133,6 +143,7 @@ impl Body for UpstreamBody {
 
     fn size_hint(&self) -> SizeHint {
         match self {
+            Self::Empty => SizeHint::with_exact(0),
             Self::Http1(body) => body.incoming.size_hint(),
             Self::Http2(incoming) => incoming.size_hint(),
             Self::Held(held) => held.body.size_hint(),

@@ -4,7 +4,7 @@ use super::{Behalf, Server, UpstreamFault, pool::Ready};
 use crate::{
     http::body::RequestBody,
     io::{self, Instant, LocalExecutor, LocalTimer, Stream, Transport},
-    tls::{self, Asked, WorkerSide},
+    tls::{self, Asked, Protocol, Wanted, WorkerSide},
 };
 use hyper::client::conn::{http1, http2};
 use hyper_util::rt::TokioIo;
@@ -17,7 +17,7 @@ const ADDRESSES_KEPT: Duration = Duration::from_secs(10);
 /// Names whose addresses a worker remembers.
 const NAMES_MAX: usize = 4096;
 /// What is read ahead of a server's HTTP/1.1 answer, and the largest header section of one.
-const HTTP1_BUFFER: usize = 64 * 1024;
+pub(super) const HTTP1_BUFFER: usize = 64 * 1024;
 /// What is kept of a request body for an HTTP/2 stream whose server does not read.
 const H2_SEND_BUFFER: usize = 64 * 1024;
 /// Receive window of an HTTP/2 stream and, four times, of a connection: enough for 1 Gbit/s at 8 ms.
@@ -39,6 +39,15 @@ pub(super) struct Fresh {
     pub(super) asked: Option<Asked>,
 }
 
+/// A connection on which nothing of HTTP was said yet.
+pub(super) struct Reached {
+    pub(super) transport: Transport,
+    /// What is to be spoken on it.
+    pub(super) protocol: Protocol,
+    /// Whether the server asked for our certificate.
+    pub(super) asked: Option<Asked>,
+}
+
 /// Makes connections; a worker's own.
 #[derive(Default)]
 pub struct Connector {
@@ -53,6 +62,28 @@ impl Connector {
     /// # Errors
     /// What stood in the way.
     pub(super) async fn connect(&self, server: &Server, behalf: Behalf<'_>) -> Result<Fresh, UpstreamFault> {
+        let Reached {
+            transport,
+            protocol,
+            asked,
+        } = self.reach(server, behalf, Wanted::Any).await?;
+        let ready = match protocol {
+            Protocol::Http11 => http1(transport).await?,
+            Protocol::H2 => http2(transport).await?,
+        };
+        Ok(Fresh { ready, asked })
+    }
+
+    /// Connects to `server` with nothing of HTTP said yet; `wanted` is what TLS may agree on.
+    ///
+    /// # Errors
+    /// What stood in the way.
+    pub(super) async fn reach(
+        &self,
+        server: &Server,
+        behalf: Behalf<'_>,
+        wanted: Wanted,
+    ) -> Result<Reached, UpstreamFault> {
         let way = match &server.url.at {
             ServerPlace::Socket(path) => Way::Socket(path),
             ServerPlace::Host { host, port } => {
@@ -75,11 +106,15 @@ impl Connector {
             .await
             .map_err(|_| UpstreamFault::DialTimeout)?
             .map_err(UpstreamFault::Refused)?;
-        let plain = |ready| Fresh { ready, asked: None };
+        let plain = |protocol, stream| Reached {
+            transport: Transport::Plain(stream),
+            protocol,
+            asked: None,
+        };
         match server.url.scheme {
-            Scheme::Http => http1(Transport::Plain(stream)).await.map(plain),
-            Scheme::H2c => http2(Transport::Plain(stream)).await.map(plain),
-            Scheme::Https => self.secure(server, stream).await,
+            Scheme::Http => Ok(plain(Protocol::Http11, stream)),
+            Scheme::H2c => Ok(plain(Protocol::H2, stream)),
+            Scheme::Https => self.secure(server, stream, wanted).await,
         }
     }
 
@@ -100,7 +135,12 @@ impl Connector {
             .map_err(UpstreamFault::Refused)
     }
 
-    async fn secure(&self, server: &Server, stream: Stream) -> Result<Fresh, UpstreamFault> {
+    async fn secure(
+        &self,
+        server: &Server,
+        stream: Stream,
+        wanted: Wanted,
+    ) -> Result<Reached, UpstreamFault> {
         let host = match &server.url.at {
             ServerPlace::Host { host, .. } => host.as_str(),
             // The configuration has no TLS at sockets.
@@ -112,19 +152,15 @@ impl Connector {
             .name_for(host)
             .ok_or_else(|| UpstreamFault::Name(host.to_owned()))?;
         let side = self.tls_side(&server.transport);
-        let secured = io::timeout(server.transport.tls_handshake, tls::connect(stream, &side, name))
+        let shaking = tls::connect(stream, &side, name, wanted);
+        let secured = io::timeout(server.transport.tls_handshake, shaking)
             .await
             .map_err(|_| UpstreamFault::TlsTimeout)?
             .map_err(UpstreamFault::Tls)?;
         let h2 = secured.stream.get_ref().1.alpn_protocol() == Some(b"h2");
-        let transport = Transport::Client(Box::new(secured.stream));
-        let ready = if h2 {
-            http2(transport).await?
-        } else {
-            http1(transport).await?
-        };
-        Ok(Fresh {
-            ready,
+        Ok(Reached {
+            transport: Transport::Client(Box::new(secured.stream)),
+            protocol: if h2 { Protocol::H2 } else { Protocol::Http11 },
             asked: secured.asked,
         })
     }

@@ -10,25 +10,31 @@ use super::{
     pool::{Http1, Ready, Sender2, Shelf},
 };
 use crate::{
-    http::body::{BodyFault, RequestBody},
-    io::{self, Instant},
+    http::{
+        body::{BodyFault, RequestBody},
+        interim,
+        upload::Upload,
+    },
+    io::{self, Instant, Sleep},
     telemetry::{Count, Counters},
     tls::{Asked, alert_on_certificate},
 };
 use http::uri::{self, Authority, Scheme};
+use http_body::Body;
 use hyper::{
     Request, Response, Uri, Version,
     body::Incoming,
-    header::{HOST, HeaderValue},
+    header::{CONNECTION, CONTENT_LENGTH, EXPECT, HOST, HeaderValue, TE, TRANSFER_ENCODING},
 };
 use sallyport_config::model::Scheme as ServerScheme;
 use std::{
     error::Error,
     future::{Future, poll_fn},
-    pin::pin,
+    pin::{Pin, pin},
     rc::Rc,
     sync::Arc,
     task::{Context, Poll, Waker},
+    time::Duration,
 };
 
 /// No answer, and the request again where it may be sent to another server: none has seen it, or seeing it twice does
@@ -82,7 +88,7 @@ impl Pool {
         while let Some(kept) = shelf.take(server) {
             let mut spare = copy(&request);
             let stays = matches!(kept, Ready::Http2(_));
-            let failed = match exchange(server, shelf, kept, &mut request).await {
+            let failed = match exchange(server, shelf, kept, &mut request, behalf).await {
                 Ok(response) => {
                     counters.add(Count::UpstreamReused);
                     return Ok(response);
@@ -125,7 +131,7 @@ impl Pool {
             shelf.share(server, sender);
         }
         let spare = copy(&request);
-        let failed = match exchange(server, shelf, fresh.ready, &mut request).await {
+        let failed = match exchange(server, shelf, fresh.ready, &mut request, behalf).await {
             Ok(response) => return Ok(response),
             Err(failed) => failed,
         };
@@ -147,7 +153,7 @@ impl Pool {
 }
 
 /// A TLS 1.3 server judges our certificate when we think that the handshake is over.
-fn our_certificate(fault: UpstreamFault, asked: Option<&Asked>) -> UpstreamFault {
+pub(super) fn our_certificate(fault: UpstreamFault, asked: Option<&Asked>) -> UpstreamFault {
     let (UpstreamFault::Exchange(error), Some(asked)) = (&fault, asked) else {
         return fault;
     };
@@ -161,6 +167,7 @@ async fn exchange(
     shelf: &Rc<Shelf>,
     ready: Ready,
     request: &mut Request<RequestBody>,
+    behalf: Behalf<'_>,
 ) -> Result<Response<UpstreamBody>, Failed> {
     let limit = server.transport.response_header;
     let silent = |_| Failed {
@@ -170,11 +177,16 @@ async fn exchange(
     match ready {
         Ready::Http1(connection) => {
             for_http1(request);
-            let (response, connection) = io::timeout(limit, over_http1(connection, request))
+            let (response, connection) = io::timeout(limit, over_http1(connection, request, behalf))
                 .await
                 .map_err(silent)??;
             let (parts, incoming) = response.into_parts();
-            let body = Http1Body::new(incoming, connection, Rc::clone(shelf), Arc::clone(server));
+            // RFC 9112 section 6.3: framed in two ways, what follows it is not to be trusted.
+            let twice = [TRANSFER_ENCODING, CONTENT_LENGTH]
+                .iter()
+                .all(|name| parts.headers.contains_key(name));
+            let kept = (!twice).then(|| Rc::clone(shelf));
+            let body = Http1Body::new(incoming, connection, kept, Arc::clone(server));
             Ok(Response::from_parts(parts, UpstreamBody::Http1(body)))
         }
         Ready::Http2(sender) => {
@@ -187,9 +199,19 @@ async fn exchange(
     }
 }
 
-/// Origin form and a `Host` field, also where HTTP/2 was tried first.
-fn for_http1(request: &mut Request<RequestBody>) {
+/// Origin form and a `Host` field, also where HTTP/2 was tried first; and what HTTP/1.1 alone has to say.
+pub(super) fn for_http1(request: &mut Request<RequestBody>) {
     *request.version_mut() = Version::HTTP_11;
+    frame(request);
+    let held = request.body().upload().is_some_and(|upload| upload.is_held());
+    let headers = request.headers_mut();
+    if headers.contains_key(TE) {
+        // RFC 9110 section 10.1.4: `TE` speaks of this connection.
+        headers.insert(CONNECTION, HeaderValue::from_static("te"));
+    }
+    if held {
+        headers.insert(EXPECT, HeaderValue::from_static("100-continue"));
+    }
     let Some(authority) = request.uri().authority() else {
         return;
     };
@@ -201,9 +223,26 @@ fn for_http1(request: &mut Request<RequestBody>) {
     }
 }
 
+/// A body of unknown length is sent in chunks, whatever the method: the library would leave that of a GET out.
+fn frame(request: &mut Request<RequestBody>) {
+    let (body, headers) = (request.body(), request.headers());
+    let unknown = !body.is_end_stream() && body.size_hint().exact().is_none();
+    if unknown && !headers.contains_key(CONTENT_LENGTH) {
+        let chunked = HeaderValue::from_static("chunked");
+        request.headers_mut().insert(TRANSFER_ENCODING, chunked);
+    }
+}
+
 /// Scheme and authority in the target instead of a `Host` field (RFC 9113 section 8.3.1).
-fn for_http2(request: &mut Request<RequestBody>, server: &Server) {
+pub(super) fn for_http2(request: &mut Request<RequestBody>, server: &Server) {
     *request.version_mut() = Version::HTTP_2;
+    // The library shows no interim answer of an HTTP/2 server.
+    if let Some(upload) = request.body().upload() {
+        upload.release();
+    }
+    for name in [EXPECT, CONNECTION, TRANSFER_ENCODING] {
+        request.headers_mut().remove(name);
+    }
     let host = request.headers_mut().remove(HOST);
     let named = host.and_then(|host| Authority::try_from(host.as_bytes()).ok());
     let scheme = if server.url.scheme == ServerScheme::Https {
@@ -220,11 +259,17 @@ fn for_http2(request: &mut Request<RequestBody>, server: &Server) {
     }
 }
 
+/// How long a client that waits for `100 Continue` waits for a server that never says it (RFC 9110 section 10.1.1
+/// asks for no more than patience).
+const CONTINUE_PATIENCE: Duration = Duration::from_secs(1);
+
 /// Drives the connection and waits for the answer in one task.
 async fn over_http1(
     mut kept: Http1,
     request: &mut Request<RequestBody>,
+    behalf: Behalf<'_>,
 ) -> Result<(Response<Incoming>, Http1), Failed> {
+    let mut hold = Hold::of(request);
     // A connection that the server has closed says so here, before the request is spent on it.
     poll_fn(|cx| {
         kept.drive(cx);
@@ -237,7 +282,15 @@ async fn over_http1(
     let mut settled_here = Context::from_waker(Waker::noop());
     let outcome = poll_fn(|cx| {
         kept.drive(cx);
-        answer.as_mut().poll(&mut settled_here)
+        if let Some(came) = interim::take() {
+            hold.release_if(came.continues);
+            behalf.interim(came.others);
+        }
+        let settled = answer.as_mut().poll(&mut settled_here);
+        if settled.is_pending() {
+            hold.poll(cx);
+        }
+        settled
     })
     .await;
     match outcome {
@@ -249,6 +302,30 @@ async fn over_http1(
                 unsent,
             })
         }
+    }
+}
+
+/// A request body that is held until the server says `100 Continue`, or for a while.
+struct Hold(Option<(Rc<Upload>, Pin<Box<Sleep>>)>);
+
+impl Hold {
+    fn of(request: &Request<RequestBody>) -> Self {
+        let held = request.body().upload().filter(|upload| upload.is_held());
+        Self(held.map(|upload| (upload, Box::pin(io::sleep(CONTINUE_PATIENCE)))))
+    }
+
+    fn release_if(&mut self, continues: bool) {
+        if continues && let Some((upload, _)) = self.0.take() {
+            upload.release();
+        }
+    }
+
+    fn poll(&mut self, cx: &mut Context<'_>) {
+        let over = self
+            .0
+            .as_mut()
+            .is_some_and(|(_, sleep)| sleep.as_mut().poll(cx).is_ready());
+        self.release_if(over);
     }
 }
 

@@ -13,6 +13,7 @@ mod pool;
 mod quiet;
 #[cfg(test)]
 mod simulation;
+mod switch;
 
 pub use behalf::{Behalf, Downstream, Own};
 pub use body::UpstreamBody;
@@ -20,9 +21,10 @@ pub use connect::Connector;
 pub use exchange::Unanswered;
 pub use notices::Notice;
 pub use pool::{Idle, Pool};
+pub use switch::{Opened, Switched};
 
 use crate::{
-    http::fields::ForeignCoding,
+    http::{fields::ForeignCoding, switch::AnswerError},
     tls::{ClientSide, HandshakeFault},
 };
 use sallyport_config::model::{ServerUrl, sending::SendProxy};
@@ -110,6 +112,15 @@ pub enum UpstreamFault {
     /// The server left HTTP, which no request of ours asks for.
     #[error("the server switched protocols, which it was not asked to do")]
     Switched,
+    /// The server's 101 is not for what it was asked.
+    #[error("the server did not switch as it was asked to")]
+    NotJoined(#[source] AnswerError),
+    /// The server speaks HTTP/2 without extended CONNECT.
+    #[error("the server takes no extended CONNECT (RFC 8441), so nothing can be joined over its HTTP/2")]
+    NoExtendedConnect,
+    /// No random numbers.
+    #[error("the system gives no random numbers")]
+    NoRandom,
     /// The answer's body cannot be passed on.
     #[error("the answer cannot be passed on")]
     Coding(#[source] ForeignCoding),

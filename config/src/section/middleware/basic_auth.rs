@@ -31,7 +31,7 @@ pub(super) fn read(table: &Table<'_>, _: &mut Names) -> Option<MiddlewareDraft> 
                 .fix("name users with their hashed passwords"),
         );
     }
-    Some(MiddlewareDraft::Made(Middleware::BasicAuth(read)))
+    Some(MiddlewareDraft::made(Middleware::BasicAuth(read)))
 }
 
 fn users(table: &Table<'_>) -> Vec<User> {

@@ -33,7 +33,7 @@ pub(super) fn read(table: &Table<'_>, _: &mut Names) -> Option<MiddlewareDraft> 
         pause("fallback_duration"),
         pause("recovery_duration"),
     );
-    Some(MiddlewareDraft::Made(Middleware::CircuitBreaker(
+    Some(MiddlewareDraft::made(Middleware::CircuitBreaker(
         CircuitBreaker {
             expression: expression?,
             check_period,

@@ -46,7 +46,7 @@ pub(super) fn read(table: &Table<'_>, _: &mut Names) -> Option<MiddlewareDraft> 
                 .fix("add it there or name another"),
         );
     }
-    Some(MiddlewareDraft::Made(Middleware::Compress(read)))
+    Some(MiddlewareDraft::made(Middleware::Compress(read)))
 }
 
 fn encodings(table: &Table<'_>) -> Vec<Encoding> {

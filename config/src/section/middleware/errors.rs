@@ -44,7 +44,7 @@ pub(super) fn read(table: &Table<'_>, names: &mut Names) -> Option<MiddlewareDra
         query: page?,
         rewrites,
     };
-    Some(MiddlewareDraft::Made(Middleware::Errors(read)))
+    Some(MiddlewareDraft::made(Middleware::Errors(read)))
 }
 
 /// `"500-599"`, `"404"` or `404`.

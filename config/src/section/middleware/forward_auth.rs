@@ -63,7 +63,7 @@ pub(super) fn read(table: &Table<'_>, names: &mut Names) -> Option<MiddlewareDra
         .filter_map(|value| value.parsed(field_name_as_written))
         .collect();
     let (server, target) = address?;
-    Some(MiddlewareDraft::Made(Middleware::ForwardAuth(ForwardAuth {
+    Some(MiddlewareDraft::made(Middleware::ForwardAuth(ForwardAuth {
         server,
         target,
         servers_transport: transport,

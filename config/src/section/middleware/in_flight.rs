@@ -20,5 +20,5 @@ pub(super) fn read(table: &Table<'_>, names: &mut Names) -> Option<MiddlewareDra
         amount: amount.unwrap_or(1),
         source: source_criterion::read(table, SourceCriterion::Host, names),
     };
-    Some(MiddlewareDraft::Made(Middleware::InFlight(read)))
+    Some(MiddlewareDraft::made(Middleware::InFlight(read)))
 }

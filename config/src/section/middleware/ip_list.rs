@@ -16,13 +16,13 @@ const FORBIDDEN: u16 = 403;
 /// Reads the table of `ip_allow_list`.
 pub(super) fn allow(table: &Table<'_>, names: &mut Names) -> Option<MiddlewareDraft> {
     let read = list(table, "allow", "nobody could pass", names)?;
-    Some(MiddlewareDraft::Made(Middleware::IpAllowList(read)))
+    Some(MiddlewareDraft::made(Middleware::IpAllowList(read)))
 }
 
 /// Reads the table of `ip_deny_list`.
 pub(super) fn deny(table: &Table<'_>, names: &mut Names) -> Option<MiddlewareDraft> {
     let read = list(table, "deny", "everybody would pass", names)?;
-    Some(MiddlewareDraft::Made(Middleware::IpDenyList(read)))
+    Some(MiddlewareDraft::made(Middleware::IpDenyList(read)))
 }
 
 /// `own` is the key of the kind; `none` is what follows where nobody is named.

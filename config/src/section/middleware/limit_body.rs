@@ -14,5 +14,5 @@ pub(super) fn read(table: &Table<'_>, _: &mut Names) -> Option<MiddlewareDraft> 
     let read = LimitBody {
         request_bytes_max: bytes.parsed(units::size)?,
     };
-    Some(MiddlewareDraft::Made(Middleware::LimitBody(read)))
+    Some(MiddlewareDraft::made(Middleware::LimitBody(read)))
 }

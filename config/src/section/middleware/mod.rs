@@ -62,11 +62,17 @@ const KINDS: &[(&str, Read)] = &[
 /// A middleware as it is written.
 pub(crate) enum MiddlewareDraft {
     /// Of a kind that needs nothing else; the names that it mentions are noted.
-    Made(Middleware),
+    Made(Box<Middleware>),
     /// Names of others.
     Chain(Vec<Mention>),
     /// It was refused.
     Broken,
+}
+
+impl MiddlewareDraft {
+    fn made(middleware: Middleware) -> Self {
+        Self::Made(Box::new(middleware))
+    }
 }
 
 pub(super) fn middlewares(root: &Table<'_>, names: &mut Names) -> BTreeMap<String, MiddlewareDraft> {

@@ -32,7 +32,7 @@ pub(super) fn read(table: &Table<'_>, _: &mut Names) -> Option<MiddlewareDraft> 
                 .fix("add `pem = true`, `rfc9440 = true` or an `info` table"),
         );
     }
-    Some(MiddlewareDraft::Made(Middleware::PassTlsClientCert(read)))
+    Some(MiddlewareDraft::made(Middleware::PassTlsClientCert(read)))
 }
 
 fn info(table: &Table<'_>) -> CertInfo {

@@ -21,7 +21,7 @@ pub(super) fn strip_prefix(table: &Table<'_>, _: &mut Names) -> Option<Middlewar
     let values = table.filled("prefixes", "paths");
     let prefixes: Option<Vec<String>> = values.iter().map(|value| value.parsed(path)).collect();
     let read = StripPrefix { prefixes: prefixes? };
-    Some(MiddlewareDraft::Made(Middleware::StripPrefix(read)))
+    Some(MiddlewareDraft::made(Middleware::StripPrefix(read)))
 }
 
 /// Reads the table of `strip_prefix_regex`.
@@ -33,7 +33,7 @@ pub(super) fn strip_prefix_regex(table: &Table<'_>, _: &mut Names) -> Option<Mid
         .map(|value| pattern(value, Pattern::beginning))
         .collect();
     let read = StripPrefixRegex { patterns: patterns? };
-    Some(MiddlewareDraft::Made(Middleware::StripPrefixRegex(read)))
+    Some(MiddlewareDraft::made(Middleware::StripPrefixRegex(read)))
 }
 
 /// Reads the table of `add_prefix`.
@@ -42,7 +42,7 @@ pub(super) fn add_prefix(table: &Table<'_>, _: &mut Names) -> Option<MiddlewareD
     let read = AddPrefix {
         prefix: prefix.trim_end_matches('/').to_owned(),
     };
-    Some(MiddlewareDraft::Made(Middleware::AddPrefix(read)))
+    Some(MiddlewareDraft::made(Middleware::AddPrefix(read)))
 }
 
 /// Reads the table of `replace_path`.
@@ -50,7 +50,7 @@ pub(super) fn replace_path(table: &Table<'_>, _: &mut Names) -> Option<Middlewar
     let read = ReplacePath {
         path: table.need("path", "a path such as `/v1`")?.parsed(path)?,
     };
-    Some(MiddlewareDraft::Made(Middleware::ReplacePath(read)))
+    Some(MiddlewareDraft::made(Middleware::ReplacePath(read)))
 }
 
 /// Reads the table of `replace_path_regex`.
@@ -61,7 +61,7 @@ pub(super) fn replace_path_regex(table: &Table<'_>, _: &mut Names) -> Option<Mid
         pattern: pattern(&value?, Pattern::anywhere)?,
         replacement: path_replacement(&by?)?,
     };
-    Some(MiddlewareDraft::Made(Middleware::ReplacePathRegex(read)))
+    Some(MiddlewareDraft::made(Middleware::ReplacePathRegex(read)))
 }
 
 /// A `?` or `#` would end the path that it stands in.

@@ -33,5 +33,5 @@ pub(super) fn read(table: &Table<'_>, names: &mut Names) -> Option<MiddlewareDra
             .expected("`burst` times `period` over `average` of at most a year");
         table.refuse(&fault.fix("lower `burst` or raise `average`"));
     }
-    Some(MiddlewareDraft::Made(Middleware::RateLimit(read)))
+    Some(MiddlewareDraft::made(Middleware::RateLimit(read)))
 }

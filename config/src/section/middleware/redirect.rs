@@ -30,7 +30,7 @@ pub(super) fn scheme(table: &Table<'_>, _: &mut Names) -> Option<MiddlewareDraft
         permanent: table.flag("permanent").unwrap_or(false),
         scheme: scheme?,
     };
-    Some(MiddlewareDraft::Made(Middleware::RedirectScheme(read)))
+    Some(MiddlewareDraft::made(Middleware::RedirectScheme(read)))
 }
 
 /// A number, or as Traefik writes it, a number in quotes.
@@ -61,5 +61,5 @@ pub(super) fn regex(table: &Table<'_>, _: &mut Names) -> Option<MiddlewareDraft>
         replacement: replacement(&by)?,
         permanent,
     };
-    Some(MiddlewareDraft::Made(Middleware::RedirectRegex(read)))
+    Some(MiddlewareDraft::made(Middleware::RedirectRegex(read)))
 }

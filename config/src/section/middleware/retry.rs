@@ -39,7 +39,7 @@ pub(super) fn read(table: &Table<'_>, _: &mut Names) -> Option<MiddlewareDraft> 
         let fault = Fault::found("found `budget_percent` and `budget_min` both 0");
         table.refuse(&fault.so("nothing would be tried again").fix("raise one of them"));
     }
-    Some(MiddlewareDraft::Made(Middleware::Retry(read)))
+    Some(MiddlewareDraft::made(Middleware::Retry(read)))
 }
 
 /// `503` or `502-504`, of those that say that a request failed.

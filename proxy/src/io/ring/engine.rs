@@ -8,7 +8,7 @@ use super::{
     accepting::Accepting,
     buffers::Buffers,
     ops::{Answer, Kind, Op, Token},
-    receiving::{Receiving, Want},
+    receiving::{Reader, Receiving, Want},
     sending::Sending,
     slots::{Key, Slots},
 };
@@ -87,12 +87,15 @@ impl Engine {
 
     /// What the kernel is to be asked for now, in this order. Each must be asked before the next turn ends.
     pub(super) fn take_ops(&mut self, into: &mut Vec<Op>) {
-        for key in std::mem::take(&mut self.to_send) {
+        let mut to_send = std::mem::take(&mut self.to_send);
+        for key in to_send.drain(..) {
             if let Some(socket) = self.sockets.get_mut(key) {
                 socket.listed = false;
             }
             self.launch(key);
         }
+        // Its room is used again.
+        self.to_send = to_send;
         self.buffers.post();
         into.append(&mut self.ops);
     }
@@ -153,31 +156,32 @@ impl Engine {
         self.sockets.get(key).map(|socket| socket.descriptor)
     }
 
-    /// Reads what has come, by `take`, which says how much of a piece it took; nothing taken is the end.
+    /// Has `reader` read what has come; nothing read is the end.
     pub(super) fn poll_read(
         &mut self,
         key: Key,
         waker: &Waker,
-        take: impl FnMut(&[u8]) -> usize,
+        reader: &mut impl Reader,
     ) -> Poll<io::Result<()>> {
         let Some(socket) = self.sockets.get_mut(key) else {
             return Poll::Ready(Err(gone()));
         };
-        if let Some(read) = socket.receiving.read(&mut self.buffers, take) {
+        let descriptor = socket.descriptor;
+        if let Some(read) = socket.receiving.read(descriptor, &mut self.buffers, reader) {
             return Poll::Ready(read);
         }
         let want = socket.receiving.wait(waker);
-        let descriptor = socket.descriptor;
         self.receive(key, descriptor, want);
         Poll::Pending
     }
 
-    /// Accepts bytes for sending. Pending where enough of them wait.
+    /// Accepts bytes for sending. Pending where enough of them wait. `send` sends by the descriptor, without waiting.
     pub(super) fn poll_write(
         &mut self,
         key: Key,
         waker: &Waker,
         parts: &[IoSlice<'_>],
+        send: impl FnOnce(RawFd, &[IoSlice<'_>]) -> io::Result<usize>,
     ) -> Poll<io::Result<usize>> {
         let Some(socket) = self.sockets.get_mut(key) else {
             return Poll::Ready(Err(gone()));
@@ -188,8 +192,11 @@ impl Engine {
         let Some(socket) = self.sockets.get_mut(key) else {
             return Poll::Ready(Err(gone()));
         };
-        let accepted = socket.sending.accept(waker, parts);
-        if !socket.sending.is_in_flight() && !std::mem::replace(&mut socket.listed, true) {
+        let descriptor = socket.descriptor;
+        let accepted = socket
+            .sending
+            .accept(waker, parts, |parts| send(descriptor, parts));
+        if socket.sending.is_waiting() && !std::mem::replace(&mut socket.listed, true) {
             self.to_send.push(key);
         }
         accepted
@@ -259,7 +266,7 @@ impl Engine {
         match want {
             Want::Nothing => {}
             Want::Many => self.ops.push(Op::ReceiveMany(descriptor, token)),
-            Want::Once => self.ops.push(Op::Receive(descriptor, token)),
+            Want::Readable => self.ops.push(Op::Readable(descriptor, token)),
             Want::End => self.ops.push(Op::Cancel(token)),
         }
     }
@@ -352,7 +359,7 @@ impl Engine {
     fn accept(&mut self, key: Key, descriptor: RawFd, want: Want) {
         let token = Token::new(Kind::Accept, key);
         match want {
-            Want::Nothing | Want::Once => {}
+            Want::Nothing | Want::Readable => {}
             Want::Many => self.ops.push(Op::Accept(descriptor, token)),
             Want::End => self.ops.push(Op::Cancel(token)),
         }
@@ -462,12 +469,6 @@ impl Engine {
             .get(key)
             .map(|socket| socket.sending.bytes())
             .unwrap_or_default()
-    }
-
-    /// Where a single receive writes to.
-    pub(super) fn room_of(&mut self, token: Token) -> Option<(*mut u8, usize)> {
-        let (_, key) = token.parts();
-        self.sockets.get_mut(key)?.receiving.room()
     }
 
     /// Where a connection goes.

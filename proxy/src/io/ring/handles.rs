@@ -3,7 +3,7 @@
 
 #![allow(unsafe_code, reason = "descriptors that come and go as numbers")]
 
-use super::{Shared, engine, slots::Key};
+use super::{Shared, engine, receiving::Reader, slots::Key};
 use crate::io::{reset::disconnect, spawn, timeout};
 use nix::sys::socket::{Shutdown, shutdown};
 use socket2::{SockAddr, SockRef, Type};
@@ -43,6 +43,37 @@ fn with<T>(descriptor: RawFd, act: impl FnOnce(BorrowedFd<'_>) -> T) -> T {
     act(unsafe { BorrowedFd::borrow_raw(descriptor) })
 }
 
+/// Without waiting, and without a signal where the peer is gone.
+const NOW: libc::c_int = libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL;
+
+/// Reads into a buffer of the caller's.
+struct Into<'a, 'b>(&'a mut ReadBuf<'b>);
+
+impl Reader for Into<'_, '_> {
+    fn room(&self) -> usize {
+        self.0.remaining()
+    }
+
+    fn take(&mut self, bytes: &[u8]) -> usize {
+        let count = bytes.len().min(self.0.remaining());
+        self.0.put_slice(bytes.get(..count).unwrap_or_default());
+        count
+    }
+
+    fn receive(&mut self, descriptor: RawFd) -> io::Result<usize> {
+        let count = with(descriptor, |descriptor| {
+            // SAFETY: a receive writes to the room, and takes no initialised byte of it back; held by
+            // `bytes_pass_both_ways_whole`.
+            let room = unsafe { self.0.unfilled_mut() };
+            SockRef::from(&descriptor).recv_with_flags(room, NOW)
+        })?;
+        // SAFETY: the kernel says that it wrote so many bytes from the start of the room; held by the same.
+        unsafe { self.0.assume_init(count) };
+        self.0.advance(count);
+        Ok(count)
+    }
+}
+
 /// A connected socket.
 pub(in crate::io) struct Socket {
     engine: Shared,
@@ -66,11 +97,9 @@ impl Socket {
         cx: &Context<'_>,
         into: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        self.engine.borrow_mut().poll_read(self.key, cx.waker(), |bytes| {
-            let count = bytes.len().min(into.remaining());
-            into.put_slice(bytes.get(..count).unwrap_or_default());
-            count
-        })
+        self.engine
+            .borrow_mut()
+            .poll_read(self.key, cx.waker(), &mut Into(into))
     }
 
     /// Accepts bytes, which go when the turn ends. Pending where enough of them wait. Cancelling loses nothing.
@@ -79,7 +108,13 @@ impl Socket {
         cx: &Context<'_>,
         parts: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        self.engine.borrow_mut().poll_write(self.key, cx.waker(), parts)
+        self.engine
+            .borrow_mut()
+            .poll_write(self.key, cx.waker(), parts, |descriptor, parts| {
+                with(descriptor, |descriptor| {
+                    SockRef::from(&descriptor).send_vectored_with_flags(parts, NOW)
+                })
+            })
     }
 
     /// Whether sending has failed. What was accepted is on its way already.

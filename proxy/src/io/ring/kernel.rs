@@ -24,6 +24,9 @@ const GROUP: u16 = 0;
 /// `IORING_ENTER_GETEVENTS` of `linux/io_uring.h`.
 const GET_EVENTS: u32 = 1;
 
+/// What is asked for where something is to be read.
+const READABLE: u32 = libc::POLLIN as u32;
+
 /// How long to wait for an answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Wait {
@@ -99,7 +102,7 @@ impl Kernel {
     ///
     /// # Errors
     /// Where the kernel takes nothing more.
-    pub(super) fn ask(&mut self, op: Op, engine: &mut Engine) -> io::Result<()> {
+    pub(super) fn ask(&mut self, op: Op, engine: &Engine) -> io::Result<()> {
         self.push(&entry(op, engine))
     }
 
@@ -108,8 +111,7 @@ impl Kernel {
     /// # Errors
     /// Where the kernel takes nothing more.
     pub(super) fn watch(&mut self, descriptor: RawFd, token: Token) -> io::Result<()> {
-        let readable = libc::POLLIN as u32;
-        let entry = opcode::PollAdd::new(types::Fd(descriptor), readable)
+        let entry = opcode::PollAdd::new(types::Fd(descriptor), READABLE)
             .multi(true)
             .build();
         self.push(&entry.user_data(token.0))
@@ -170,7 +172,7 @@ impl Kernel {
     }
 }
 
-fn entry(op: Op, engine: &mut Engine) -> squeue::Entry {
+fn entry(op: Op, engine: &Engine) -> squeue::Entry {
     let nobody = Token::single(Kind::Nobody);
     let (entry, token) = match op {
         Op::Accept(descriptor, token) => {
@@ -181,14 +183,10 @@ fn entry(op: Op, engine: &mut Engine) -> squeue::Entry {
             opcode::RecvMulti::new(types::Fd(descriptor), GROUP).build(),
             token,
         ),
-        Op::Receive(descriptor, token) => {
-            let (start, room) = engine.room_of(token).unwrap_or((std::ptr::null_mut(), 0));
-            let room = u32::try_from(room).unwrap_or(u32::MAX);
-            (
-                opcode::Recv::new(types::Fd(descriptor), start, room).build(),
-                token,
-            )
-        }
+        Op::Readable(descriptor, token) => (
+            opcode::PollAdd::new(types::Fd(descriptor), READABLE).build(),
+            token,
+        ),
         Op::Send(descriptor, token) => {
             let bytes = engine.bytes_of(token);
             let count = u32::try_from(bytes.len()).unwrap_or(u32::MAX);

@@ -169,7 +169,7 @@ impl Driver {
         let mut engine = self.engine.borrow_mut();
         engine.take_ops(&mut self.ops);
         for op in self.ops.drain(..) {
-            self.kernel.ask(op, &mut engine)?;
+            self.kernel.ask(op, &engine)?;
         }
         Ok(())
     }

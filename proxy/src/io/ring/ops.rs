@@ -66,8 +66,8 @@ pub(super) enum Op {
     Accept(RawFd, Token),
     /// Bytes into the ring's buffers, again and again.
     ReceiveMany(RawFd, Token),
-    /// Bytes into the socket's own buffer, once.
-    Receive(RawFd, Token),
+    /// Word of the next time that there is something to read.
+    Readable(RawFd, Token),
     /// The bytes that are in flight, from where they stand.
     Send(RawFd, Token),
     /// A connection.

@@ -1,21 +1,18 @@
 //! The receiving half of a socket: what has come and was not read, and what the kernel has been asked for.
 //!
 //! A socket receives again and again into the ring's buffers, until more waits than somebody reads: then it stops, and
-//! goes on one reading at a time into a buffer of its own, which is also what suits bulk. It must not know how the kernel
-//! is asked.
-
-#![allow(unsafe_code, reason = "a buffer that the kernel has filled")]
+//! goes on by asking when there is something to read, which is then read straight to where it is wanted. That is also what
+//! suits bulk: it costs no second copy. It must not know how the kernel is asked.
 
 use super::{
     buffers::{Buffers, Filled},
     ops::Answer,
 };
-use crate::io::buffer::{self, LARGE};
-use std::{collections::VecDeque, io, task::Waker};
+use std::{collections::VecDeque, io, os::fd::RawFd, task::Waker};
 
 /// Bytes that wait to be read, beyond which no more are asked for.
-pub(super) const UNREAD_MAX: usize = 64 * 1024;
-/// A reading of so many bytes is bulk: the next one is one too.
+pub(super) const UNREAD_MAX: usize = 32 * 1024;
+/// A reading of fewer bytes, although there was room for more, is no bulk any more.
 const BULK_MIN: usize = 16 * 1024;
 
 /// Bytes that came together.
@@ -33,8 +30,8 @@ enum Flight {
     Many,
     /// That, but no more of it.
     Ending,
-    /// Bytes once, into this buffer.
-    Once(Vec<u8>),
+    /// Word of something to read.
+    Readable,
 }
 
 /// How the bytes ended.
@@ -51,10 +48,25 @@ pub(super) enum Want {
     Nothing,
     /// Bytes again and again.
     Many,
-    /// Bytes once.
-    Once,
+    /// Word of something to read.
+    Readable,
     /// No more of what was asked for.
     End,
+}
+
+/// Who reads.
+pub(super) trait Reader {
+    /// How much more it takes.
+    fn room(&self) -> usize;
+
+    /// Takes of these bytes as many as there is room for, and says how many.
+    fn take(&mut self, bytes: &[u8]) -> usize;
+
+    /// Reads from the socket itself, without waiting; says how much.
+    ///
+    /// # Errors
+    /// `WouldBlock` where there is nothing, and those of the socket.
+    fn receive(&mut self, descriptor: RawFd) -> io::Result<usize>;
 }
 
 /// The half.
@@ -91,27 +103,47 @@ impl Receiving {
         !matches!(self.flight, Flight::Nothing)
     }
 
-    /// Where the kernel writes to, and how much; of a reading into the socket's own buffer alone.
-    pub(super) fn room(&mut self) -> Option<(*mut u8, usize)> {
-        match &mut self.flight {
-            Flight::Once(buffer) => Some((buffer.as_mut_ptr(), buffer.capacity())),
-            _ => None,
+    /// Reads what has come. `None` where nothing has.
+    pub(super) fn read(
+        &mut self,
+        descriptor: RawFd,
+        buffers: &mut Buffers,
+        reader: &mut impl Reader,
+    ) -> Option<io::Result<()>> {
+        if self.read_pieces(buffers, reader) {
+            return Some(Ok(()));
+        }
+        match self.end {
+            Some(End::InOrder) => Some(Ok(())),
+            Some(End::Error(code)) => Some(Err(io::Error::from_raw_os_error(code))),
+            None if self.bulk && !self.is_in_flight() => self.read_bulk(descriptor, reader),
+            None => None,
         }
     }
 
-    /// Reads what has come, as much as `take` takes; it says how much of a piece that was. `None` where nothing has.
-    pub(super) fn read(
-        &mut self,
-        buffers: &mut Buffers,
-        mut take: impl FnMut(&[u8]) -> usize,
-    ) -> Option<io::Result<()>> {
+    fn read_bulk(&mut self, descriptor: RawFd, reader: &mut impl Reader) -> Option<io::Result<()>> {
+        let room = reader.room();
+        match reader.receive(descriptor) {
+            Ok(0) if room > 0 => self.end = Some(End::InOrder),
+            Ok(count) => self.bulk = count >= room.min(BULK_MIN),
+            Err(error) if is_passing(error.raw_os_error().unwrap_or(libc::EIO)) => return None,
+            Err(error) => {
+                self.end = Some(End::Error(error.raw_os_error().unwrap_or(libc::EIO)));
+                return Some(Err(error));
+            }
+        }
+        Some(Ok(()))
+    }
+
+    /// Whether there was something.
+    fn read_pieces(&mut self, buffers: &mut Buffers, reader: &mut impl Reader) -> bool {
         let mut read = false;
         while let Some(piece) = self.pieces.front() {
             let bytes = match piece {
                 Piece::Filled(filled) => buffers.bytes(filled, self.at),
                 Piece::Own(bytes) => bytes.get(self.at..).unwrap_or_default(),
             };
-            let (count, length) = (take(bytes), bytes.len());
+            let (count, length) = (reader.take(bytes), bytes.len());
             read = true;
             self.unread = self.unread.saturating_sub(count);
             if count < length {
@@ -119,16 +151,11 @@ impl Receiving {
                 break;
             }
             self.at = 0;
-            if let Some(piece) = self.pieces.pop_front() {
-                give_back(piece, buffers);
+            if let Some(Piece::Filled(filled)) = self.pieces.pop_front() {
+                buffers.give_back(filled);
             }
         }
-        match self.end {
-            _ if read => Some(Ok(())),
-            Some(End::InOrder) => Some(Ok(())),
-            Some(End::Error(code)) => Some(Err(io::Error::from_raw_os_error(code))),
-            None => None,
-        }
+        read
     }
 
     /// Somebody waits for bytes. Says what has to be asked for.
@@ -146,8 +173,8 @@ impl Receiving {
     fn ask(&mut self) -> Want {
         self.unread_max = UNREAD_MAX;
         if self.bulk {
-            self.flight = Flight::Once(buffer::take(LARGE));
-            Want::Once
+            self.flight = Flight::Readable;
+            Want::Readable
         } else {
             self.flight = Flight::Many;
             Want::Many
@@ -163,7 +190,7 @@ impl Receiving {
                 self.flight = Flight::Ending;
                 Want::End
             }
-            Flight::Once(_) => Want::End,
+            Flight::Readable => Want::End,
         }
     }
 
@@ -173,7 +200,9 @@ impl Receiving {
         self.unread = 0;
         self.at = 0;
         for piece in std::mem::take(&mut self.pieces) {
-            give_back(piece, buffers);
+            if let Piece::Filled(filled) = piece {
+                buffers.give_back(filled);
+            }
         }
     }
 
@@ -184,66 +213,57 @@ impl Receiving {
         buffers: &mut Buffers,
         woken: &mut Vec<Waker>,
     ) -> Want {
+        let readable = matches!(self.flight, Flight::Readable);
+        if !answer.more {
+            self.flight = Flight::Nothing;
+        }
         let count = usize::try_from(answer.result).unwrap_or(0);
         let filled = answer.buffer.map(|number| buffers.filled(number, count));
-        let own = self.landed(answer.more, count);
-        match answer.result {
-            1.. => {
-                let piece = match (filled, own) {
-                    (Some(filled), _) => self.keep(filled, buffers),
-                    (None, Some(own)) => Some(Piece::Own(own)),
-                    (None, None) => None,
-                };
+        match (answer.result, filled) {
+            (1.., Some(filled)) => {
+                let piece = Self::keep(filled, buffers);
                 self.unread += count;
-                self.pieces.extend(piece);
+                self.pieces.push_back(piece);
                 woken.extend(self.waker.take());
                 return self.enough();
             }
-            0 => self.end = Some(End::InOrder),
-            error if is_passing(-error) => {
-                if -error == libc::ENOBUFS {
-                    buffers.were_too_few();
+            (0.., None) if readable => {}
+            (result, filled) => {
+                filled.into_iter().for_each(|filled| buffers.give_back(filled));
+                if is_passing(-result) {
+                    return self.stopped(-result, buffers);
                 }
+                self.end = Some(if result < 0 {
+                    End::Error(-result)
+                } else {
+                    End::InOrder
+                });
             }
-            error => self.end = Some(End::Error(-error)),
         }
-        filled.into_iter().for_each(|filled| buffers.give_back(filled));
-        own.into_iter().for_each(buffer::give);
-        if self.end.is_some() {
-            woken.extend(self.waker.take());
-            return Want::Nothing;
-        }
-        // Stopped for no reason of the peer's: on with it, where somebody waits.
-        if self.waker.is_some() && !self.is_in_flight() {
-            return self.ask();
-        }
+        woken.extend(self.waker.take());
         Want::Nothing
     }
 
-    /// What was in flight is not any more, unless there is more. Gives the socket's own buffer with what it holds.
-    fn landed(&mut self, more: bool, count: usize) -> Option<Vec<u8>> {
-        if more {
-            return None;
+    /// For no reason of the peer's: on with it, where somebody waits.
+    fn stopped(&mut self, code: i32, buffers: &mut Buffers) -> Want {
+        if code == libc::ENOBUFS {
+            buffers.were_too_few();
         }
-        let Flight::Once(mut buffer) = std::mem::replace(&mut self.flight, Flight::Nothing) else {
-            return None;
-        };
-        let count = count.min(buffer.capacity());
-        // SAFETY: the kernel says that it wrote `count` bytes from the start, which is within the capacity; held by the
-        // simulation.
-        unsafe { buffer.set_len(count) };
-        self.bulk = count >= BULK_MIN;
-        Some(buffer)
+        if self.waker.is_some() && !self.is_in_flight() {
+            self.ask()
+        } else {
+            Want::Nothing
+        }
     }
 
     /// The buffer itself, or a copy where buffers are scarce.
-    fn keep(&mut self, filled: Filled, buffers: &mut Buffers) -> Option<Piece> {
+    fn keep(filled: Filled, buffers: &mut Buffers) -> Piece {
         if !buffers.are_scarce() {
-            return Some(Piece::Filled(filled));
+            return Piece::Filled(filled);
         }
         let copy = buffers.bytes(&filled, 0).to_vec();
         buffers.give_back(filled);
-        Some(Piece::Own(copy))
+        Piece::Own(copy)
     }
 
     fn enough(&mut self) -> Want {
@@ -255,13 +275,6 @@ impl Receiving {
         self.bulk = true;
         self.unread_max += UNREAD_MAX;
         Want::End
-    }
-}
-
-fn give_back(piece: Piece, buffers: &mut Buffers) {
-    match piece {
-        Piece::Filled(filled) => buffers.give_back(filled),
-        Piece::Own(bytes) => buffer::give(bytes),
     }
 }
 

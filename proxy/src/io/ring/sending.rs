@@ -1,7 +1,8 @@
 //! The sending half of a socket: what was accepted, what of it is with the kernel, and what is not yet.
 //!
 //! Bytes are accepted by copying them and go at the end of the driver's turn, all that came together in one send; who
-//! accepted them waits only where [`WAITING_MAX`] wait already. It must not know how the kernel is asked.
+//! accepted them waits only where [`WAITING_MAX`] wait already. What is large goes at once and uncopied, as far as the
+//! socket has room for it. It must not know how the kernel is asked.
 
 use super::ops::Answer;
 use crate::io::buffer::{self, LARGE, SMALL};
@@ -12,6 +13,9 @@ use std::{
 
 /// Bytes that wait behind those in flight, beyond which none are accepted.
 pub(super) const WAITING_MAX: usize = LARGE;
+
+/// So many bytes at once are worth a call of their own.
+const LARGE_MIN: usize = 16 * 1024;
 
 /// Bytes that the kernel has.
 struct Flight {
@@ -59,12 +63,29 @@ impl Sending {
             .unwrap_or_default()
     }
 
-    /// Accepts bytes; [`Sending::launch`] has to be called before the turn ends. Pending where there is no room.
-    pub(super) fn accept(&mut self, waker: &Waker, parts: &[IoSlice<'_>]) -> Poll<io::Result<usize>> {
+    /// Accepts bytes; [`Sending::launch`] has to be called before the turn ends. Pending where there is no room. `send`
+    /// sends from where they are, without waiting.
+    pub(super) fn accept(
+        &mut self,
+        waker: &Waker,
+        parts: &[IoSlice<'_>],
+        send: impl FnOnce(&[IoSlice<'_>]) -> io::Result<usize>,
+    ) -> Poll<io::Result<usize>> {
         if let Some(code) = self.failed {
             return Poll::Ready(Err(io::Error::from_raw_os_error(code)));
         }
         let total: usize = parts.iter().map(|part| part.len()).sum();
+        if total >= LARGE_MIN && self.flight.is_none() && self.waiting.is_empty() {
+            match send(parts) {
+                Ok(count) if count > 0 => return Poll::Ready(Ok(count)),
+                Err(error) if !is_passing(error.raw_os_error().unwrap_or(libc::EIO)) => {
+                    self.failed = Some(error.raw_os_error().unwrap_or(libc::EIO));
+                    return Poll::Ready(Err(error));
+                }
+                // It has no room: copied, they go when it has.
+                Ok(_) | Err(_) => {}
+            }
+        }
         let room = WAITING_MAX - self.waiting.len().min(WAITING_MAX);
         if room == 0 && total > 0 {
             self.wait(waker);
@@ -89,6 +110,11 @@ impl Sending {
         let mut larger = buffer::take(if wanted > SMALL { LARGE } else { SMALL });
         larger.extend_from_slice(&self.waiting);
         buffer::give(std::mem::replace(&mut self.waiting, larger));
+    }
+
+    /// Whether bytes wait, and nothing before them is in flight.
+    pub(super) fn is_waiting(&self) -> bool {
+        self.flight.is_none() && !self.waiting.is_empty()
     }
 
     /// Whether as much waits as may.

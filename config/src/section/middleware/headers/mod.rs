@@ -38,7 +38,7 @@ pub(super) fn read(table: &Table<'_>, _: &mut Names) -> Option<MiddlewareDraft> 
         );
         return None;
     }
-    Some(MiddlewareDraft::Made(Middleware::Headers(Box::new(read))))
+    Some(MiddlewareDraft::made(Middleware::Headers(Box::new(read))))
 }
 
 /// The only field of a proxy in front that is known to be true where it is there.

@@ -1,10 +1,10 @@
 //! Those who hold sockets, listeners and connections under way: they poll when they are woken, and drop at any time.
 
 use super::{Dice, Flag, byte_at, world::World};
-use crate::io::ring::{engine::Engine, slots::Key};
+use crate::io::ring::{engine::Engine, receiving::Reader, slots::Key};
 use socket2::SockAddr;
 use std::{
-    io::IoSlice,
+    io::{self, IoSlice},
     net::SocketAddr,
     os::fd::RawFd,
     sync::{Arc, atomic::AtomicBool, atomic::Ordering},
@@ -26,14 +26,16 @@ pub(super) struct Holder {
 }
 
 impl Holder {
-    pub(super) fn read(&mut self, engine: &mut Engine, dice: &mut Dice) {
-        let (mut room, mut came) = (dice.size(100_000), Vec::new());
-        let polled = engine.poll_read(self.key, &Waker::from(Arc::clone(&self.reading)), |bytes| {
-            let count = bytes.len().min(room);
-            came.extend_from_slice(&bytes[..count]);
-            room -= count;
-            count
-        });
+    pub(super) fn read(&mut self, engine: &mut Engine, world: &mut World, dice: &mut Dice) {
+        let mut into = Into {
+            room: dice.size(100_000),
+            came: Vec::new(),
+            world,
+            dice,
+        };
+        let waker = Waker::from(Arc::clone(&self.reading));
+        let polled = engine.poll_read(self.key, &waker, &mut into);
+        let came = into.came;
         for (offset, byte) in came.iter().enumerate() {
             let expected = byte_at(self.descriptor, self.read + offset);
             assert_eq!(*byte, expected, "{} at {}", self.descriptor, self.read + offset);
@@ -49,11 +51,16 @@ impl Holder {
         }
     }
 
-    fn write(&mut self, engine: &mut Engine, dice: &mut Dice) {
+    fn write(&mut self, engine: &mut Engine, world: &mut World, dice: &mut Dice) {
         let sizes = [dice.size(90_000), dice.size(3_000)];
         let parts = sizes.map(|size| (0..size).map(|_| dice.next() as u8).collect::<Vec<u8>>());
         let slices = [IoSlice::new(&parts[0]), IoSlice::new(&parts[1])];
-        match engine.poll_write(self.key, &Waker::from(Arc::clone(&self.writing)), &slices) {
+        let waker = Waker::from(Arc::clone(&self.writing));
+        let accepted = engine.poll_write(self.key, &waker, &slices, |descriptor, slices| {
+            let bytes: Vec<u8> = slices.iter().flat_map(|slice| slice.iter().copied()).collect();
+            world.send_now(descriptor, &bytes, dice)
+        });
+        match accepted {
             Poll::Ready(Ok(accepted)) => {
                 let all = parts.concat();
                 assert!(accepted > 0);
@@ -62,6 +69,32 @@ impl Holder {
             Poll::Ready(Err(_)) => self.failed = true,
             Poll::Pending => {}
         }
+    }
+}
+
+/// Where a reading goes.
+struct Into<'a> {
+    room: usize,
+    came: Vec<u8>,
+    world: &'a mut World,
+    dice: &'a mut Dice,
+}
+
+impl Reader for Into<'_> {
+    fn room(&self) -> usize {
+        self.room
+    }
+
+    fn take(&mut self, bytes: &[u8]) -> usize {
+        let count = bytes.len().min(self.room);
+        self.came.extend_from_slice(&bytes[..count]);
+        self.room -= count;
+        count
+    }
+
+    fn receive(&mut self, descriptor: RawFd) -> io::Result<usize> {
+        let came = self.world.receive(descriptor, self.room, self.dice)?;
+        Ok(self.take(&came))
     }
 }
 
@@ -110,7 +143,7 @@ impl Holders {
             }
             3 => self.drop_one(engine, world, dice),
             4..10 => self.look(engine, dice),
-            _ => self.talk(engine, dice),
+            _ => self.talk(engine, world, dice),
         }
         self.see_to_those_left(engine, world, dice);
     }
@@ -173,17 +206,17 @@ impl Holders {
         }
     }
 
-    fn talk(&mut self, engine: &mut Engine, dice: &mut Dice) {
+    fn talk(&mut self, engine: &mut Engine, world: &mut World, dice: &mut Dice) {
         let count = self.sockets.len();
         let Some(holder) = self.sockets.get_mut(dice.below(count)) else {
             return;
         };
         let now = !holder.lazy || dice.once_in(20);
         if now && !holder.ended && holder.reading.take() {
-            holder.read(engine, dice);
+            holder.read(engine, world, dice);
         }
         if !holder.failed && dice.once_in(4) {
-            holder.write(engine, dice);
+            holder.write(engine, world, dice);
         }
     }
 

@@ -152,7 +152,7 @@ fn settle(engine: &mut Engine, world: &mut World, holders: &mut Holders, dice: &
         holders.look(engine, dice);
         for holder in &mut holders.sockets {
             if !holder.ended && holder.reading.take() {
-                holder.read(engine, dice);
+                holder.read(engine, world, dice);
             }
         }
     }
@@ -200,6 +200,7 @@ fn answers_in_any_order_lose_and_leave_nothing() {
         "cancelled in vain",
         "interrupted",
         "no buffers",
+        "sent at once",
         "short send",
         "stopped",
     ] {

@@ -10,6 +10,7 @@ use crate::io::ring::{
 };
 use std::{
     collections::{BTreeMap, HashSet},
+    io,
     os::fd::RawFd,
     task::Waker,
 };
@@ -18,9 +19,8 @@ use std::{
 pub(super) struct Running {
     op: Op,
     cancelled: bool,
-    /// What a send showed when it was asked for; where a receive was to write to.
+    /// What a send showed when it was asked for.
     shown: Vec<u8>,
-    room: Option<(usize, usize)>,
 }
 
 /// The far end of a connection.
@@ -83,7 +83,7 @@ impl World {
             Op::Cancel(token) => return self.cancel(token, dice),
             Op::Accept(descriptor, token)
             | Op::ReceiveMany(descriptor, token)
-            | Op::Receive(descriptor, token)
+            | Op::Readable(descriptor, token)
             | Op::Send(descriptor, token)
             | Op::Connect(descriptor, token) => (descriptor, token),
         };
@@ -92,7 +92,6 @@ impl World {
             op,
             cancelled: false,
             shown: engine.bytes_of(token).to_vec(),
-            room: room_of(engine, op, token),
         };
         if let Op::Send(..) = op {
             assert!(!running.shown.is_empty(), "a send of nothing");
@@ -134,7 +133,7 @@ impl World {
         }
         match op {
             Op::ReceiveMany(descriptor, _) => self.receive_many(token, descriptor, engine, dice),
-            Op::Receive(descriptor, _) => self.receive(token, descriptor, engine, dice),
+            Op::Readable(..) => self.answer(token, i32::from(libc::POLLIN), None, false),
             Op::Send(descriptor, _) => self.send(token, descriptor, engine, dice),
             Op::Accept(..) => self.accept(token, dice),
             Op::Connect(..) => {
@@ -198,20 +197,38 @@ impl World {
         }
     }
 
-    fn receive(&mut self, token: u64, descriptor: RawFd, engine: &mut Engine, dice: &mut Dice) {
-        let op = Op::Receive(descriptor, Token(token));
-        let room = room_of(engine, op, Token(token));
-        let asked = self.running.get(&token).and_then(|running| running.room);
-        assert!(room.is_some() && room == asked, "the memory of a receive moved");
-        let Some((start, size)) = room else { return };
-        match self.comes(descriptor, size, dice) {
-            Err(end) => self.answer(token, end, None, false),
-            Ok(count) => {
-                self.meet("bulk");
-                self.write(descriptor, start as *mut u8, count);
-                self.answer(token, count as i32, None, false);
-            }
+    /// Somebody reads without asking the ring.
+    pub(super) fn receive(&mut self, descriptor: RawFd, room: usize, dice: &mut Dice) -> io::Result<Vec<u8>> {
+        let reads = |running: &Running| matches!(running.op, Op::ReceiveMany(of, _) if of == descriptor);
+        assert!(!self.running.values().any(reads), "two read at once");
+        assert!(self.open.contains(&descriptor), "a read of a closed descriptor");
+        if dice.once_in(4) {
+            return Err(passing());
         }
+        let count = match self.comes(descriptor, room, dice) {
+            Ok(count) => count,
+            Err(0) => return Ok(Vec::new()),
+            Err(error) => return Err(io::Error::from_raw_os_error(-error)),
+        };
+        self.meet("bulk");
+        let mut bytes = vec![0; count];
+        self.write(descriptor, bytes.as_mut_ptr(), count);
+        Ok(bytes)
+    }
+
+    /// Somebody sends without asking the ring.
+    pub(super) fn send_now(&mut self, descriptor: RawFd, bytes: &[u8], dice: &mut Dice) -> io::Result<usize> {
+        let sends = |running: &Running| matches!(running.op, Op::Send(of, _) if of == descriptor);
+        assert!(!self.running.values().any(sends), "two send at once");
+        assert!(self.open.contains(&descriptor), "a send on a closed descriptor");
+        if dice.once_in(3) {
+            return Err(passing());
+        }
+        self.meet("sent at once");
+        let count = dice.size(bytes.len());
+        let peer = self.peers.entry(descriptor).or_default();
+        peer.got.extend_from_slice(&bytes[..count]);
+        Ok(count)
     }
 
     fn write(&mut self, descriptor: RawFd, start: *mut u8, count: usize) {
@@ -276,7 +293,7 @@ fn descriptor_of(op: Op) -> Option<RawFd> {
     match op {
         Op::Accept(descriptor, _)
         | Op::ReceiveMany(descriptor, _)
-        | Op::Receive(descriptor, _)
+        | Op::Readable(descriptor, _)
         | Op::Send(descriptor, _)
         | Op::Connect(descriptor, _)
         | Op::Close(descriptor) => Some(descriptor),
@@ -284,9 +301,7 @@ fn descriptor_of(op: Op) -> Option<RawFd> {
     }
 }
 
-fn room_of(engine: &mut Engine, op: Op, token: Token) -> Option<(usize, usize)> {
-    match op {
-        Op::Receive(..) => engine.room_of(token).map(|(start, size)| (start.addr(), size)),
-        _ => None,
-    }
+/// Not now.
+fn passing() -> io::Error {
+    io::Error::from_raw_os_error(libc::EAGAIN)
 }
