@@ -70,7 +70,7 @@ fn decide(
         IoDriver::TokioUring => demanded(DriverKind::Uring, "tokio-uring", tokio()),
         IoDriver::Uring => match multishot() {
             Ok(()) => choice(DriverKind::Multishot, "`proxy.io` is `uring`".into()),
-            Err(_) => demanded(DriverKind::Uring, "uring", tokio()),
+            Err(newer) => demanded(DriverKind::Uring, "uring", tokio()).map(|choice| because(choice, &newer)),
         },
         IoDriver::Auto => match multishot() {
             Ok(()) => choice(
@@ -83,6 +83,12 @@ fn decide(
             },
         },
     }
+}
+
+/// Says also why it is not the best one.
+fn because(choice: Choice, cause: &str) -> Choice {
+    let reason = format!("{}; not multishot, because {cause}", choice.reason);
+    Choice { reason, ..choice }
 }
 
 /// Whether the kernel has all that the multishot driver uses.

@@ -125,7 +125,8 @@ impl Stream {
     /// flight completes with an error.
     pub fn reset(&self) {
         match &self.socket {
-            Driver::Multishot(socket) => socket.reset(),
+            // Where its loop has ended it was closed.
+            Driver::Multishot(socket) => drop(socket.with(disconnect)),
             Driver::Uring(socket) => disconnect(socket.descriptor()),
             Driver::Epoll(socket) => disconnect(SockRef::from(socket)),
         }

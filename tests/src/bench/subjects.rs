@@ -17,6 +17,8 @@ pub const ORIGIN: u16 = 9000;
 const START: Duration = Duration::from_secs(15);
 /// Names another build of this program, which is then measured beside the others.
 const BESIDE: &str = "SALLYPORT_BESIDE";
+/// The driver of that, in the words of `proxy.io`; `uring` where it is not set.
+const BESIDE_IO: &str = "SALLYPORT_BESIDE_IO";
 
 /// A proxy under test.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -135,7 +137,8 @@ impl Setting {
                 let other: PathBuf = std::env::var_os(BESIDE)
                     .with_context(|| format!("`{BESIDE}` names no program"))?
                     .into();
-                self.start_ours("beside", "uring", &other, &served.sallyport(ports))?
+                let driver = std::env::var(BESIDE_IO).unwrap_or_else(|_| "uring".to_owned());
+                self.start_ours("beside", &driver, &other, &served.sallyport(ports))?
             }
         };
         for port in ports {

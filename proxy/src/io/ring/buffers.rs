@@ -7,7 +7,7 @@
 #![allow(unsafe_code, reason = "memory that the kernel writes to")]
 
 use std::{
-    alloc::{Layout, alloc_zeroed, dealloc, handle_alloc_error},
+    alloc::{Layout, alloc, dealloc, handle_alloc_error},
     ptr::NonNull,
     sync::atomic::{AtomicU64, Ordering, fence},
 };
@@ -77,7 +77,7 @@ impl Buffers {
         };
         let layout = layout();
         // SAFETY: the layout's size is a constant above zero.
-        let memory = unsafe { alloc_zeroed(layout) };
+        let memory = unsafe { alloc(layout) };
         let Some(memory) = NonNull::new(memory) else {
             handle_alloc_error(layout)
         };
@@ -141,8 +141,8 @@ impl Buffers {
 
     /// What stands in a buffer, from `at` on.
     pub(super) fn bytes(&self, filled: &Filled, at: usize) -> &[u8] {
-        // SAFETY: the buffer lies in the memory, which is zeroed and so initialised; it holds `SIZE` bytes, which no
-        // `Filled` exceeds; while there is a `Filled` of it the kernel does not have it; held by the simulation.
+        // SAFETY: the buffer lies in the memory and holds `SIZE` bytes, which no `Filled` exceeds; the kernel says that it
+        // wrote so many; while there is a `Filled` of a buffer the kernel does not have it; held by the simulation.
         let bytes =
             unsafe { std::slice::from_raw_parts(self.start_of(filled.number).as_ptr(), filled.len()) };
         bytes.get(at..).unwrap_or_default()

@@ -4,7 +4,7 @@
 #![allow(unsafe_code, reason = "descriptors that come and go as numbers")]
 
 use super::{Shared, engine, receiving::Reader, slots::Key};
-use crate::io::{reset::disconnect, spawn, timeout};
+use crate::io::{spawn, timeout};
 use nix::sys::socket::{Shutdown, shutdown};
 use socket2::{SockAddr, SockRef, Type};
 use std::{
@@ -136,11 +136,10 @@ impl Socket {
         Poll::Ready(shutdown(descriptor, Shutdown::Write).map_err(io::Error::from))
     }
 
-    /// Breaks the connection off; what is in flight completes with an error.
-    pub(in crate::io) fn reset(&self) {
-        if let Some(descriptor) = self.engine.borrow().descriptor(self.key) {
-            with(descriptor, |descriptor| disconnect(SockRef::from(&descriptor)));
-        }
+    /// Does something with the socket that is no operation of the ring; `None` where its loop has ended.
+    pub(in crate::io) fn with<T>(&self, act: impl FnOnce(SockRef<'_>) -> T) -> Option<T> {
+        let descriptor = self.engine.borrow().descriptor(self.key)?;
+        Some(with(descriptor, |descriptor| act(SockRef::from(&descriptor))))
     }
 }
 
