@@ -4,7 +4,7 @@ use anyhow::{Context, Result, ensure};
 use sallyport_tests::case::Case;
 use sallyport_tests::fickle::{Fickle, Manner};
 use sallyport_tests::fragments::{PORT, all_to_s, local, service, service_at};
-use sallyport_tests::gateway::Gateway;
+use sallyport_tests::gateway::{Gateway, find_all};
 use sallyport_tests::nghttpd;
 use sallyport_tests::on_both_drivers;
 use sallyport_tests::raw_client::{self, Exchange};
@@ -276,6 +276,13 @@ fn a_queue_that_does_not_move_is_503(case: &Case) -> Result<()> {
     drop(first);
     a.let_go();
     gateway.settle(200, || Ok(ask(case, "GET")?.status()))?;
+    // An idle connection of one worker would be one more than the server takes when the other one asks.
+    let status = gateway.status()?;
+    let idle = find_all(&status, "idle_upstream");
+    ensure!(
+        idle.len() == 2 && idle.iter().all(|count| **count == 0),
+        "{idle:?}"
+    );
     Ok(())
 }
 

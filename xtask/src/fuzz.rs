@@ -18,6 +18,10 @@ pub(crate) enum Subject {
     Proxy,
     /// The parser of ClientHellos.
     Hello,
+    /// The canonicaliser of targets.
+    Target,
+    /// The parser of rules.
+    Rule,
 }
 
 impl Subject {
@@ -30,7 +34,9 @@ impl Subject {
             "gate" => Ok(Self::Gate),
             "proxy" => Ok(Self::Proxy),
             "hello" => Ok(Self::Hello),
-            other => bail!("`{other}` is no subject of `fuzz`; expected gate, proxy or hello"),
+            "target" => Ok(Self::Target),
+            "rule" => Ok(Self::Rule),
+            other => bail!("`{other}` is no subject of `fuzz`; expected gate, proxy, hello, target or rule"),
         }
     }
 
@@ -39,6 +45,8 @@ impl Subject {
             Self::Gate => "gate",
             Self::Proxy => "proxy",
             Self::Hello => "hello",
+            Self::Target => "target",
+            Self::Rule => "rule",
         }
     }
 
@@ -46,7 +54,7 @@ impl Subject {
     fn inputs(self) -> &'static str {
         match self {
             Self::Gate => "--packets",
-            Self::Proxy | Self::Hello => "--inputs",
+            Self::Proxy | Self::Hello | Self::Target | Self::Rule => "--inputs",
         }
     }
 
@@ -54,7 +62,9 @@ impl Subject {
     fn default_inputs(self) -> u64 {
         match self {
             Self::Gate => 100_000_000,
-            Self::Proxy | Self::Hello => 10_000_000,
+            Self::Proxy | Self::Hello | Self::Target => 10_000_000,
+            // A pattern is compiled for many of them.
+            Self::Rule => 1_000_000,
         }
     }
 
@@ -64,6 +74,8 @@ impl Subject {
             Self::Gate => ("gate_packets", "fuzz::", "SALLYPORT_FUZZ_PACKETS"),
             Self::Proxy => ("first_bytes", "preamble::", "SALLYPORT_FUZZ_INPUTS"),
             Self::Hello => ("first_bytes", "hello::", "SALLYPORT_FUZZ_INPUTS"),
+            Self::Target => ("first_bytes", "target::", "SALLYPORT_FUZZ_INPUTS"),
+            Self::Rule => ("first_bytes", "rule::", "SALLYPORT_FUZZ_INPUTS"),
         }
     }
 }
@@ -158,7 +170,7 @@ mod tests {
                 seed: Some(9)
             }
         );
-        for word in ["proxy", "hello"] {
+        for word in ["proxy", "hello", "target"] {
             let subject = Subject::parse(word).expect("a subject");
             let options = Options::parse(subject, &["--inputs", "5"]).expect("good words");
             assert_eq!((options.subject.word(), options.inputs), (word, 5));

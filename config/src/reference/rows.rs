@@ -541,7 +541,7 @@ pub(super) const HTTP: &[Row] = &[
         "services.NAME.max_connections_per_server",
         "number from 1 to 1000000",
         "any number",
-        "Connections that carry a request to one server at once, over all workers; idle ones do not count.",
+        "Connections that carry a request to one server at once, over all workers; as many may be kept idle.",
     ),
     table(
         "services.NAME.queue",

@@ -195,7 +195,14 @@ impl Group {
         members.any(|(place, member)| !tried.contains(place) && member.can_be_asked(now))
     }
 
-    /// The server of a request, at once.
+    /// The server of a request, at once; where nothing but turns decides, no clock is read.
+    pub fn pick_now(&self, picker: &Picker, asked: &Asked<'_>) -> Pick {
+        let plain = self.plain && asked.tried.is_empty() && asked.stays.is_none();
+        let now = if plain { Moment::NEVER } else { Moment::now() };
+        self.pick(picker, asked, now)
+    }
+
+    /// The server of a request at `now`.
     pub fn pick(&self, picker: &Picker, asked: &Asked<'_>, now: Moment) -> Pick {
         if self.plain && asked.tried.is_empty() && asked.stays.is_none() {
             let turn = picker.turns.next();

@@ -77,7 +77,7 @@ impl Watch {
             } else {
                 check.unhealthy_interval
             };
-            io::sleep_until(began + self.jittered(interval)).await;
+            io::sleep_until(began + jittered(interval, &self.dice)).await;
         }
     }
 
@@ -98,11 +98,30 @@ impl Watch {
         }
         standing.complain(cause);
     }
+}
 
-    /// Give or take a tenth, so that probes that began together do not stay together.
-    fn jittered(&self, interval: Duration) -> Duration {
-        let tenth = usize::try_from(interval.as_millis() / 10).unwrap_or(usize::MAX / 2);
-        let off = Duration::from_millis(self.dice.below(2 * tenth + 1) as u64);
-        interval - Duration::from_millis(tenth as u64) + off
+/// The interval give or take a tenth, so that probes that began together do not stay together.
+fn jittered(interval: Duration, dice: &Picker) -> Duration {
+    let tenth = usize::try_from(interval.as_millis() / 10).unwrap_or(usize::MAX / 4);
+    let off = Duration::from_millis(dice.below(2 * tenth + 1) as u64);
+    interval + off - Duration::from_millis(tenth as u64)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn intervals_are_spread_over_a_fifth_of_themselves() {
+        let (second, dice) = (Duration::from_secs(1), Picker::new(&[], 7));
+        let all: Vec<Duration> = (0..1000).map(|_| jittered(second, &dice)).collect();
+        let (least, most) = (all.iter().min().expect("some"), all.iter().max().expect("some"));
+        assert!(
+            *least >= second * 9 / 10 && *most <= second * 11 / 10,
+            "{least:?} {most:?}"
+        );
+        assert!(*most - *least > second / 6, "{least:?} {most:?}");
+        let short = Duration::from_millis(9);
+        assert_eq!(jittered(short, &dice), short);
     }
 }

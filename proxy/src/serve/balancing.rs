@@ -14,7 +14,7 @@ use crate::{
     io::Instant,
     snapshot::{Leading, Service},
     telemetry::Count,
-    upstream::{Behalf, Unanswered, UpstreamBody, UpstreamFault},
+    upstream::{Behalf, Server, Unanswered, UpstreamBody, UpstreamFault},
 };
 use http::{HeaderMap, HeaderValue, Request, Response, header::SET_COOKIE};
 use sallyport_config::model::{
@@ -42,15 +42,15 @@ pub(super) fn lead<'v>(view: &'v View, named: &'v ServiceRef, headers: &HeaderMa
     let snapshot = &view.snapshot;
     let (mut at, mut led) = (named, Along::default());
     for _ in 0..STEPS_MAX {
-        let Some(composite) = snapshot.composite(at) else {
-            let service = snapshot.service(at)?;
+        if let Some(service) = snapshot.service(at) {
             return Some(Led {
                 service,
                 fallback: led.fallback,
                 cookies: led.cookies,
                 mirrors: led.mirrors,
             });
-        };
+        }
+        let composite = snapshot.composite(at)?;
         let (steering, now) = (view.steering(composite)?, Moment::now());
         at = match &composite.way {
             Leading::Weighted(weighted) => {
@@ -123,7 +123,7 @@ pub(super) async fn ask(
             Err(fault) => return Err(failed.unwrap_or(fault)),
         };
         let place = seat.place;
-        let (unanswered, fault) = match attempt(way, led.service, seat, request).await {
+        let (unanswered, fault) = match attempt(way, led.service, seat, &mut request).await {
             Ok(mut response) => {
                 stick(&led, stays, place, response.headers_mut());
                 if let Some(copying) = copying {
@@ -165,7 +165,7 @@ fn turn_to<'v>(
 /// A server with room, after a wait where that is configured.
 async fn seat(way: &Way<'_>, service: &Service, asked: &Asked<'_>) -> Result<Seat, Fault> {
     let picker = way.view.picker(service).ok_or(Fault::NoServer)?;
-    match service.group.pick(picker, asked, Moment::now()) {
+    match service.group.pick_now(picker, asked) {
         Pick::Seat(seat) => Ok(seat),
         Pick::Nobody => Err(Fault::NoServer),
         Pick::Full => {
@@ -192,7 +192,7 @@ async fn attempt(
     way: &Way<'_>,
     service: &Service,
     seat: Seat,
-    mut request: Request<RequestBody>,
+    request: &mut Request<RequestBody>,
 ) -> Result<Response<UpstreamBody>, Unserved> {
     let nobody = || Unserved {
         request: None,
@@ -200,20 +200,15 @@ async fn attempt(
     };
     let server = service.servers.get(seat.place).ok_or_else(nobody)?;
     way.notes.asks(&service.name, &server.url);
-    forward::address(&mut request, service, server);
+    forward::address(request, service, server);
     let (context, clock) = (&way.connection.context, way.notes.clock());
     let began = service.group.is_timed().then(Instant::now);
     let behalf = Behalf::Client(&**way.connection);
     let sent = match request.extensions_mut().remove::<Switch>() {
-        Some(switch) => way
-            .switch(server, request, switch)
-            .await
-            .map_err(Unanswered::from),
+        Some(switch) => Box::pin(join(way, server, request, switch)).await,
         None => {
-            context
-                .pool
-                .send(server, request, &context.counters, behalf)
-                .await
+            let (pool, counters) = (&context.pool, &context.counters);
+            pool.send(server, take(request), counters, behalf).await
         }
     };
     way.notes.answered(clock);
@@ -236,6 +231,39 @@ async fn attempt(
     Err(Unserved {
         // Who waited for a server that says nothing has waited for long enough.
         request: request.filter(|_| matches!(fault, Fault::UpstreamFailed | Fault::Unreached)),
+        fault,
+    })
+}
+
+/// What an `async fn` is given by value it carries around in every state: a request is taken only where it is sent.
+fn take(request: &mut Request<RequestBody>) -> Request<RequestBody> {
+    std::mem::replace(request, Request::new(RequestBody::Empty))
+}
+
+/// Sends a request that asks to leave HTTP. A server that was never reached has not seen it.
+async fn join(
+    way: &Way<'_>,
+    server: &Arc<Server>,
+    request: &mut Request<RequestBody>,
+    switch: Switch,
+) -> Result<Response<UpstreamBody>, Unanswered> {
+    let spare = matches!(request.body(), RequestBody::Empty).then(|| {
+        let mut spare = Request::new(RequestBody::Empty);
+        *spare.method_mut() = request.method().clone();
+        *spare.uri_mut() = request.uri().clone();
+        *spare.headers_mut() = request.headers().clone();
+        spare.extensions_mut().insert(switch.clone());
+        spare
+    });
+    let unreached = |fault: &UpstreamFault| {
+        matches!(
+            fault,
+            UpstreamFault::Refused(_) | UpstreamFault::Unresolved { .. } | UpstreamFault::Tls(_)
+        )
+    };
+    let sent = way.switch(server, take(request), switch).await;
+    sent.map_err(|fault| Unanswered {
+        request: spare.filter(|_| unreached(&fault)),
         fault,
     })
 }

@@ -17,6 +17,7 @@ use sallyport_config::{
 use std::{
     cell::RefCell,
     collections::{BTreeMap, HashMap},
+    num::NonZeroU32,
     sync::{Arc, Weak},
 };
 
@@ -87,15 +88,19 @@ impl InUse {
         place: Place,
         url: &ServerUrl,
         transport: &Arc<TransportOptions>,
+        requests_max: Option<NonZeroU32>,
     ) -> Option<Arc<Server>> {
         let mut all = self.servers.borrow_mut();
         let known = all.entry(place).or_default();
         known.retain(|server| server.strong_count() > 0);
-        let same = |server: &Arc<Server>| server.url == *url && Arc::ptr_eq(&server.transport, transport);
+        let same = |server: &Arc<Server>| {
+            let limits = server.requests_max == requests_max;
+            limits && server.url == *url && Arc::ptr_eq(&server.transport, transport)
+        };
         if let Some(server) = known.iter().filter_map(Weak::upgrade).find(same) {
             return Some(server);
         }
-        let server = Arc::new(compile_server(url, transport)?);
+        let server = Arc::new(compile_server(url, transport, requests_max)?);
         known.push(Arc::downgrade(&server));
         Some(server)
     }
@@ -214,6 +219,7 @@ fn compile_transport(
         response_header: transport.response_header_timeout,
         idle: transport.idle_timeout,
         idle_max: whole.div_ceil(workers.max(1)),
+        workers,
     })
 }
 
@@ -246,7 +252,7 @@ fn with_servers(
     for service::Server { url, weight } in &configured.servers {
         let nth = seen.entry(url).or_default();
         let place = Place::Service(name.to_owned(), url.clone(), *nth);
-        let Some(server) = in_use.server(place.clone(), url, transport) else {
+        let Some(server) = in_use.server(place.clone(), url, transport, configured.requests_max) else {
             continue;
         };
         let standing = in_use.standing(&place);
@@ -257,7 +263,7 @@ fn with_servers(
         };
         if let Some(check) = &configured.health_check {
             let place = Place::Probe(name.to_owned(), url.clone(), *nth);
-            probed.extend(in_use.server(place, &probe_url(url, check), transport));
+            probed.extend(in_use.server(place, &probe_url(url, check), transport, None));
         }
         *nth += 1;
         let key = key_of(&own);
@@ -308,14 +314,18 @@ pub(super) fn children(
 ) -> BTreeMap<String, Arc<Server>> {
     let compiled = config.multicluster.children.iter().filter_map(|(name, child)| {
         let transport = transports.get(&child.servers_transport)?;
-        let server = in_use.server(Place::Child(name.clone()), &child.address, transport)?;
+        let server = in_use.server(Place::Child(name.clone()), &child.address, transport, None)?;
         Some((name.clone(), server))
     });
     compiled.collect()
 }
 
 /// `None` only for a host that the configuration would have refused.
-fn compile_server(url: &ServerUrl, transport: &Arc<TransportOptions>) -> Option<Server> {
+fn compile_server(
+    url: &ServerUrl,
+    transport: &Arc<TransportOptions>,
+    requests_max: Option<NonZeroU32>,
+) -> Option<Server> {
     let usual = match url.scheme {
         Scheme::Http | Scheme::H2c => 80,
         Scheme::Https => 443,
@@ -340,6 +350,7 @@ fn compile_server(url: &ServerUrl, transport: &Arc<TransportOptions>) -> Option<
         url: url.clone(),
         authority: authority.parse().ok()?,
         transport: Arc::clone(transport),
+        requests_max,
     })
 }
 

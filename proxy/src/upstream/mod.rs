@@ -28,7 +28,7 @@ use crate::{
     tls::{ClientSide, HandshakeFault},
 };
 use sallyport_config::model::{ServerUrl, sending::SendProxy};
-use std::{io, sync::Arc, time::Duration};
+use std::{io, num::NonZeroU32, sync::Arc, time::Duration};
 
 /// How to talk to servers: one compiled `[servers_transports.NAME]`.
 #[derive(Clone, Debug)]
@@ -49,6 +49,8 @@ pub struct TransportOptions {
     pub idle: Option<Duration>,
     /// Idle connections to one server that one worker keeps.
     pub idle_max: usize,
+    /// Workers that share what is counted for the whole process.
+    pub workers: usize,
 }
 
 /// A server. Its identity is its address in memory: where a reload, or a file of its transport, changes anything about
@@ -61,6 +63,18 @@ pub struct Server {
     pub authority: http::uri::Authority,
     /// How to talk to it.
     pub transport: Arc<TransportOptions>,
+    /// Requests that it may have at once, over all workers; idle connections are kept within that too.
+    pub requests_max: Option<NonZeroU32>,
+}
+
+impl Server {
+    /// Idle connections that one worker keeps.
+    pub fn idle_max(&self) -> usize {
+        let share = self.requests_max.map_or(usize::MAX, |max| {
+            usize::try_from(max.get()).unwrap_or(usize::MAX) / self.transport.workers.max(1)
+        });
+        self.transport.idle_max.min(share)
+    }
 }
 
 /// Why there is no answer.

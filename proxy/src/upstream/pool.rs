@@ -110,7 +110,7 @@ impl Shelf {
     /// Keeps an HTTP/1.1 connection whose exchange is over. More than the server's share may be kept until the
     /// next [`Pool::reap`]: in a burst, closing what is needed a moment later would cost more than anything else.
     pub(super) fn keep(&self, server: &Arc<Server>, connection: Http1) {
-        if server.transport.idle_max == 0 {
+        if server.idle_max() == 0 {
             return;
         }
         let mut servers = self.servers.borrow_mut();
@@ -133,7 +133,7 @@ impl Shelf {
             let limit = server.transport.idle;
             let fresh = |used: &Instant| limit.is_none_or(|limit| *used + limit > now);
             idle.http1.retain(|(_, used)| fresh(used));
-            let surplus = idle.http1.len().saturating_sub(server.transport.idle_max);
+            let surplus = idle.http1.len().saturating_sub(server.idle_max());
             drop(idle.http1.drain(..surplus));
             idle.http2
                 .take_if(|(sender, used)| sender.is_closed() || !fresh(used));

@@ -100,6 +100,7 @@ fn server(port: u16) -> Arc<Server> {
         response_header: Some(Duration::from_secs(30)),
         idle: None,
         idle_max: IDLE_MAX,
+        workers: 1,
     };
     let at = ServerPlace::Host {
         host: "127.0.0.1".to_owned(),
@@ -112,6 +113,7 @@ fn server(port: u16) -> Arc<Server> {
         },
         authority: "a.example".parse().expect("a host"),
         transport: Arc::new(transport),
+        requests_max: None,
     })
 }
 

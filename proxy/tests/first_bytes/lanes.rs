@@ -14,8 +14,6 @@ use std::{
     time::{Duration, Instant},
 };
 
-/// What CI tries.
-const INPUTS: u64 = 100_000;
 /// Inputs of one seed of the sequence that the first seed gives.
 const BATCH: u64 = 1_000;
 /// From so many inputs on, a run says how far it is.
@@ -29,7 +27,9 @@ pub(crate) struct Subject {
     pub(crate) generate: fn(&mut Random) -> Vec<u8>,
     /// The class of the outcome, or what two readers do not agree on. `random` chooses where the input is cut.
     pub(crate) judge: fn(&[u8], &mut Random) -> Result<&'static str, String>,
-    /// Classes that a run of [`INPUTS`] must have met.
+    /// How many inputs CI tries.
+    pub(crate) inputs: u64,
+    /// Classes that a run of so many must have met.
     pub(crate) classes: &'static [&'static str],
 }
 
@@ -51,7 +51,7 @@ fn any_seed() -> u64 {
 
 /// As many inputs as the environment asks for.
 pub(crate) fn run(subject: &'static Subject) {
-    let inputs = number("SALLYPORT_FUZZ_INPUTS").unwrap_or(INPUTS);
+    let inputs = number("SALLYPORT_FUZZ_INPUTS").unwrap_or(subject.inputs);
     let seed = number("SALLYPORT_FUZZ_SEED").unwrap_or_else(any_seed);
     let threads = number("SALLYPORT_FUZZ_THREADS").unwrap_or(2).max(1);
     println!(
@@ -65,7 +65,7 @@ pub(crate) fn run(subject: &'static Subject) {
         "{}: {inputs} inputs in {took:.1} s, by outcome: {tally:?}",
         subject.name
     );
-    if inputs >= INPUTS {
+    if inputs >= subject.inputs {
         for class in subject.classes {
             assert!(
                 tally.contains_key(class),

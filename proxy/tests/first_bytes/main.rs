@@ -1,6 +1,7 @@
-//! The parsers of a connection's first bytes beside readers of another hand, on generated and mutated bytes.
+//! The parsers of a connection's first bytes, of a request's target and of rules beside readers of another hand, on
+//! generated and mutated bytes.
 //!
-//! `cargo xtask fuzz proxy` and `cargo xtask fuzz hello` run these tests for longer.
+//! `cargo xtask fuzz proxy`, `hello`, `target` and `rule` run these tests for longer.
 #![allow(clippy::panic, clippy::indexing_slicing, reason = "this is how a test fails")]
 
 mod corpus;
@@ -10,3 +11,5 @@ mod mutate;
 mod preamble;
 #[path = "../gate_packets/random.rs"]
 mod random;
+mod rule;
+mod target;

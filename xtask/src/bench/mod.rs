@@ -3,3 +3,4 @@
 pub(crate) mod gate;
 pub(crate) mod peers;
 mod programs;
+pub(crate) mod routes;

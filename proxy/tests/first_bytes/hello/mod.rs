@@ -17,6 +17,7 @@ static HELLO: Subject = Subject {
     name: "hello",
     generate: generate::input,
     judge,
+    inputs: 100_000,
     classes: &[
         "both take it",
         "rustls refuses it later",

@@ -19,6 +19,7 @@ static PROXY: Subject = Subject {
     name: "proxy",
     generate: generate::input,
     judge,
+    inputs: 100_000,
     classes: &[
         "more",
         "proxied, 4 bytes an address",
