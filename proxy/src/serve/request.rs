@@ -34,6 +34,7 @@ use bytes::Bytes;
 use http::request::Parts;
 use hyper::{HeaderMap, Request, Response, StatusCode, Version, body::Incoming, upgrade::OnUpgrade};
 use rustls::pki_types::UnixTime;
+use sallyport_config::model::UnderscoreHeaders;
 use std::{convert::Infallible, future::Future, net::IpAddr, rc::Rc};
 
 /// What a request came to.
@@ -61,10 +62,13 @@ impl Outcome {
 /// Answers one request.
 pub(super) fn answer(
     connection: Rc<Connection>,
-    request: Request<Incoming>,
+    mut request: Request<Incoming>,
 ) -> impl Future<Output = Result<Response<ResponseBody>, Infallible>> {
     if !connection.is_http2() {
         connection.solo.begin(&request);
+    }
+    if request.version() == Version::HTTP_11 {
+        interim::wanted(&mut request);
     }
     answered(connection, request)
 }
@@ -73,16 +77,15 @@ async fn answered(
     connection: Rc<Connection>,
     mut request: Request<Incoming>,
 ) -> Result<Response<ResponseBody>, Infallible> {
-    let (mut under_way, began) = UnderWay::new(&connection, &request);
+    let (under_way, began) = UnderWay::new(&connection, &request);
     connection.context.counters.add(Count::Requests);
     let (opening, stream) = (Opening::default(), request.extensions_mut().remove::<OnUpgrade>());
-    let mut outcome = walk(&connection, request, began, under_way.notes(), &opening).await;
+    let outcome = walk(&connection, request, began, under_way.notes(), &opening).await;
     connection.solo.answering();
-    if let Some(headers) = outcome.as_ref().ok().and_then(Outcome::switched).cloned() {
-        match switching::answer(&connection, &opening, headers, stream, (outcome, under_way)) {
-            Ok(response) => return Ok(response),
-            Err(unjoined) => (outcome, under_way) = unjoined,
-        }
+    let switched = outcome.as_ref().ok().and_then(Outcome::switched).cloned();
+    if let (Some(headers), Some(joined)) = (switched, opening.take()) {
+        let answer = (outcome, headers);
+        return Ok(switching::answer(&connection, joined, answer, stream, under_way));
     }
     let fault = match &outcome {
         Err(fault) => Some(*fault),
@@ -109,22 +112,16 @@ async fn answered(
 /// The stages of a request, top to bottom.
 async fn walk(
     connection: &Rc<Connection>,
-    mut request: Request<Incoming>,
+    request: Request<Incoming>,
     began: Began,
     notes: Notes<'_>,
     opening: &Opening,
 ) -> Result<Outcome, Fault> {
     let view = connection.context.view();
     let entry = view.entry(&connection.entry).ok_or(Fault::NotFound)?;
-    if request.version() == Version::HTTP_11 {
-        interim::wanted(&mut request);
-    }
     let (mut parts, incoming) = request.into_parts();
     let body = body_of(connection, entry, incoming, began, notes);
-    switch::take(&mut parts).map_err(|_| Fault::NotImplemented)?;
-    let found = fields::scan(&parts.headers);
-    check_limits(&parts, found, connection)?;
-    check_loop(&parts, found)?;
+    let found = examine(entry, connection, &mut parts)?;
     let reached = match &*entry.side {
         Side::Clients(table) => {
             strip_uplink(connection, &mut parts, found);
@@ -142,8 +139,14 @@ async fn walk(
     check_policy(entry, connection, &authority)?;
     let client = client_of(connection, &parts.headers, trust);
     notes.client(client);
-    let leads = match lead(entry, table, &parts, &authority, &target, client)? {
-        Ok(id) => Ok(enter(&view, connection, id, &target, notes)?),
+    let leads = lead(entry, table, &parts, &authority, &target, client)?;
+    let leads = match leads {
+        Ok(id) => {
+            let route = route_of(&view, id)?;
+            notes.router(&route.router);
+            check_route(entry, connection, (id, route), &target)?;
+            Ok(route)
+        }
         Err(unrouted) => Err(unrouted),
     };
     let outgoing = forward::Outgoing {
@@ -257,6 +260,36 @@ fn section_bytes(parts: &Parts) -> usize {
     fields.sum::<usize>() + target
 }
 
+/// What a request is, and whether it is one at all; it has the form between the edges then.
+fn examine(entry: &Entry, connection: &Connection, parts: &mut Parts) -> Result<Found, Fault> {
+    switch::take(parts).map_err(|_| Fault::NotImplemented)?;
+    judge_names(entry, parts, connection)?;
+    let found = fields::scan(&parts.headers);
+    check_limits(parts, found, connection)?;
+    check_loop(parts, found)?;
+    Ok(found)
+}
+
+/// Names that some server takes for others.
+fn judge_names(entry: &Entry, parts: &mut Parts, connection: &Connection) -> Result<(), Fault> {
+    match entry.underscore_headers {
+        UnderscoreHeaders::Keep => Ok(()),
+        UnderscoreHeaders::Delete => {
+            fields::strip_underscored(&mut parts.headers);
+            Ok(())
+        }
+        UnderscoreHeaders::Reject if fields::has_underscore(&parts.headers) => {
+            Err(malformed(connection, &UnderscoreFound))
+        }
+        UnderscoreHeaders::Reject => Ok(()),
+    }
+}
+
+/// A field that the entry point does not want.
+#[derive(Debug, thiserror::Error)]
+#[error("a field has `_` in its name, and `underscore_headers_strategy` is `reject`")]
+struct UnderscoreFound;
+
 /// A request that has passed here again and again would go on for ever.
 fn check_loop(parts: &Parts, found: Found) -> Result<(), Fault> {
     if found.via() && forward::via().is_loop(&parts.headers) {
@@ -350,27 +383,6 @@ fn lead(
     }
 }
 
-/// checks: the route, where it takes such a target from such a connection.
-fn enter<'v>(
-    view: &'v View,
-    connection: &Connection,
-    id: RouteId,
-    target: &Target<'_>,
-    notes: Notes<'_>,
-) -> Result<&'v Route, Fault> {
-    let route = route_of(view, id)?;
-    notes.router(&route.router);
-    if target.encoded.meets(route.refused_encoded) {
-        return Err(Fault::EncodedCharacter);
-    }
-    let entry = view.entry(&connection.entry).ok_or(Fault::NotFound)?;
-    if entry.proofs.hold(id, connection.tls.as_deref()) {
-        Ok(route)
-    } else {
-        Err(Fault::NotProven)
-    }
-}
-
 fn find(
     table: &Table,
     parts: &Parts,
@@ -386,6 +398,23 @@ fn find(
         headers: &parts.headers,
         client,
     })
+}
+
+/// What a route demands of the path, and of what the connection has proven.
+fn check_route(
+    entry: &Entry,
+    connection: &Connection,
+    (id, route): (RouteId, &Route),
+    target: &Target<'_>,
+) -> Result<(), Fault> {
+    if target.encoded.meets(route.refused_encoded) {
+        return Err(Fault::EncodedCharacter);
+    }
+    if entry.proofs.hold(id, connection.tls.as_deref()) {
+        Ok(())
+    } else {
+        Err(Fault::NotProven)
+    }
 }
 
 fn route_of(view: &View, id: RouteId) -> Result<&Route, Fault> {
