@@ -151,6 +151,10 @@ fn entry_points() {
         "\"drop\"",
         &["`keep`, `delete` or `reject`"],
     );
+}
+
+#[test]
+fn limits_of_entry_points() {
     check_point("timeouts", "{ reed = \"1s\" }", &["unknown key", "write `read`"]);
     check_point(
         "limits",
