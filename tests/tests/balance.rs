@@ -8,6 +8,7 @@ use sallyport_tests::gateway::{Gateway, find_all};
 use sallyport_tests::nghttpd;
 use sallyport_tests::on_both_drivers;
 use sallyport_tests::raw_client::{self, Exchange};
+use sallyport_tests::raw_server::{Behaviour, RawServer};
 use sallyport_tests::wait;
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr};
@@ -25,6 +26,7 @@ on_both_drivers!(
     a_queue_that_does_not_move_is_503,
     a_full_server_leaves_the_others_alone,
     servers_on_unix_sockets_answer,
+    a_connection_that_left_http_counts_at_its_server_until_it_ends,
 );
 
 /// Longest wait for anything here.
@@ -342,4 +344,32 @@ fn servers_on_unix_sockets_answer(case: &Case) -> Result<()> {
         .write(&(all_to_s() + &service("s", &[&format!("h2c://127.0.0.1:{B}")], "")))?;
     gateway.proc.signal(nix::sys::signal::Signal::SIGHUP)?;
     gateway.settle(200, || Ok(ask(case, "GET")?.status()))
+}
+
+fn a_connection_that_left_http_counts_at_its_server_until_it_ends(case: &Case) -> Result<()> {
+    let joined =
+        b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: tin-cans\r\nConnection: upgrade\r\n\r\n".to_vec();
+    let _server = RawServer::start(&case.ns, local(B), Behaviour::Answer(joined))?;
+    // Nobody is at `A`: it has not seen the request, which may go on.
+    let keys = "max_connections_per_server = 1\nqueue = { max = 0 }";
+    let gateway = case.gateway(&(all_to_s() + &service_at("s", &[A, B], keys)))?;
+    let under_way = |count: u64| {
+        wait::until(SOON, &format!("{count} under way"), || {
+            let status = gateway.status()?;
+            let now = status.pointer("/services/0/servers/1/under_way");
+            Ok((now.and_then(serde_json::Value::as_u64) == Some(count)).then_some(()))
+        })
+    };
+    for _ in 0..4 {
+        let mut stream = raw_client::connect(&case.ns, None, local(PORT))?;
+        let request =
+            b"GET / HTTP/1.1\r\nHost: a.example\r\nConnection: upgrade\r\nUpgrade: tin-cans\r\n\r\n";
+        raw_client::send(&mut stream, &[request])?;
+        let answer = raw_client::read_head(&mut stream, SOON)?;
+        ensure!(answer.status() == 101, "{}", answer.text());
+        under_way(1)?;
+        drop(stream);
+        under_way(0)?;
+    }
+    Ok(())
 }
