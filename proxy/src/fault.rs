@@ -102,7 +102,7 @@ impl Fault {
     fn judged(self) -> (StatusCode, Count) {
         match self {
             Self::BadRequest => (StatusCode::BAD_REQUEST, Count::BadRequest),
-            Self::HeadersTooMany => (StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE, Count::BadRequest),
+            Self::HeadersTooMany => (StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE, Count::HeaderTooLarge),
             Self::EncodedCharacter => (StatusCode::BAD_REQUEST, Count::EncodedCharacter),
             Self::IdentityTooLong => (
                 StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,

@@ -136,6 +136,12 @@ pub(super) const TCP_BYTES: Family = counter(
     &["direction"],
     "Bytes that TCP connections have carried; direction is to_server or to_client.",
 );
+/// Limits that acted.
+pub(super) const LIMITED: Family = counter(
+    "sallyport_limits_total",
+    &["reason"],
+    "How often a limit or a deadline for clients acted; reason is a counter of status.",
+);
 /// Whether a server is asked.
 pub(super) const SERVER_UP: Family = gauge(
     "sallyport_service_server_up",
@@ -256,6 +262,7 @@ pub(super) const ALL: &[&Family] = &[
     &TCP_CLOSED,
     &TCP_REFUSED,
     &TCP_BYTES,
+    &LIMITED,
     &SERVER_UP,
     &SERVER_EJECTED,
     &RETRIED,
@@ -278,7 +285,10 @@ pub(super) const ALL: &[&Family] = &[
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{telemetry::COUNTS, tls::TLS_REASONS};
+    use crate::{
+        telemetry::{COUNTS, LIMITS},
+        tls::TLS_REASONS,
+    };
 
     const PAGE: &str = include_str!("../../../../docs/metrics.md");
 
@@ -307,6 +317,15 @@ mod tests {
             .map(|(rest, _)| format!("preamble_{rest}"))
             .collect();
         assert_eq!(page, codes);
+    }
+
+    #[test]
+    fn the_page_of_limits_has_every_reason_of_a_limit() {
+        let page = include_str!("../../../../docs/limits.md");
+        for count in LIMITS {
+            let cell = format!("| `{}` |", count.code());
+            assert!(page.contains(&cell), "{cell}");
+        }
     }
 
     #[test]

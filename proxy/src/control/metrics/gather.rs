@@ -4,7 +4,7 @@ use super::{
     exposition::Samples,
     families::{
         ACCEPT, ACCESS_LOG_DROPPED, ALL, GATE_ATTACH, GATE_CONFIRM, GATE_DIFFERS, GATE_GENERATION,
-        GATE_PACKETS, GATE_PREFIXES, GATE_UP, LIST_PREFIXES, LIST_STALE, LIST_TAKEN, PREAMBLE_LOCAL,
+        GATE_PACKETS, GATE_PREFIXES, GATE_UP, LIMITED, LIST_PREFIXES, LIST_STALE, LIST_TAKEN, PREAMBLE_LOCAL,
         PREAMBLE_REFUSED, REMOVED, TCP_BYTES, TCP_CLOSED, TCP_OPENED, TCP_REFUSED,
     },
     secured, services,
@@ -17,7 +17,7 @@ use crate::{
         state::State,
     },
     gate::{InterfaceStatus, PolicyStatus, Status},
-    telemetry::{ADMISSION_COUNTS, AdmissionCount, COUNTS, Count},
+    telemetry::{ADMISSION_COUNTS, AdmissionCount, COUNTS, Count, LIMITS},
 };
 use std::{
     collections::BTreeMap,
@@ -36,6 +36,7 @@ pub(super) async fn text(state: &State) -> String {
     accept(state, &mut samples);
     preamble(state, &mut samples);
     tcp(state, &mut samples);
+    limits(state, &mut samples);
     services::gather(state, &mut samples);
     secured::gather(state, &mut samples);
     access_log(state, &mut samples);
@@ -167,6 +168,15 @@ fn preamble(state: &State, samples: &mut Samples) {
         samples.add(&PREAMBLE_REFUSED, &[code], of(*count));
     }
     samples.add(&PREAMBLE_LOCAL, &[], of(Count::PreambleLocal));
+}
+
+/// Limits, each from the start, so that its first increase is seen.
+fn limits(state: &State, samples: &mut Samples) {
+    let counts = state.counts();
+    for count in LIMITS {
+        let acted = counts.get(count.code()).copied().unwrap_or_default();
+        samples.add(&LIMITED, &[count.code()], acted);
+    }
 }
 
 fn access_log(state: &State, samples: &mut Samples) {
