@@ -89,7 +89,13 @@ fn tries_end_with_their_number_and_with_the_budget(case: &Case) -> Result<()> {
     );
     ensure!(server.seen.requests().len() == 3, "{:?}", server.seen.requests());
     // More at once than the free tries of a minute.
-    h2load::run(&case.ns, &format!("http://127.0.0.1:{PORT}/"), Protocol::Http1, 300, 10)?;
+    h2load::run(
+        &case.ns,
+        &format!("http://127.0.0.1:{PORT}/"),
+        Protocol::Http1,
+        300,
+        10,
+    )?;
     ensure!(counted(&gateway, "retry_budget_spent")? > 0);
     let sent = u64::try_from(server.seen.requests().len())?;
     ensure!(sent == counted(&gateway, "requests")? + counted(&gateway, "retried")?);
