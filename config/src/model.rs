@@ -231,6 +231,8 @@ pub struct EntryPoint {
     pub proxy_protocol: Option<ProxyProtocol>,
     /// Peers whose forwarding headers are believed.
     pub forwarded_trusted: Vec<SourceRef>,
+    /// What becomes of fields whose names have an underscore.
+    pub underscore_headers: UnderscoreHeaders,
     /// Deadlines.
     pub timeouts: Timeouts,
     /// Limits.
@@ -239,6 +241,18 @@ pub struct EntryPoint {
     pub middlewares: Vec<String>,
     /// The allowlist of this port.
     pub gate: Option<EntryPointGate>,
+}
+
+/// `entry_points.NAME.underscore_headers_strategy`: fields whose names have `_`, which some servers take for `-`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum UnderscoreHeaders {
+    /// They pass.
+    #[default]
+    Keep,
+    /// They are removed.
+    Delete,
+    /// The request is refused.
+    Reject,
 }
 
 /// The two kinds of entry point.

@@ -18,6 +18,7 @@ on_both_drivers!(
     listing_our_headers_in_connection_removes_none,
     the_clients_host_goes_upstream_or_not,
     uplink_headers_are_stripped_on_ordinary_entry_points,
+    names_with_an_underscore_are_as_the_entry_point_says,
 );
 
 /// The request as the backend got it, lower case, for a curl from `from` with these headers.
@@ -175,5 +176,46 @@ fn uplink_headers_are_stripped_on_ordinary_entry_points(case: &Case) -> Result<(
     }
     let all = upstream(case, "127.0.0.1", &headers)?;
     ensure!(!all.contains("forged"), "{all}");
+    Ok(())
+}
+
+fn names_with_an_underscore_are_as_the_entry_point_says(case: &Case) -> Result<()> {
+    let server = RawServer::start(&case.ns, local(BACKEND), Behaviour::Echo)?;
+    let url = format!("http://127.0.0.1:{PORT}/");
+    let sent = [
+        "X_Mine: 1",
+        "Content_Length: 5",
+        "Transfer_Encoding: chunked",
+        "X-Plain: 1",
+    ];
+    for (word, passes, status) in [
+        ("keep", true, 200),
+        ("delete", false, 200),
+        ("reject", false, 400),
+    ] {
+        let _gateway = case.gateway(&plain(&format!("underscore_headers_strategy = \"{word}\"")))?;
+        for flag in ["--http1.1", "--http2-prior-knowledge"] {
+            let before = server.seen.requests().len();
+            let curl = Curl::new(&case.ns).arg(flag);
+            let curl = sent.iter().fold(curl, |curl, field| curl.header(field));
+            let request = curl.get(&url)?.expect(status)?.text().to_ascii_lowercase();
+            ensure!(has(&request, "x_mine: 1") == passes, "{word}: {request}");
+            // Framing in disguise never passes.
+            ensure!(
+                !request.contains("content_length") && !request.contains("transfer_encoding"),
+                "{request}"
+            );
+            let asked = server.seen.requests().len() - before;
+            ensure!(
+                asked == usize::from(status == 200),
+                "{word}: the server was asked {asked} times"
+            );
+            Curl::new(&case.ns)
+                .arg(flag)
+                .header("X-Plain: 1")
+                .get(&url)?
+                .expect(200)?;
+        }
+    }
     Ok(())
 }

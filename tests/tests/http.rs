@@ -274,6 +274,7 @@ fn fill(stream: &mut std::net::TcpStream, limit: usize) -> Result<usize> {
         match stream.write(&chunk) {
             Ok(count) => taken += count,
             Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) => break,
+            Err(error) if error.kind() == ErrorKind::Interrupted => {}
             Err(error) => return Err(error.into()),
         }
     }

@@ -1,6 +1,7 @@
 //! gRPC through the gateway with grpcio on both sides: the four kinds of call, deadlines, cancelling; both drivers.
 
 use anyhow::{Result, ensure};
+use nix::sys::signal::Signal;
 use sallyport_tests::case::Case;
 use sallyport_tests::certs::{Authority, Role};
 use sallyport_tests::fragments::{BACKEND, PORT, certificate, entry_point, route_all};
@@ -70,8 +71,11 @@ fn a_deadline_ends_the_call_on_both_sides(case: &Case) -> Result<()> {
 fn a_cancelled_call_ends_at_the_server(case: &Case) -> Result<()> {
     let server = server(case)?;
     let _gateway = case.gateway(&body(""))?;
-    calls(case, "-", "cancels")?;
+    let client = CLIENT.spawn(&case.ns, &[&format!("127.0.0.1:{PORT}"), "-", "cancels"])?;
+    server.wait_for_log("called sleep", SOON)?;
     server.wait_for_log("over server_stream", SOON)?;
+    client.signal(Signal::SIGUSR2)?;
+    client.wait_for_log("ok", SOON)?;
     server.wait_for_log("over sleep", SOON)
 }
 

@@ -29,6 +29,7 @@ on_both_drivers!(
     a_101_for_something_else_is_502,
     connect_is_501,
     a_websocket_has_a_line_in_the_access_log,
+    websockets_pass_through_middlewares_that_stand_around,
 );
 
 const SOON: Duration = Duration::from_secs(10);
@@ -371,4 +372,27 @@ fn a_websocket_has_a_line_in_the_access_log(case: &Case) -> Result<()> {
         Ok(whole.iter().all(|part| text.contains(part)).then_some(()))
     })
     .with_context(|| std::fs::read_to_string(&file).unwrap_or_default())
+}
+
+fn websockets_pass_through_middlewares_that_stand_around(case: &Case) -> Result<()> {
+    let server = WS_SERVER.serve(&case.ns, BACKEND, &[])?;
+    let route = "[routers.all]\nrule = \"PathPrefix(`/`)\"\nservice = \"backend\"\n\
+        middlewares = [\"compressed\", \"again\", \"bounded\", \"breaker\"]\n\
+        [middlewares.compressed.compress]\n[middlewares.again.retry]\nattempts = 2\n\
+        [middlewares.bounded.in_flight]\namount = 10\n\
+        [middlewares.breaker.circuit_breaker]\nexpression = \"NetworkErrorRatio() > 0.5\"\n";
+    let services = format!(
+        "[services.backend]\nservers = [{{ url = \"{}\" }}]\n",
+        backend_url()
+    );
+    let _gateway = case.gateway(&(entry_point("") + route + &services))?;
+    let said = WS_CLIENT.run(&case.ns, &["ws://a.example", "-", &PORT.to_string()])?;
+    ensure!(said.trim() == "ok", "{said}");
+    server.wait_for_log("closed 4001", SOON)?;
+    let said = H2_CLIENT.run(
+        &case.ns,
+        &[&format!("http://127.0.0.1:{PORT}"), "/chat", "frames"],
+    )?;
+    ensure!(said.contains("echoed"), "{said}");
+    Ok(())
 }

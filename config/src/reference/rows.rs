@@ -289,6 +289,12 @@ pub(super) const ENTRY_POINT: &[Row] = &[
         "",
         "Peers whose forwarding headers are believed; those of all others are removed.",
     ),
+    now(
+        "underscore_headers_strategy",
+        "`keep`, `delete`, `reject`",
+        "keep",
+        "What becomes of fields whose names have `_`, which some servers take for `-`: they pass, are removed, or the request is answered with 400. Forwarding fields are judged in every spelling whatever this says.",
+    ),
     table("timeouts", "Deadlines; `0s` is none."),
     now(
         "timeouts.read_header",

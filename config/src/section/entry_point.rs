@@ -4,7 +4,7 @@ use crate::{
     address,
     model::{
         EntryPoint, EntryPointGate, EntryPointKind, EntryPointTls, Limits, ListenAddress, ProxyProtocol,
-        ProxyProtocolMode, Timeouts,
+        ProxyProtocolMode, Timeouts, UnderscoreHeaders,
     },
     reader::{NameRule, Named, Table, Value},
     report::Fault,
@@ -83,6 +83,7 @@ fn entry_point(named: &Named<'_>, kind: EntryPointKind, names: &mut Names) -> En
                 .unwrap_or_default();
             names.sources(&values)
         }),
+        underscore_headers: underscore_headers(table),
         timeouts: timeouts(table.table("timeouts").as_ref()),
         limits: limits(table.table("limits").as_ref()),
         // Resolved by the link stage.
@@ -122,6 +123,18 @@ fn proxy_protocol(table: &Table<'_>, names: &mut Names) -> ProxyProtocol {
         trusted: names.sources(&values),
         mode: mode.unwrap_or(ProxyProtocolMode::Required),
     }
+}
+
+fn underscore_headers(table: &Table<'_>) -> UnderscoreHeaders {
+    let words = [
+        ("keep", UnderscoreHeaders::Keep),
+        ("delete", UnderscoreHeaders::Delete),
+        ("reject", UnderscoreHeaders::Reject),
+    ];
+    let written = table.get("underscore_headers_strategy");
+    written
+        .and_then(|value| value.word(&words, &[]))
+        .unwrap_or_default()
 }
 
 fn timeouts(table: Option<&Table<'_>>) -> Timeouts {

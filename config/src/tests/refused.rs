@@ -146,6 +146,11 @@ fn entry_points() {
         "{ trusted_ips = [\"10.0.0.0/8\"], mode = \"maybe\" }",
         &["`required` or `optional`"],
     );
+    check_point(
+        "underscore_headers_strategy",
+        "\"drop\"",
+        &["`keep`, `delete` or `reject`"],
+    );
     check_point("timeouts", "{ reed = \"1s\" }", &["unknown key", "write `read`"]);
     check_point(
         "limits",

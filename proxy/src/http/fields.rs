@@ -22,6 +22,7 @@ pub struct Found {
     identity: bool,
     uplink: bool,
     via: bool,
+    disguised: bool,
 }
 
 impl Found {
@@ -61,9 +62,14 @@ pub fn scan(headers: &HeaderMap) -> Found {
         match bytes.first() {
             Some(b'c') => {
                 found.hop_by_hop |= *name == CONNECTION;
+                found.disguised |= is_disguised(bytes);
                 found.note_forwarding(bytes);
             }
-            Some(b'e' | b'k' | b'p' | b't' | b'u') => found.hop_by_hop |= is_hop_by_hop(name),
+            Some(b't') => {
+                found.hop_by_hop |= is_hop_by_hop(name);
+                found.disguised |= is_disguised(bytes);
+            }
+            Some(b'e' | b'k' | b'p' | b'u') => found.hop_by_hop |= is_hop_by_hop(name),
             Some(b'f' | b's' | b'x') => found.note_forwarding(bytes),
             Some(b'v') => found.via |= *name == VIA,
             Some(b'h') => found.uplink |= same_name(bytes, b"hub-uplink"),
@@ -81,6 +87,23 @@ fn same_name(name: &[u8], canonical: &[u8]) -> bool {
 fn starts_like(name: &[u8], canonical: &[u8]) -> bool {
     let fold = |byte: u8| if matches!(byte, b'_' | b'.') { b'-' } else { byte };
     name.len() >= canonical.len() && name.iter().zip(canonical).all(|(a, b)| fold(*a) == *b)
+}
+
+/// Framing in a spelling that is none here, and may be one to a server that takes `_` for `-`.
+fn is_disguised(name: &[u8]) -> bool {
+    [&b"content-length"[..], b"transfer-encoding"]
+        .iter()
+        .any(|framing| same_name(name, framing) && name != *framing)
+}
+
+/// Whether the name of any field has an underscore.
+pub fn has_underscore(headers: &HeaderMap) -> bool {
+    headers.keys().any(|name| name.as_str().contains('_'))
+}
+
+/// Removes the fields whose names have an underscore.
+pub fn strip_underscored(headers: &mut HeaderMap) {
+    remove_where(headers, |name| name.contains(&b'_'));
 }
 
 /// Fields by which proxies tell of the client; whoever is not trusted may not send them.
@@ -140,6 +163,9 @@ fn may_be_named(name: &HeaderName) -> bool {
 
 /// Removes the hop-by-hop fields of a request; `TE: trailers` stays, because trailers are passed on.
 pub fn strip_request(headers: &mut HeaderMap, found: Found) {
+    if found.disguised {
+        remove_where(headers, is_disguised);
+    }
     if !found.hop_by_hop {
         return;
     }
@@ -378,6 +404,26 @@ mod tests {
         strip_request(&mut request, found);
         assert_eq!(names(&request).len(), 4, "{request:?}");
         assert!(!request.contains_key("x-sum"));
+    }
+
+    #[test]
+    fn framing_in_disguise_does_not_pass() {
+        let pairs = [
+            ("content_length", "5"),
+            ("Content.Length", "5"),
+            ("transfer_encoding", "chunked"),
+            ("transfer.encoding", "chunked"),
+            ("content-length", "3"),
+            ("content_type", "a"),
+        ];
+        let mut request = headers(&pairs);
+        let found = scan(&request);
+        strip_request(&mut request, found);
+        assert_eq!(names(&request), ["content-length", "content_type"]);
+        assert!(has_underscore(&request));
+        strip_underscored(&mut request);
+        assert_eq!(names(&request), ["content-length"]);
+        assert!(!has_underscore(&request));
     }
 
     #[test]

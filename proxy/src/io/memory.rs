@@ -5,8 +5,11 @@
 
 #![allow(unsafe_code, reason = "the allocator's own call")]
 
-/// Gives this thread's free pages back.
+use super::ring;
+
+/// Gives this thread's free pages back, its driver's among them.
 pub fn release_memory() {
+    ring::release_memory();
     // SAFETY: the call has no preconditions and looks at the calling thread's heap alone, which is in use by
     // nobody else meanwhile.
     unsafe { libmimalloc_sys::mi_collect(true) };

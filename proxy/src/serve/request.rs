@@ -32,6 +32,7 @@ use bytes::Bytes;
 use http::request::Parts;
 use hyper::{HeaderMap, Request, Response, StatusCode, Version, body::Incoming, upgrade::OnUpgrade};
 use rustls::pki_types::UnixTime;
+use sallyport_config::model::UnderscoreHeaders;
 use std::{convert::Infallible, future::Future, net::IpAddr, rc::Rc, time::Duration};
 
 /// What a request came to.
@@ -59,10 +60,13 @@ impl Outcome {
 /// Answers one request.
 pub(super) fn answer(
     connection: Rc<Connection>,
-    request: Request<Incoming>,
+    mut request: Request<Incoming>,
 ) -> impl Future<Output = Result<Response<ResponseBody>, Infallible>> {
     if !connection.is_http2() {
         connection.solo.begin(&request);
+    }
+    if request.version() == Version::HTTP_11 {
+        interim::wanted(&mut request);
     }
     answered(connection, request)
 }
@@ -71,16 +75,15 @@ async fn answered(
     connection: Rc<Connection>,
     mut request: Request<Incoming>,
 ) -> Result<Response<ResponseBody>, Infallible> {
-    let (mut under_way, started) = UnderWay::new(&connection, &request);
+    let (under_way, started) = UnderWay::new(&connection, &request);
     connection.context.counters.add(Count::Requests);
     let (opening, stream) = (Opening::default(), request.extensions_mut().remove::<OnUpgrade>());
-    let mut outcome = walk(&connection, request, started, under_way.notes(), &opening).await;
+    let outcome = walk(&connection, request, started, under_way.notes(), &opening).await;
     connection.solo.answering();
-    if let Some(headers) = outcome.as_ref().ok().and_then(Outcome::switched).cloned() {
-        match switching::answer(&connection, &opening, headers, stream, (outcome, under_way)) {
-            Ok(response) => return Ok(response),
-            Err(unjoined) => (outcome, under_way) = unjoined,
-        }
+    let switched = outcome.as_ref().ok().and_then(Outcome::switched).cloned();
+    if let (Some(headers), Some(joined)) = (switched, opening.take()) {
+        let answer = (outcome, headers);
+        return Ok(switching::answer(&connection, joined, answer, stream, under_way));
     }
     let fault = match &outcome {
         Err(fault) => Some(*fault),
@@ -112,25 +115,19 @@ async fn answered(
 /// The stages of a request, top to bottom.
 async fn walk(
     connection: &Rc<Connection>,
-    mut request: Request<Incoming>,
+    request: Request<Incoming>,
     started: Instant,
     notes: Notes<'_>,
     opening: &Opening,
 ) -> Result<Outcome, Fault> {
     let view = connection.context.view();
     let entry = view.entry(&connection.entry).ok_or(Fault::NotFound)?;
-    if request.version() == Version::HTTP_11 {
-        interim::wanted(&mut request);
-    }
     let (mut parts, incoming) = request.into_parts();
     let mut body = RequestBody::new(incoming, started, read_limit(entry, &parts), notes.tally());
     if let Some(upload) = connection.solo.upload() {
         body.watch(upload);
     }
-    switch::take(&mut parts).map_err(|_| Fault::NotImplemented)?;
-    let found = fields::scan(&parts.headers);
-    check_limits(&parts, found, connection)?;
-    check_loop(&parts, found)?;
+    let found = examine(entry, connection, &mut parts)?;
     let reached = match &*entry.side {
         Side::Clients(table) => {
             strip_uplink(connection, &mut parts, found);
@@ -151,12 +148,7 @@ async fn walk(
     let id = find(table, &parts, &authority, &target, client).ok_or(Fault::NotFound)?;
     let route = route_of(&view, id)?;
     notes.router(&route.router);
-    if target.encoded.meets(route.refused_encoded) {
-        return Err(Fault::EncodedCharacter);
-    }
-    if !entry.proofs.hold(id, connection.tls.as_deref()) {
-        return Err(Fault::NotProven);
-    }
+    check_route(entry, connection, (id, route), &target)?;
     let outgoing = forward::Outgoing {
         authority: authority.into(),
         target: target.into(),
@@ -235,6 +227,36 @@ fn check_limits(parts: &Parts, found: Found, connection: &Connection) -> Result<
     }
     fields::check_coding(&parts.headers, found).map_err(|error| malformed(connection, &error))
 }
+
+/// What a request is, and whether it is one at all; it has the form between the edges then.
+fn examine(entry: &Entry, connection: &Connection, parts: &mut Parts) -> Result<Found, Fault> {
+    switch::take(parts).map_err(|_| Fault::NotImplemented)?;
+    judge_names(entry, parts, connection)?;
+    let found = fields::scan(&parts.headers);
+    check_limits(parts, found, connection)?;
+    check_loop(parts, found)?;
+    Ok(found)
+}
+
+/// Names that some server takes for others.
+fn judge_names(entry: &Entry, parts: &mut Parts, connection: &Connection) -> Result<(), Fault> {
+    match entry.underscore_headers {
+        UnderscoreHeaders::Keep => Ok(()),
+        UnderscoreHeaders::Delete => {
+            fields::strip_underscored(&mut parts.headers);
+            Ok(())
+        }
+        UnderscoreHeaders::Reject if fields::has_underscore(&parts.headers) => {
+            Err(malformed(connection, &UnderscoreFound))
+        }
+        UnderscoreHeaders::Reject => Ok(()),
+    }
+}
+
+/// A field that the entry point does not want.
+#[derive(Debug, thiserror::Error)]
+#[error("a field has `_` in its name, and `underscore_headers_strategy` is `reject`")]
+struct UnderscoreFound;
 
 /// A request that has passed here again and again would go on for ever.
 fn check_loop(parts: &Parts, found: Found) -> Result<(), Fault> {
@@ -334,6 +356,23 @@ fn find(
         headers: &parts.headers,
         client,
     })
+}
+
+/// What a route demands of the path, and of what the connection has proven.
+fn check_route(
+    entry: &Entry,
+    connection: &Connection,
+    (id, route): (RouteId, &Route),
+    target: &Target<'_>,
+) -> Result<(), Fault> {
+    if target.encoded.meets(route.refused_encoded) {
+        return Err(Fault::EncodedCharacter);
+    }
+    if entry.proofs.hold(id, connection.tls.as_deref()) {
+        Ok(())
+    } else {
+        Err(Fault::NotProven)
+    }
 }
 
 fn route_of(view: &View, id: RouteId) -> Result<&Route, Fault> {

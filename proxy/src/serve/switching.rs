@@ -30,7 +30,7 @@ use std::{
 pub(super) struct Opening(RefCell<Option<Box<Joined>>>);
 
 /// The way to a server that has left HTTP.
-struct Joined {
+pub(super) struct Joined {
     switch: Switch,
     opened: Opened,
 }
@@ -52,22 +52,20 @@ impl Opening {
         self.0.replace(Some(Box::new(Joined { switch, opened })));
     }
 
-    fn take(&self) -> Option<Box<Joined>> {
+    /// The way that was kept.
+    pub(super) fn take(&self) -> Option<Box<Joined>> {
         self.0.take()
     }
 }
 
-/// Tells the client that its request was granted. `None` where no way was kept, so that the 101 is not a server's.
+/// Tells the client that its request was granted: `answer` is what it came to, with this header section.
 pub(super) fn answer(
     connection: &Rc<Connection>,
-    opening: &Opening,
-    mut headers: HeaderMap,
+    joined: Box<Joined>,
+    (answer, mut headers): (Answer, HeaderMap),
     stream: Option<OnUpgrade>,
-    (answer, under_way): (Answer, UnderWay),
-) -> Result<Response<ResponseBody>, (Answer, UnderWay)> {
-    let Some(joined) = opening.take() else {
-        return Err((answer, under_way));
-    };
+    under_way: UnderWay,
+) -> Response<ResponseBody> {
     connection.context.counters.add(Count::Switched);
     let mut leaving = Leaving {
         joined,
@@ -90,7 +88,7 @@ pub(super) fn answer(
         }
     }
     *response.headers_mut() = headers;
-    Ok(response)
+    response
 }
 
 /// A stream of an HTTP/2 connection, to its end. There are as many as streams, which are bounded; all end with their

@@ -51,6 +51,7 @@ pub(super) fn compile_entry(
         }),
         tls,
         forwarded_trusted: resolve(&entry.forwarded_trusted, lists),
+        underscore_headers: entry.underscore_headers,
         timeouts: entry.timeouts,
         limits: entry.limits,
         middlewares: Vec::new(),

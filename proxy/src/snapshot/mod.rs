@@ -39,7 +39,7 @@ use policies::{policies_at, tls_policies};
 use sallyport_config::{
     diagnostic::Diagnostic,
     model::{
-        Config, EntryPoint, Limits, ServiceRef, Timeouts,
+        Config, EntryPoint, Limits, ServiceRef, Timeouts, UnderscoreHeaders,
         encoded::EncodedCharacters,
         service::{HealthCheck, InitialState},
     },
@@ -88,6 +88,8 @@ pub struct Entry {
     pub tls: Option<Arc<EntryPolicies>>,
     /// Peers whose forwarding headers are believed.
     pub forwarded_trusted: SourceSet,
+    /// What becomes of fields whose names have an underscore.
+    pub underscore_headers: UnderscoreHeaders,
     /// Deadlines.
     pub timeouts: Timeouts,
     /// Limits.

@@ -141,6 +141,27 @@ const NEEDS: &[Need] = &[
         "httpd-tools",
     ),
     tool(Group::Test, "argon2", "hashes of passwords", "argon2", "argon2"),
+    tool(
+        Group::Test,
+        "node",
+        "HTTP/2 of another hand, and a server that requests are smuggled to in tests",
+        "nodejs",
+        "nodejs",
+    ),
+    path(
+        Group::Test,
+        "/usr/lib/python3/dist-packages/grpc",
+        "gRPC of another hand in tests",
+        "python3-grpcio",
+        "python3-grpcio",
+    ),
+    path(
+        Group::Test,
+        "/usr/lib/python3/dist-packages/websockets",
+        "WebSocket of another hand in tests",
+        "python3-websockets",
+        "python3-websockets",
+    ),
     tool(Group::Test, "wrk", "HTTP/1.1 load", "wrk", "wrk"),
     tool(Group::Test, "nft", "DNAT in tests", "nftables", "nftables"),
     tool(

@@ -17,7 +17,7 @@ pub(super) const SIZE: usize = 8 * 1024;
 /// From one buffer to the next. No power of two: at such a stride they would share a few sets of the caches.
 const STRIDE: usize = SIZE + 192;
 /// Buffers, and places in the list that the kernel reads; a power of two, as the kernel demands.
-pub(super) const COUNT: u16 = 1024;
+pub(super) const COUNT: u16 = 256;
 /// How many stand with the kernel at first; twice as many each time that they did not suffice.
 const WANTED_FIRST: u16 = 128;
 /// Fewer than so many at hand, and what was received is copied out at once: peers that send what nobody reads yet must
@@ -62,8 +62,13 @@ pub(super) struct Buffers {
     tail: u16,
 }
 
+/// All of them, in whole pages.
+const MEMORY: usize = STRIDE * COUNT as usize;
+const PAGE: usize = 4096;
+
 fn layout() -> Layout {
-    Layout::from_size_align(STRIDE * usize::from(COUNT), 4096).expect("a few megabytes are a valid size")
+    const { assert!(MEMORY.is_multiple_of(PAGE), "whole pages can be given back") };
+    Layout::from_size_align(MEMORY, PAGE).expect("a few megabytes are a valid size")
 }
 
 impl Buffers {
@@ -137,6 +142,18 @@ impl Buffers {
     /// The kernel found none.
     pub(super) fn were_too_few(&mut self) {
         self.wanted = self.wanted.saturating_mul(2).min(COUNT);
+    }
+
+    /// Gives the memory of a burst back to the system, where nobody holds a buffer. What the kernel has of them holds
+    /// nothing either.
+    pub(super) fn release(&mut self) {
+        if self.free.len() + usize::from(self.posted) < usize::from(COUNT) {
+            return;
+        }
+        self.wanted = WANTED_FIRST;
+        // SAFETY: the range is the memory that `new` allocated, to the page; nobody reads it before the kernel has
+        // written there again; held by `memory_that_was_given_back_is_used_again`. An error leaves all as it was.
+        unsafe { libc::madvise(self.memory.as_ptr().cast(), MEMORY, libc::MADV_DONTNEED) };
     }
 
     /// What stands in a buffer, from `at` on.

@@ -70,6 +70,13 @@ fn engine() -> io::Result<Shared> {
     ENGINE.with_borrow(|engine| engine.clone().ok_or_else(none))
 }
 
+/// Gives the memory of a burst back, where a loop runs on this thread.
+pub(super) fn release_memory() {
+    if let Ok(engine) = engine() {
+        engine.borrow_mut().buffers.release();
+    }
+}
+
 /// Whether the kernel offers all that this driver uses.
 ///
 /// # Errors

@@ -248,6 +248,25 @@ fn thousands_that_wait_unread_leave_buffers_for_others() {
     });
 }
 
+#[test]
+fn memory_that_was_given_back_is_used_again() {
+    let (socket, address) = loopback();
+    on_a_ring(async move {
+        let listener = Listener::new(socket).expect("a listener registers");
+        let mut client = TcpStream::connect(address).expect("connected");
+        let (socket, _) = listener.accept().await.expect("accepted");
+        let mut stream = Stream::new(socket).expect("adopted");
+        for round in 0..300u16 {
+            client.write_all(&round.to_ne_bytes()).expect("sent");
+            assert_eq!(stream.read_u8().await.expect("read"), round.to_ne_bytes()[0]);
+            // One byte is held: nothing may be given back.
+            crate::io::release_memory();
+            assert_eq!(stream.read_u8().await.expect("read"), round.to_ne_bytes()[1]);
+            crate::io::release_memory();
+        }
+    });
+}
+
 /// Connections that come, talk and go in every way, many at once: neither descriptors nor buffers nor tasks are left.
 /// `SALLYPORT_RING_CONNECTIONS` has more of them.
 #[test]

@@ -12,12 +12,13 @@ use crate::{
     http::{
         body::{Lender, RequestBody},
         call::{AnswerBody, Answering},
+        switch::Switch,
     },
     io::{self, Instant},
     telemetry::Count,
 };
 use budget::Budget;
-use http::{Method, Request, Response, request::Parts};
+use http::{Method, Request, Response};
 use sallyport_config::model::middleware::retry;
 use std::{
     hash::{BuildHasher, RandomState},
@@ -57,15 +58,15 @@ impl Retry {
         self.budget.earn();
         let started = Instant::now();
         let (head, body) = request.into_parts();
-        // What is bound to this very request, such as a connection that is to leave HTTP, cannot be asked twice.
-        if !head.extensions.is_empty() {
+        // A connection that is to leave HTTP leaves it once.
+        if head.extensions.get::<Switch>().is_some() {
             return next.run(Request::from_parts(head, body)).await;
         }
         let method = head.method.clone();
         let mut lender = Lender::new(body);
         let mut left = self.settings.attempts.saturating_sub(1);
         let mut pause = self.settings.initial_interval;
-        let mut spare = (left > 0).then(|| copy(&head));
+        let mut spare = (left > 0).then(|| head.clone());
         let mut head = head;
         loop {
             let answer = next.run(Request::from_parts(head, lender.lend())).await;
@@ -84,7 +85,7 @@ impl Retry {
             next.call.count(Count::Retried);
             left -= 1;
             pause = pause.saturating_mul(2).min(PAUSE_MAX);
-            spare = (left > 0).then(|| copy(&copied));
+            spare = (left > 0).then(|| copied.clone());
             head = copied;
         }
     }
@@ -119,16 +120,6 @@ impl Around for Retry {
     fn call<'a>(&'a self, request: Request<RequestBody>, next: Next<'a>) -> Answering<'a> {
         Box::pin(self.run(request, next))
     }
-}
-
-/// The header section for another try.
-fn copy(head: &Parts) -> Parts {
-    let (mut copy, ()) = Request::new(()).into_parts();
-    copy.method.clone_from(&head.method);
-    copy.uri.clone_from(&head.uri);
-    copy.version = head.version;
-    copy.headers.clone_from(&head.headers);
-    copy
 }
 
 /// From half of a pause to one and a half: many that failed at once must not come again at once.

@@ -4,7 +4,7 @@ use super::super::{Chain, Facts, Kept};
 use super::*;
 use crate::{gate::policy::Allowlists, http::call::Call, tls::Files};
 use bytes::Bytes;
-use http::StatusCode;
+use http::{HeaderValue, StatusCode};
 use http_body::Body;
 use sallyport_config::model::ServiceRef;
 use std::{
@@ -186,7 +186,9 @@ fn the_budget_ends_it_and_so_does_what_is_bound_to_the_request() {
         (1, false)
     );
     let mut bound = request(Method::GET, "");
-    bound.extensions_mut().insert("an upgrade");
+    bound.extensions_mut().insert(Switch {
+        protocol: HeaderValue::from_static("websocket"),
+    });
     assert_eq!(
         run(settings(3), bound, Fault::UpstreamFailed, 1, false),
         (1, false)

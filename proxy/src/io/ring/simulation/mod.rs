@@ -109,7 +109,7 @@ fn live(seed: u64, met: &mut BTreeMap<&'static str, u64>) {
     let _named = Named(seed);
     let mut dice = Dice(seed);
     let (mut engine, mut world, mut holders) = (Engine::new(), World::default(), Holders::default());
-    let buffers = [8, 300, usize::from(buffers::COUNT)][dice.below(3)];
+    let buffers = [8, 150, usize::from(buffers::COUNT)][dice.below(3)];
     engine.buffers.lessen(buffers, dice.size(128) as u16);
     for _ in 0..STEPS {
         match dice.below(8) {
