@@ -5,6 +5,7 @@
 
 pub mod access_log;
 pub mod encoded;
+pub mod limits;
 mod located;
 pub mod middleware;
 pub mod sending;
@@ -234,9 +235,11 @@ pub struct EntryPoint {
     /// What becomes of fields whose names have an underscore.
     pub underscore_headers: UnderscoreHeaders,
     /// Deadlines.
-    pub timeouts: Timeouts,
+    pub timeouts: limits::Timeouts,
     /// Limits.
-    pub limits: Limits,
+    pub limits: limits::Limits,
+    /// Where every request is sent instead of being routed.
+    pub redirect: Option<limits::Redirect>,
     /// Names of middlewares before every router's own, chains resolved.
     pub middlewares: Vec<String>,
     /// The allowlist of this port.
@@ -299,32 +302,6 @@ pub enum ProxyProtocolMode {
     Required,
     /// No header from a trusted source: an ordinary client.
     Optional,
-}
-
-/// `entry_points.NAME.timeouts`; `None` is `"0s"`, no deadline.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Timeouts {
-    /// First to last byte of a request's header section; default 10 s.
-    pub read_header: Option<Duration>,
-    /// First to last byte of the whole request; default 60 s.
-    pub read: Option<Duration>,
-    /// The whole response; default none.
-    pub write: Option<Duration>,
-    /// Between requests; default 180 s.
-    pub idle: Option<Duration>,
-    /// TLS handshake; default 10 s.
-    pub tls_handshake: Option<Duration>,
-    /// PROXY header; default 5 s.
-    pub proxy_header: Option<Duration>,
-}
-
-/// `entry_points.NAME.limits`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Limits {
-    /// Bytes of a header section; default 64 KiB.
-    pub header_bytes_max: usize,
-    /// Header fields of a request; default 100.
-    pub headers_max: usize,
 }
 
 /// `entry_points.NAME.gate`.

@@ -13,6 +13,34 @@ use http::{
 use hyper::StatusCode;
 use std::error::Error;
 
+/// What requests can be refused for, or come to in place of a server's answer: the counts of [`Fault`], each once.
+pub const REFUSALS: [Count; 24] = [
+    Count::BadRequest,
+    Count::EncodedCharacter,
+    Count::IdentityTooLong,
+    Count::RequestTimeout,
+    Count::Misdirected,
+    Count::NotProven,
+    Count::NotImplemented,
+    Count::Loop,
+    Count::SourceForbidden,
+    Count::HostForbidden,
+    Count::PathAmbiguous,
+    Count::BodyTooLarge,
+    Count::NoRouter,
+    Count::Unauthorized,
+    Count::AuthBusy,
+    Count::AuthRefused,
+    Count::RateExceeded,
+    Count::InFlightExceeded,
+    Count::BreakerOpen,
+    Count::UpstreamFailed,
+    Count::UpstreamSilent,
+    Count::NoServer,
+    Count::QueueFull,
+    Count::QueueTimeout,
+];
+
 /// An error with its causes, on one line, for the operator.
 pub fn with_causes(error: &dyn Error) -> String {
     let mut text = error.to_string();
@@ -102,7 +130,7 @@ impl Fault {
     fn judged(self) -> (StatusCode, Count) {
         match self {
             Self::BadRequest => (StatusCode::BAD_REQUEST, Count::BadRequest),
-            Self::HeadersTooMany => (StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE, Count::BadRequest),
+            Self::HeadersTooMany => (StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE, Count::HeaderTooLarge),
             Self::EncodedCharacter => (StatusCode::BAD_REQUEST, Count::EncodedCharacter),
             Self::IdentityTooLong => (
                 StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,

@@ -137,6 +137,26 @@ pub enum Count {
     RequestTimeout,
     /// Closed: nothing asked for too long.
     IdleTimeout,
+    /// 431: a header section over `limits.header_bytes` or `limits.headers`.
+    HeaderTooLarge,
+    /// Cut: the client took too little of an answer for `timeouts.body_idle`.
+    AnswerIdle,
+    /// Cut: an answer took longer than `timeouts.write`.
+    WriteTimeout,
+    /// Connections that took no more requests after `limits.keep_alive_max_requests`.
+    KeepAliveRequests,
+    /// Connections that took no more requests after `timeouts.keep_alive_max_time`.
+    KeepAliveTime,
+    /// Closed: the client has `limits.connections_per_ip` connections.
+    ConnectionsPerIp,
+    /// HTTP/2 streams refused: the connection has `limits.h2_streams` under way.
+    H2Streams,
+    /// Closed: the client reset more HTTP/2 streams than `limits.h2_resets` allows.
+    H2Resets,
+    /// Closed: more HTTP/2 frames about the connection than `limits.h2_control_frames` allows.
+    H2ControlFrames,
+    /// Closed: an HTTP/2 connection against the protocol.
+    H2Protocol,
     /// `Hub-Uplink` headers removed on ordinary entry points or from peers without proof.
     UplinkStripped,
     /// Connections to servers that were opened.
@@ -249,6 +269,16 @@ pub const COUNTS: &[(Count, &str)] = &[
     (Count::UpstreamSilent, "upstream_silent"),
     (Count::RequestTimeout, "request_timeout"),
     (Count::IdleTimeout, "idle_timeout"),
+    (Count::HeaderTooLarge, "header_too_large"),
+    (Count::AnswerIdle, "answer_idle"),
+    (Count::WriteTimeout, "write_timeout"),
+    (Count::KeepAliveRequests, "keep_alive_requests"),
+    (Count::KeepAliveTime, "keep_alive_time"),
+    (Count::ConnectionsPerIp, "connections_per_ip"),
+    (Count::H2Streams, "h2_streams"),
+    (Count::H2Resets, "h2_resets"),
+    (Count::H2ControlFrames, "h2_control_frames"),
+    (Count::H2Protocol, "h2_protocol"),
     (Count::UplinkStripped, "uplink_stripped"),
     (Count::UpstreamOpened, "upstream_opened"),
     (Count::UpstreamReused, "upstream_reused"),
@@ -271,6 +301,23 @@ pub const COUNTS: &[(Count, &str)] = &[
     (Count::ServerEjected, "server_ejected"),
     (Count::Mirrored, "mirrored"),
     (Count::MirrorDropped, "mirror_dropped"),
+];
+
+/// The limits and deadlines that act on what comes from clients, where they have a metric in common.
+pub const LIMITS: [Count; 13] = [
+    Count::AcceptPaused,
+    Count::ConnectionsPerIp,
+    Count::RequestTimeout,
+    Count::IdleTimeout,
+    Count::HeaderTooLarge,
+    Count::AnswerIdle,
+    Count::WriteTimeout,
+    Count::KeepAliveRequests,
+    Count::KeepAliveTime,
+    Count::H2Streams,
+    Count::H2Resets,
+    Count::H2ControlFrames,
+    Count::H2Protocol,
 ];
 
 impl Count {

@@ -31,6 +31,8 @@ impl Driver {
     #[must_use]
     pub fn word(self) -> &'static str {
         match self {
+            // The whole suite on the other ring, by hand.
+            Driver::Uring if std::env::var_os("SALLYPORT_TEST_TOKIO_URING").is_some() => "tokio-uring",
             Driver::Uring => "uring",
             Driver::TokioUring => "tokio-uring",
             Driver::Epoll => "epoll",
@@ -219,6 +221,31 @@ impl Gateway {
             String::from_utf8_lossy(&output.stderr)
         );
         serde_json::from_slice(&output.stdout).context("status printed no JSON")
+    }
+
+    /// One of the counters of `status`, by its code.
+    ///
+    /// # Errors
+    /// Where there is none.
+    pub fn count(&self, code: &str) -> Result<u64> {
+        let status = self.status()?;
+        let counters = status.get("counters").and_then(|counters| counters.get(code));
+        counters
+            .and_then(Value::as_u64)
+            .with_context(|| format!("no counter `{code}`"))
+    }
+
+    /// Waits until a counter of `status` is this.
+    ///
+    /// # Errors
+    /// Where it is not within ten seconds.
+    pub fn counts(&self, code: &str, expected: u64) -> Result<()> {
+        let mut last = 0;
+        let waited = wait::until(Duration::from_secs(10), &format!("{code} is {expected}"), || {
+            last = self.count(code)?;
+            Ok((last == expected).then_some(()))
+        });
+        waited.with_context(|| format!("it was {last}"))
     }
 
     /// Whether it listens on the port now.

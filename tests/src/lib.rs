@@ -30,6 +30,7 @@ pub mod nginx_stream;
 pub mod openssl;
 pub mod process;
 pub mod raw_client;
+pub mod raw_http2;
 pub mod raw_proxied;
 pub mod raw_relay;
 pub mod raw_server;

@@ -5,14 +5,14 @@ use anyhow::{Context, Result, ensure};
 use nix::sys::signal::Signal;
 use sallyport_tests::case::Case;
 use sallyport_tests::fragments::{BACKEND, PORT, entry_point, local, plain, route_all};
-use sallyport_tests::on_both_drivers;
+use sallyport_tests::on_every_driver;
 use sallyport_tests::raw_client::{self, End};
 use sallyport_tests::script::{Interpreter, Script};
 use std::io::{Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};
 use std::time::Duration;
 
-on_both_drivers!(
+on_every_driver!(
     a_client_that_leaves_while_it_waits_is_missed,
     a_client_that_leaves_while_it_uploads_is_missed,
     a_client_that_leaves_a_stream_is_missed,

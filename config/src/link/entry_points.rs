@@ -1,5 +1,7 @@
 //! Entry points against each other and against the gate.
 
+mod redirects;
+
 use super::Places;
 use crate::{
     address::overlaps,
@@ -14,6 +16,7 @@ use ipnet::IpNet;
 /// Checks all entry points and fills in what their gates leave open.
 pub(super) fn check(report: &Report<'_>, config: &mut Config, places: &Places) {
     check_addresses(report, config);
+    redirects::resolve(report, config, places);
     for (name, draft) in &places.entry_points {
         fill_required(report, config, name, draft);
     }

@@ -38,6 +38,7 @@ pub fn reference() -> &'static [OptionDoc] {
         let before = [
             ("", rows::PROCESS),
             ("entry_points.NAME.", rows::ENTRY_POINT),
+            ("entry_points.NAME.", rows::REDIRECT),
             ("", rows::UPLINK_ENTRY_POINT),
             ("uplink_entry_points.NAME.", rows::ENTRY_POINT),
             ("", rows::HTTP),

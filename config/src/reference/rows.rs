@@ -220,6 +220,32 @@ pub(super) const PROCESS: &[Row] = &[
     each("entry_points.NAME", "One listener for clients."),
 ];
 
+/// Of entry points for clients alone.
+pub(super) const REDIRECT: &[Row] = &[
+    table(
+        "redirect",
+        "Answers every request with a redirect, before routing: GET with 301 or 302, all other methods with 308 or 307. Not on uplink entry points.",
+    ),
+    now(
+        "redirect.to",
+        "name of an entry point, or `:PORT`",
+        "",
+        "Where to. Required.",
+    ),
+    now(
+        "redirect.scheme",
+        "`http` or `https`",
+        "`https` for a port and for an entry point with TLS",
+        "The scheme there; needed where TLS ends in front of this gateway.",
+    ),
+    now(
+        "redirect.permanent",
+        "boolean",
+        "true",
+        "301 and 308, which clients remember, or 302 and 307.",
+    ),
+];
+
 pub(super) const UPLINK_ENTRY_POINT: &[Row] = &[
     table("uplink_entry_points", "Where parent gateways connect."),
     each(
@@ -306,9 +332,26 @@ pub(super) const ENTRY_POINT: &[Row] = &[
         "timeouts.read",
         "duration",
         "60s",
-        "First to last byte of the whole request.",
+        "First to last byte of the whole request, longer while the body keeps `limits.body_rate_min`; not for gRPC, where `timeouts.idle` counts.",
     ),
-    now("timeouts.write", "duration", "0s", "The whole response."),
+    now(
+        "timeouts.write",
+        "duration",
+        "0s",
+        "The whole response, from its header on.",
+    ),
+    now(
+        "timeouts.body_idle",
+        "duration",
+        "60s",
+        "A body that stands still for the client's part: it sends nothing of a request, or takes less of an answer than `limits.body_rate_min` while some waits for it.",
+    ),
+    now(
+        "timeouts.keep_alive_max_time",
+        "duration",
+        "0s",
+        "Age at which a connection takes no more requests: HTTP/1.1 says `Connection: close`, HTTP/2 GOAWAY.",
+    ),
     now(
         "timeouts.idle",
         "duration",
@@ -335,29 +378,41 @@ pub(super) const ENTRY_POINT: &[Row] = &[
         "100",
         "Header fields of a request; over it the answer is 431.",
     ),
-    later(
+    now(
         "limits.h2_streams",
-        "number",
+        "number from 1 to 10000",
         "250",
-        "Concurrent HTTP/2 streams of a connection.",
+        "Concurrent HTTP/2 streams of a connection; those beyond are refused.",
     ),
-    later(
+    now(
+        "limits.h2_resets",
+        "number from 1 to 1000000",
+        "200",
+        "HTTP/2 streams that a client may reset beyond those that it lets finish; a tenth of it comes back a second. Over it the connection ends.",
+    ),
+    now(
+        "limits.h2_control_frames",
+        "number from 100 to 1000000",
+        "1000",
+        "HTTP/2 frames about the connection (SETTINGS, PING, PRIORITY, WINDOW_UPDATE, CONTINUATION, empty DATA, unknown ones) beyond those that its traffic explains; a tenth of it comes back a second. Over it the connection ends.",
+    ),
+    now(
         "limits.connections_per_ip",
-        "number",
+        "number from 0 to 1000000",
         "0",
-        "Connections of one client address; 0 is no limit.",
+        "Connections of one client at this entry point, in the whole process; one more is closed. A client is an IPv4 address or the first 64 bits of an IPv6 one, that of the PROXY header where a trusted one came. 0 is no limit.",
     ),
-    later(
+    now(
         "limits.body_rate_min",
-        "size a second",
+        "size a second, or `0`",
         "1KiB",
-        "A body that keeps this rate may outlive `timeouts.read`.",
+        "A body that keeps this rate may outlive `timeouts.read`; with `0` none may.",
     ),
-    later(
-        "redirect",
-        "table",
-        "",
-        "Sends every request to another entry point.",
+    now(
+        "limits.keep_alive_max_requests",
+        "number from 0",
+        "0",
+        "Requests of a connection; the last is answered with `Connection: close`, or GOAWAY follows it. 0 is no limit.",
     ),
     now(
         "middlewares",

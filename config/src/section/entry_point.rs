@@ -3,24 +3,34 @@
 use crate::{
     address,
     model::{
-        EntryPoint, EntryPointGate, EntryPointKind, EntryPointTls, Limits, ListenAddress, ProxyProtocol,
-        ProxyProtocolMode, Timeouts, UnderscoreHeaders,
+        EntryPoint, EntryPointGate, EntryPointKind, EntryPointTls, ListenAddress, ProxyProtocol,
+        ProxyProtocolMode, UnderscoreHeaders,
+        limits::{Limits, RedirectScheme, Timeouts},
     },
     reader::{NameRule, Named, Table, Value},
     report::Fault,
-    section::{DEFAULT, EntryPointDraft, Kind, Mention, Names, twice},
+    section::{DEFAULT, EntryPointDraft, Kind, Mention, Names, RedirectDraft, RedirectTo, twice},
     units,
 };
-use std::{collections::BTreeMap, time::Duration};
+use std::{
+    collections::BTreeMap,
+    num::{NonZeroU32, NonZeroU64},
+    time::Duration,
+};
 
 /// Stands where an address was refused; no valid address has port 0.
 pub(crate) const UNKNOWN: ListenAddress = ListenAddress::AnyAddress(0);
 
+/// A faster one is a mistake.
+const BODY_RATE_MAX: u64 = 1 << 30;
 /// Longest name of an interface, without the closing zero byte (`IFNAMSIZ` of netdevice(7)).
 const INTERFACE_NAME_MAX: usize = 15;
 const HEADER_BYTES_MIN: u64 = 256;
 const HEADER_BYTES_MAX: u64 = 16 << 20;
 const HEADERS_MAX: i64 = 10_000;
+/// More streams than a worker could serve; a connection is one worker's.
+const H2_STREAMS_MAX: i64 = 10_000;
+const COUNT_MAX: i64 = 1_000_000;
 
 pub(super) fn entry_points(root: &Table<'_>, names: &mut Names) -> BTreeMap<String, EntryPointDraft> {
     let mut found: BTreeMap<String, EntryPointDraft> = BTreeMap::new();
@@ -87,6 +97,7 @@ fn entry_point(named: &Named<'_>, kind: EntryPointKind, names: &mut Names) -> En
         timeouts: timeouts(table.table("timeouts").as_ref()),
         limits: limits(table.table("limits").as_ref()),
         // Resolved by the link stage.
+        redirect: None,
         middlewares: Vec::new(),
         gate: gate.as_ref().map(|table| self::gate(table, names)),
     };
@@ -98,7 +109,43 @@ fn entry_point(named: &Named<'_>, kind: EntryPointKind, names: &mut Names) -> En
             .list(Kind::Middleware, table, "middlewares")
             .unwrap_or_default(),
         required: required.map(|value| Mention::of(&value, "required")),
+        redirect: match kind {
+            EntryPointKind::Ordinary => table.table("redirect"),
+            // Parents follow none; the key is unknown there.
+            EntryPointKind::Uplink { .. } => None,
+        }
+        .and_then(|redirect| self::redirect(&redirect, names)),
     }
+}
+
+/// Where the redirect leads is a name of an entry point or, with a colon, a port; both are the link stage's to judge.
+fn redirect(table: &Table<'_>, names: &mut Names) -> Option<RedirectDraft> {
+    let permanent = table.flag("permanent").unwrap_or(true);
+    let schemes = [("http", RedirectScheme::Http), ("https", RedirectScheme::Https)];
+    let scheme = table.get("scheme").and_then(|value| value.word(&schemes, &[]));
+    let to = table.need("to", "the name of an entry point, or a port such as `:443`")?;
+    let text = to.text()?;
+    let place = to.place();
+    let to = match text.strip_prefix(':') {
+        Some(port) => RedirectTo::Port(to.parsed(|_| redirect_port(text, port))?),
+        None => RedirectTo::EntryPoint(names.mention(Kind::EntryPoint, &to, text).name),
+    };
+    Some(RedirectDraft {
+        place,
+        to,
+        scheme,
+        permanent,
+    })
+}
+
+fn redirect_port(text: &str, port: &str) -> Result<u16, Fault> {
+    let digits = !port.is_empty() && port.bytes().all(|byte| byte.is_ascii_digit());
+    let number = port.parse().ok().filter(|port| digits && *port > 0);
+    number.ok_or_else(|| {
+        Fault::found(format!("found `{text}`"))
+            .expected("a port from `:1` to `:65535`, or the name of an entry point")
+            .fix("write a port inside that range, such as `:443`")
+    })
 }
 
 fn proxy_protocol(table: &Table<'_>, names: &mut Names) -> ProxyProtocol {
@@ -149,6 +196,8 @@ fn timeouts(table: Option<&Table<'_>>) -> Timeouts {
         idle: deadline("idle", 180),
         tls_handshake: deadline("tls_handshake", 10),
         proxy_header: deadline("proxy_header", 5),
+        body_idle: deadline("body_idle", 60),
+        keep_alive_max_time: deadline("keep_alive_max_time", 0),
     }
 }
 
@@ -166,15 +215,41 @@ fn limits(table: Option<&Table<'_>>) -> Limits {
                     .ok_or(wrong.fix("write a size inside that range"))
             })
         });
-    let headers = table
-        .and_then(|table| table.get("headers"))
-        .and_then(|value| value.integer(1..=HEADERS_MAX));
+    let count = |key: &str, least: i64, most: i64, default: u32| {
+        let written = table.and_then(|table| table.get(key));
+        let number = written.and_then(|value| value.integer(least..=most));
+        number
+            .and_then(|number| u32::try_from(number).ok())
+            .unwrap_or(default)
+    };
     Limits {
         header_bytes_max: bytes.unwrap_or(64 << 10),
-        headers_max: headers
-            .and_then(|count| usize::try_from(count).ok())
-            .unwrap_or(100),
+        headers_max: usize::try_from(count("headers", 1, HEADERS_MAX, 100)).unwrap_or(usize::MAX),
+        h2_streams_max: count("h2_streams", 1, H2_STREAMS_MAX, 250),
+        h2_resets_max: count("h2_resets", 1, COUNT_MAX, 200),
+        h2_control_frames_max: count("h2_control_frames", 100, COUNT_MAX, 1000),
+        connections_per_ip_max: NonZeroU32::new(count("connections_per_ip", 0, COUNT_MAX, 0)),
+        body_rate_min: table
+            .and_then(|table| table.get("body_rate_min"))
+            .and_then(|value| value.parsed(rate))
+            .unwrap_or(NonZeroU64::new(1 << 10)),
+        keep_alive_max_requests: NonZeroU32::new(count("keep_alive_max_requests", 0, i64::from(u32::MAX), 0)),
     }
+}
+
+/// A size a second; `0` is strict.
+fn rate(text: &str) -> Result<Option<NonZeroU64>, Fault> {
+    if text == "0" {
+        return Ok(None);
+    }
+    let bytes = units::size(text)?;
+    if bytes <= BODY_RATE_MAX {
+        return Ok(NonZeroU64::new(bytes));
+    }
+    let fault = Fault::found(format!("found `{text}`")).expected("at most `1GiB` a second");
+    Err(fault
+        .so("no client could keep it")
+        .fix("write a smaller size, or `0` for a deadline without exception"))
 }
 
 /// The gate as it is written; its default of `required` needs the mode and is the link stage's.

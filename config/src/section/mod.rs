@@ -24,7 +24,7 @@ use crate::{
     address,
     model::{
         Admin, Allowlist, EntryPoint, Gate, Log, Metrics, Multicluster, Proxy, SourceRef, Tls,
-        access_log::AccessLog, service::Service, tcp::TcpService,
+        access_log::AccessLog, limits::RedirectScheme, service::Service, tcp::TcpService,
     },
     reader::{Named, Table, Value},
     report::{Fault, Place},
@@ -132,6 +132,28 @@ pub(crate) struct EntryPointDraft {
     pub(crate) middlewares: Vec<Mention>,
     /// `gate.required`, where it is written.
     pub(crate) required: Option<Mention>,
+    /// `redirect`, where it is written.
+    pub(crate) redirect: Option<RedirectDraft>,
+}
+
+/// A redirect whose target is not looked up yet.
+#[derive(Clone)]
+pub(crate) struct RedirectDraft {
+    /// Where `to` is written.
+    pub(crate) place: Place,
+    pub(crate) to: RedirectTo,
+    /// As it is written.
+    pub(crate) scheme: Option<RedirectScheme>,
+    pub(crate) permanent: bool,
+}
+
+/// `redirect.to`.
+#[derive(Clone)]
+pub(crate) enum RedirectTo {
+    /// The name of an entry point.
+    EntryPoint(String),
+    /// `:PORT`
+    Port(u16),
 }
 
 /// All sections; every name in it may still be wrong.

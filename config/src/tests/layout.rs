@@ -199,7 +199,7 @@ color = "red"
 [entry_points.web]
 address = ":0"
 timeouts = { read = 5 }
-limits = { header_bytes = "1TiB", h2_streams = 3 }
+limits = { header_bytes = "1TiB", h2_streams = 0 }
 
 [entry_points.web2]
 address = ":8080"
@@ -232,8 +232,8 @@ servers = []
             ("10:21", &["`entry_points.web.timeouts.read`", "found an integer"]),
             ("11:27", &["`entry_points.web.limits.header_bytes`", "`KiB`"]),
             (
-                "11:35",
-                &["`entry_points.web.limits.h2_streams`", "not supported yet"],
+                "11:48",
+                &["`entry_points.web.limits.h2_streams`", "from 1 to 10000"],
             ),
             (
                 "15:19",

@@ -1,6 +1,6 @@
 //! One wrong value each: where it is and what the message names.
 
-use super::{accepted, one, refused, warned};
+use super::{accepted, one, refused, refused_with, warned};
 
 /// `key = value` in `[table]`: refused at the value with these words, and at no other place.
 fn check(table: &str, key: &str, value: &str, fragments: &[&str]) {
@@ -163,8 +163,66 @@ fn entry_points() {
         &["from `256B` to `16MiB`"],
     );
     check_point("limits", "{ headers = 0 }", &["from 1 to 10000"]);
-    check_point("limits", "{ connections_per_ip = 5 }", &["not supported yet"]);
-    check_point("redirect", "{ to = \"b\" }", &["not supported yet"]);
+    check_point("limits", "{ h2_streams = 0 }", &["from 1 to 10000"]);
+    check_point("limits", "{ h2_streams = 10001 }", &["from 1 to 10000"]);
+    check_point("limits", "{ h2_resets = 0 }", &["from 1 to 1000000"]);
+    check_point("limits", "{ h2_control_frames = 99 }", &["from 100 to 1000000"]);
+    check_point("limits", "{ connections_per_ip = -1 }", &["from 0 to 1000000"]);
+    check_point(
+        "limits",
+        "{ connections_per_ip = 1000001 }",
+        &["from 0 to 1000000"],
+    );
+    check_point("limits", "{ body_rate_min = \"1\" }", &["`KiB`"]);
+    check_point(
+        "limits",
+        "{ body_rate_min = \"2GiB\" }",
+        &["at most `1GiB` a second", "no client"],
+    );
+    check_point(
+        "limits",
+        "{ keep_alive_max_requests = 4294967296 }",
+        &["from 0 to"],
+    );
+    check_point("timeouts", "{ body_idle = 5 }", &["found an integer"]);
+}
+
+#[test]
+fn redirects_of_entry_points() {
+    check_point("redirect", "{}", &["`to` is missing"]);
+    check_point("redirect", "{ to = \"nowhere\" }", &["no entry point has"]);
+    check_point("redirect", "{ to = \":0\" }", &["from `:1` to `:65535`"]);
+    check_point("redirect", "{ to = \":65536\" }", &["from `:1` to `:65535`"]);
+    check_point("redirect", "{ to = \":+1\" }", &["from `:1` to `:65535`"]);
+    check_point(
+        "redirect",
+        "{ to = \":443\", scheme = \"ftp\" }",
+        &["`http` or `https`"],
+    );
+    check_point(
+        "redirect",
+        "{ to = \":443\", permanent = 1 }",
+        &["`true` or `false`"],
+    );
+    check_point("redirect", "{ to = \"a\" }", &["itself", "circle"]);
+    let of = |a: &str, b: &str| {
+        format!("[entry_points.a]\naddress = \":80\"\n{a}\n[entry_points.b]\naddress = \":81\"\n{b}\n")
+    };
+    let circle = of("redirect.to = \"b\"", "redirect.to = \"a\"");
+    refused_with(
+        &circle,
+        &["`entry_points.a.redirect.to`", "circle", "leads back to `a`"],
+    );
+    refused_with(
+        &of("redirect.to = \":80\"\nredirect.scheme = \"http\"", ""),
+        &["itself"],
+    );
+    let uplink = "[entry_points.a]\naddress = \":80\"\nredirect.to = \"u\"\n\
+                  [uplink_entry_points.u]\naddress = \":81\"\nallow_unauthenticated = true\n";
+    refused_with(uplink, &["`entry_points.a.redirect.to`", "`u`"]);
+    let own =
+        "[uplink_entry_points.u]\naddress = \":81\"\nallow_unauthenticated = true\nredirect.to = \":1\"\n";
+    refused_with(own, &["`uplink_entry_points.u.redirect`", "unknown key"]);
 }
 
 #[test]

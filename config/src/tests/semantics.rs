@@ -3,7 +3,7 @@
 use super::{accepted, refused, refused_with, warned};
 use crate::{
     effective::EntryPointSet,
-    model::{ClientAuth, EntryPointKind, ListenAddress, Reach, SourceRef, Workers},
+    model::{ClientAuth, EntryPointKind, ListenAddress, Reach, SourceRef, Workers, limits::RedirectScheme},
 };
 
 const SERVICE: &str = "[services.s]\nservers = [{ url = \"http://a\" }]\n";
@@ -71,8 +71,70 @@ fn an_entry_point_has_the_documented_defaults() {
         [times.idle, times.tls_handshake, times.proxy_header].map(seconds),
         [Some(180), Some(10), Some(5)]
     );
+    assert_eq!(
+        [times.body_idle, times.keep_alive_max_time].map(seconds),
+        [Some(60), None]
+    );
+    let limits = point.limits;
+    assert_eq!(
+        [
+            limits.h2_streams_max,
+            limits.h2_resets_max,
+            limits.h2_control_frames_max
+        ],
+        [250, 200, 1000]
+    );
+    assert_eq!(limits.body_rate_min.map(u64::from), Some(1024));
+    assert!(limits.connections_per_ip_max.is_none() && limits.keep_alive_max_requests.is_none());
+    assert!(point.redirect.is_none());
     assert!(point.tls.is_none() && point.gate.is_none() && point.proxy_protocol.is_none());
     assert_eq!(point.address_at.to_string(), "s.toml:2:11");
+}
+
+#[test]
+fn a_zero_is_no_limit_but_of_the_rate_no_mercy() {
+    let config = accepted(
+        "[entry_points.web]\naddress = \":80\"\n\
+         timeouts = { body_idle = \"0s\" }\n\
+         limits = { connections_per_ip = 0, body_rate_min = \"0\", keep_alive_max_requests = 0 }\n",
+    );
+    let point = &config.entry_points["web"];
+    assert_eq!(point.timeouts.body_idle, None);
+    assert!(point.limits.connections_per_ip_max.is_none() && point.limits.body_rate_min.is_none());
+    assert!(point.limits.keep_alive_max_requests.is_none());
+}
+
+#[test]
+fn a_redirect_has_the_scheme_and_port_of_where_it_leads() {
+    let redirect = |keys: &str, target: &str| {
+        let text = format!(
+            "[entry_points.a]\naddress = \":80\"\nredirect = {{ {keys} }}\n\
+             [entry_points.b]\naddress = \":8443\"\n{target}\n"
+        );
+        accepted(&text).entry_points["a"].redirect.expect("a redirect")
+    };
+    for (keys, target, expected) in [
+        ("to = \"b\"", "tls = {}", (RedirectScheme::Https, 8443, true)),
+        ("to = \"b\"", "", (RedirectScheme::Http, 8443, true)),
+        (
+            "to = \"b\", scheme = \"https\"",
+            "",
+            (RedirectScheme::Https, 8443, true),
+        ),
+        (
+            "to = \":443\", permanent = false",
+            "",
+            (RedirectScheme::Https, 443, false),
+        ),
+        ("to = \":80\"", "", (RedirectScheme::Https, 80, true)),
+    ] {
+        let found = redirect(keys, target);
+        assert_eq!(
+            (found.scheme, found.port, found.permanent),
+            expected,
+            "{keys} {target}"
+        );
+    }
 }
 
 #[test]

@@ -6,6 +6,10 @@
 //! While the gate tries a policy, both are here with the moment at which the older one counts again, so that a
 //! worker goes back by its own clock and needs to be told nothing.
 
+mod sources;
+
+pub use sources::{Held, Sources};
+
 use crate::gate::policy::{Allowlists, SourceSet, resolve};
 use sallyport_config::model::{Config, EntryPointGate, Gate, GateMode};
 use std::{

@@ -158,6 +158,7 @@ pub fn run(path: &Path) -> Result<(), RunError> {
     snapshot.supervise();
     let published = Arc::new(Published::new(snapshot));
     let started = worker::Shared {
+        sources: Arc::default(),
         driver: driver.kind,
         published,
         connections: Arc::default(),

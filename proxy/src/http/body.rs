@@ -1,10 +1,10 @@
 //! Request bodies: streamed from client to server, with the client's deadline.
 //!
-//! The deadline is for the whole request, extended for as long as the body keeps a minimum rate, so that a
-//! long upload at a fair rate lives and a trickle does not.
+//! How fast it must come is [`super::pace`]'s to judge.
 
 use super::{
     fields,
+    pace::{Demands, Judged, Pace},
     upload::{Upload, Uploading},
 };
 use crate::io::{Instant, Sleep, sleep_until};
@@ -17,13 +17,7 @@ use std::{
     pin::Pin,
     rc::Rc,
     task::{Context, Poll, ready},
-    time::Duration,
 };
-
-/// The rate that extends a request past its deadline, in bytes a second.
-pub const BODY_RATE_MIN: u64 = 1024;
-/// How often a request past its deadline is judged.
-const JUDGED_EVERY: Duration = Duration::from_secs(1);
 
 /// Why a request body ended early.
 #[derive(Debug, thiserror::Error)]
@@ -151,9 +145,7 @@ impl Drop for Watched {
 /// A body from a client.
 pub struct Streamed {
     incoming: Incoming,
-    started: Instant,
-    limit: Option<Duration>,
-    received: u64,
+    pace: Pace,
     /// Somebody who wants to know the same.
     tally: Option<Rc<Cell<u64>>>,
     sleep: Option<Pin<Box<Sleep>>>,
@@ -198,22 +190,15 @@ impl RequestBody {
         }
     }
 
-    /// Wraps what came with a request whose first byte came at `started`; `limit` is the deadline of the
-    /// whole request, `tally` is told how many bytes have come.
-    pub fn new(
-        incoming: Incoming,
-        started: Instant,
-        limit: Option<Duration>,
-        tally: Option<Rc<Cell<u64>>>,
-    ) -> Self {
+    /// Wraps what came with a request whose first byte came at `started`; `demands` are made of its pace, `tally` is
+    /// told how many bytes have come.
+    pub fn new(incoming: Incoming, started: Instant, demands: Demands, tally: Option<Rc<Cell<u64>>>) -> Self {
         if incoming.is_end_stream() {
             return Self::Empty;
         }
         Self::Streamed(Box::new(Streamed {
             incoming,
-            started,
-            limit,
-            received: 0,
+            pace: Pace::new(demands, started),
             tally,
             sleep: None,
             upload: None,
@@ -264,7 +249,7 @@ impl Streamed {
     /// Judges how much has come.
     fn check_length(&self) -> Result<(), BodyFault> {
         match &self.allowance {
-            Some(allowance) if self.received > allowance.bytes_max => {
+            Some(allowance) if self.pace.received() > allowance.bytes_max => {
                 allowance.overrun.0.set(true);
                 Err(BodyFault::TooLarge)
             }
@@ -272,20 +257,22 @@ impl Streamed {
         }
     }
 
-    /// Judges the client's pace while nothing comes.
+    /// Judges the client's pace while nothing comes. The timer is armed for the deadline that stood when it was, and
+    /// corrected when it fires, so that a piece of a body costs no timer operation.
     fn poll_deadline(&mut self, cx: &mut Context<'_>) -> Poll<BodyFault> {
-        let Some(limit) = self.limit else {
-            return Poll::Pending;
-        };
-        let deadline = self.started + limit;
+        let mut fired = false;
         loop {
+            let deadline = match self.pace.waits(Instant::now()) {
+                Judged::TooSlow => return Poll::Ready(BodyFault::Timeout),
+                Judged::Until(None) => return Poll::Pending,
+                Judged::Until(Some(deadline)) => deadline,
+            };
             let sleep = self.sleep.get_or_insert_with(|| Box::pin(sleep_until(deadline)));
-            ready!(sleep.as_mut().poll(cx));
-            let elapsed = self.started.elapsed();
-            if self.received < elapsed.as_secs().saturating_mul(BODY_RATE_MIN) {
-                return Poll::Ready(BodyFault::Timeout);
+            if sleep.deadline() > deadline || fired {
+                sleep.as_mut().reset(deadline);
             }
-            sleep.as_mut().reset(Instant::now() + JUDGED_EVERY);
+            ready!(sleep.as_mut().poll(cx));
+            fired = true;
         }
     }
 }
@@ -314,11 +301,10 @@ impl Body for RequestBody {
                     fields::strip_trailers(trailers);
                 }
                 let count = frame.data_ref().map_or(0, Bytes::len);
-                body.received = body
-                    .received
-                    .saturating_add(u64::try_from(count).unwrap_or(u64::MAX));
+                body.pace
+                    .came(u64::try_from(count).unwrap_or(u64::MAX), Instant::now);
                 if let Some(tally) = &body.tally {
-                    tally.set(body.received);
+                    tally.set(body.pace.received());
                 }
                 if body.incoming.is_end_stream() {
                     body.complete();

@@ -8,6 +8,7 @@ pub mod call;
 pub mod fields;
 pub mod forwarded;
 pub mod interim;
+pub mod pace;
 pub mod switch;
 pub mod target;
 pub mod upload;

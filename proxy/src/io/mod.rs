@@ -17,6 +17,7 @@ mod ring;
 mod runtime;
 mod sleep;
 mod stream;
+mod taken;
 mod transport;
 mod uring;
 mod whole;

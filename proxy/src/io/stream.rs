@@ -1,6 +1,6 @@
 //! A connected byte stream: poll based, with a prefix that was read ahead and is read again.
 
-use super::{probe::DriverKind, reset::disconnect, ring, runtime::driver, uring};
+use super::{probe::DriverKind, reset::disconnect, ring, runtime::driver, taken::acknowledged, uring};
 use socket2::SockRef;
 use std::{
     future::poll_fn,
@@ -129,6 +129,15 @@ impl Stream {
             Driver::Multishot(socket) => drop(socket.with(disconnect)),
             Driver::Uring(socket) => disconnect(socket.descriptor()),
             Driver::Epoll(socket) => disconnect(SockRef::from(socket)),
+        }
+    }
+
+    /// Bytes that the other end has acknowledged in all.
+    pub fn taken(&self) -> u64 {
+        match &self.socket {
+            Driver::Multishot(socket) => socket.with(acknowledged).unwrap_or(0),
+            Driver::Uring(socket) => acknowledged(socket.descriptor()),
+            Driver::Epoll(socket) => acknowledged(SockRef::from(socket)),
         }
     }
 

@@ -42,6 +42,15 @@ impl Transport {
         }
     }
 
+    /// Bytes that the other end has acknowledged in all.
+    pub fn taken(&self) -> u64 {
+        match self {
+            Self::Plain(stream) => stream.taken(),
+            Self::Server(stream) => stream.get_ref().0.taken(),
+            Self::Client(stream) => stream.get_ref().0.taken(),
+        }
+    }
+
     /// Waits until everything that was written is with the kernel.
     ///
     /// # Errors

@@ -3,23 +3,27 @@
 use super::{
     access::{Carried, Notes, Pending},
     connection::Connection,
+    streams::Turn,
 };
 use crate::{
     fault::Fault,
-    http::call::{AnswerBody, BodyError},
-    io::{Instant, Sleep, sleep_until},
+    http::{
+        call::{AnswerBody, BodyError},
+        fields,
+        pace::Moved,
+    },
+    io::Instant,
     telemetry::Count,
     upstream::UpstreamBody,
 };
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
-use hyper::{HeaderMap, Request, Response, StatusCode};
+use hyper::{HeaderMap, Method, Request, Response, StatusCode};
 use std::{
-    future::Future,
+    cell::Cell,
     pin::Pin,
     rc::Rc,
     task::{Context, Poll},
-    time::Duration,
 };
 
 /// A response body, which marks its request as ended when it is done or dropped.
@@ -27,7 +31,6 @@ pub(super) struct ResponseBody {
     source: Source,
     /// `None` where somebody else sees to its end.
     under_way: Option<UnderWay>,
-    deadline: Option<Pin<Box<Sleep>>>,
     /// Why the body ends early, kept back for one turn.
     broken: Option<BodyError>,
 }
@@ -44,9 +47,6 @@ pub(super) enum ResponseFault {
     /// The server broke it off.
     #[error("the server broke off the response body")]
     Upstream(#[source] BodyError),
-    /// It took longer than `timeouts.write`.
-    #[error("the response took longer than `timeouts.write`")]
-    Timeout,
 }
 
 /// A request under way on a connection.
@@ -54,18 +54,31 @@ pub(super) struct UnderWay {
     connection: Rc<Connection>,
     /// Its line of the access log, where that is on.
     pending: Option<Box<Pending>>,
+    /// When its answer moved last, where the request's body goes by that.
+    moved: Option<Moved>,
+}
+
+/// What is known of a request that began.
+pub(super) struct Began {
+    /// When its first byte came.
+    pub at: Instant,
+    /// When its answer moved last, where the request's body goes by that.
+    pub moved: Option<Moved>,
 }
 
 impl UnderWay {
     /// Marks the start; the end is when this is dropped.
-    pub(super) fn new<B>(connection: &Rc<Connection>, request: &Request<B>) -> (Self, Instant) {
-        let started = connection.clock.request_started();
+    pub(super) fn new<B>(connection: &Rc<Connection>, request: &Request<B>) -> (Self, Began) {
+        let at = connection.clock.request_started();
+        let lasts = *request.method() == Method::POST && fields::is_grpc(request.headers());
+        let moved = lasts.then(|| Moved::new(Cell::new(at)));
         (
             Self {
                 connection: Rc::clone(connection),
-                pending: Pending::begin(&connection.context, request, started),
+                pending: Pending::begin(&connection.context, request, at),
+                moved: moved.clone(),
             },
-            started,
+            Began { at, moved },
         )
     }
 
@@ -90,6 +103,17 @@ impl UnderWay {
         }
     }
 
+    /// What became of its answer when more of it was asked for.
+    fn saw<T, E>(&self, polled: &Poll<Option<Result<T, E>>>) {
+        let gave = matches!(polled, Poll::Ready(Some(Ok(_))));
+        self.connection
+            .turn
+            .set(if gave { Turn::Gave } else { Turn::Asked });
+        if let Some(moved) = self.moved.as_ref().filter(|_| gave) {
+            moved.set(Instant::now());
+        }
+    }
+
     /// For whoever has something to tell of the request.
     pub(super) fn notes(&self) -> Notes<'_> {
         Notes::of(self.pending.as_deref())
@@ -101,7 +125,6 @@ impl ResponseFault {
     fn code(&self) -> &'static str {
         match self {
             Self::Upstream(_) => "upstream_broke",
-            Self::Timeout => "write_timeout",
         }
     }
 }
@@ -110,8 +133,15 @@ impl Drop for ResponseBody {
     /// Whoever drops a body before its end has lost the client.
     fn drop(&mut self) {
         let ended = self.source.is_end_stream();
+        let cut = self
+            .under_way
+            .as_ref()
+            .and_then(|under_way| under_way.connection.cut.get());
         if let Some(pending) = self.pending().filter(|_| !ended) {
-            pending.broke_off();
+            match cut {
+                Some(reason) => pending.broke(reason.code()),
+                None => pending.broke_off(),
+            }
         }
     }
 }
@@ -127,22 +157,24 @@ impl Drop for UnderWay {
 }
 
 impl ResponseBody {
-    /// A server's body; `limit` is the deadline of the whole response.
-    pub(super) fn upstream(body: UpstreamBody, under_way: UnderWay, limit: Option<Duration>) -> Self {
-        Self::streamed(Source::Upstream(body), under_way, limit)
+    /// A server's body.
+    pub(super) fn upstream(body: UpstreamBody, under_way: UnderWay) -> Self {
+        Self::streamed(Source::Upstream(body), under_way)
     }
 
-    /// A body that came through middlewares; `limit` is the deadline of the whole response.
-    pub(super) fn through(body: AnswerBody, under_way: UnderWay, limit: Option<Duration>) -> Self {
-        Self::streamed(Source::Through(body), under_way, limit)
+    /// A body that came through middlewares.
+    pub(super) fn through(body: AnswerBody, under_way: UnderWay) -> Self {
+        Self::streamed(Source::Through(body), under_way)
     }
 
-    fn streamed(source: Source, under_way: UnderWay, limit: Option<Duration>) -> Self {
-        let deadline = limit.map(|limit| Box::pin(sleep_until(Instant::now() + limit)));
+    fn streamed(source: Source, under_way: UnderWay) -> Self {
+        under_way
+            .connection
+            .clock
+            .answer_began(&under_way.connection.entry.timeouts);
         Self {
             source,
             under_way: Some(under_way),
-            deadline,
             broken: None,
         }
     }
@@ -163,7 +195,6 @@ impl ResponseBody {
         Self {
             source: Source::Own(None),
             under_way: None,
-            deadline: None,
             broken: None,
         }
     }
@@ -172,7 +203,6 @@ impl ResponseBody {
         Self {
             source: Source::Own(Some(body)),
             under_way: Some(under_way),
-            deadline: None,
             broken: None,
         }
     }
@@ -214,6 +244,9 @@ impl Body for ResponseBody {
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, ResponseFault>>> {
         let polled = self.poll_source(cx);
+        if let Some(under_way) = &self.under_way {
+            under_way.saw(&polled);
+        }
         if let (Some(pending), Poll::Ready(Some(frame))) = (self.pending(), &polled) {
             match frame {
                 Ok(frame) => frame.data_ref().map_or((), |data| pending.sent(data)),
@@ -259,19 +292,14 @@ impl ResponseBody {
                 .map(|frame| frame.map(|frame| frame.map_err(BodyError::from))),
             Source::Through(body) => Pin::new(body).poll_frame(cx),
         };
-        match (frame, &mut this.deadline) {
-            (Poll::Pending, Some(deadline)) => deadline
-                .as_mut()
-                .poll(cx)
-                .map(|()| Some(Err(ResponseFault::Timeout))),
-            (Poll::Ready(Some(Err(error))), _) => {
+        match frame {
+            Poll::Ready(Some(Err(error))) => {
                 // An error drops what waits to be written; a turn later that is on its way.
                 this.broken = Some(error);
                 cx.waker().wake_by_ref();
                 Poll::Pending
             }
-            (Poll::Ready(frame), _) => Poll::Ready(frame.map(|frame| frame.map_err(ResponseFault::Upstream))),
-            (Poll::Pending, None) => Poll::Pending,
+            frame => frame.map(|frame| frame.map(|frame| frame.map_err(ResponseFault::Upstream))),
         }
     }
 }

@@ -4,21 +4,30 @@ use super::{
     announce::{self, Announced},
     clock::Clock,
     context::Context,
+    frames::{Flood, Frames, Told},
     live::Handle,
     solo::Solo,
+    streams::Turn,
+    taking::Taking,
 };
 use crate::{
     accept::PeerAddress,
     http::forwarded,
-    io::Transport,
+    io::{Instant, Transport},
     preamble::{ClientAddress, Preamble},
     snapshot::Entry,
+    telemetry::Count,
     tls::{Facts, Protocol},
     upstream::{Downstream, Own},
 };
+use hyper::{
+    StatusCode,
+    header::{CONNECTION, HeaderValue},
+    http::response,
+};
 use sallyport_config::model::sending::SendProxy;
 use std::{
-    cell::OnceCell,
+    cell::{Cell, OnceCell, RefCell},
     io::{self, IoSlice},
     net::SocketAddr,
     pin::Pin,
@@ -54,6 +63,14 @@ pub(super) struct Connection {
     pub own: Own,
     /// What it is called towards servers that are told, once one was.
     pub unique_id: OnceCell<String>,
+    /// Whether the client takes what it is sent.
+    pub taking: Taking,
+    /// What became of an answer in the turn under way.
+    pub turn: Cell<Turn>,
+    /// Why it, or the stream whose turn it is, is cut off.
+    pub cut: Cell<Option<Count>>,
+    /// Its bytes, once HTTP is done with them.
+    pub leftover: RefCell<Option<Transport>>,
     /// What HTTP/1.1 has under way.
     pub solo: Solo,
 }
@@ -62,6 +79,14 @@ impl Connection {
     /// Whether it speaks HTTP/2.
     pub(super) fn is_http2(&self) -> bool {
         self.clock.protocol() == Protocol::H2
+    }
+
+    /// Says in an HTTP/1.1 answer that there will be no other.
+    pub(super) fn say_last(&self, head: &mut response::Parts) {
+        let last = self.clock.worn().is_some() && head.status != StatusCode::SWITCHING_PROTOCOLS;
+        if last && !self.is_http2() {
+            head.headers.insert(CONNECTION, HeaderValue::from_static("close"));
+        }
     }
 }
 
@@ -89,26 +114,35 @@ impl Downstream for Connection {
     }
 }
 
-/// A transport that tells the connection's clock when bytes come.
+/// A transport that tells its connection what passes: when bytes come, whether the client takes what it is sent, and on
+/// HTTP/2 which frames there are.
 pub(super) struct Watched {
-    transport: Transport,
+    /// There until this is dropped.
+    transport: Option<Transport>,
     connection: Rc<Connection>,
+    frames: Option<Box<Frames>>,
 }
 
 impl Watched {
     /// Watches `transport`.
-    pub(super) fn new(transport: Transport, connection: &Rc<Connection>) -> Self {
+    pub(super) fn new(transport: Transport, connection: &Rc<Connection>, protocol: Protocol) -> Self {
+        let frames = match protocol {
+            Protocol::Http11 => None,
+            Protocol::H2 => Some(Box::new(Frames::new(&connection.entry.limits, Instant::now()))),
+        };
         Self {
-            transport,
+            transport: Some(transport),
             connection: Rc::clone(connection),
+            frames,
         }
     }
 
     /// Writes the interim answers that wait. The library must not write meanwhile.
     fn poll_interim(&mut self, cx: &mut task::Context<'_>) -> Poll<io::Result<()>> {
-        let mut queue = self.connection.solo.queue().borrow_mut();
+        let connection = Rc::clone(&self.connection);
+        let mut queue = connection.solo.queue().borrow_mut();
         while !queue.is_empty() {
-            let taken = ready!(Pin::new(&mut self.transport).poll_write(cx, &queue))?;
+            let taken = ready!(self.transport().poll_write(cx, &queue))?;
             if taken == 0 {
                 return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
             }
@@ -117,9 +151,73 @@ impl Watched {
         Poll::Ready(Ok(()))
     }
 
-    /// The transport again.
-    pub(super) fn into_inner(self) -> Transport {
-        self.transport
+    fn transport(&mut self) -> Pin<&mut Transport> {
+        Pin::new(self.transport.as_mut().expect("only dropping takes it"))
+    }
+
+    /// Counts the frames that came.
+    fn count_frames(&mut self, bytes: &[u8], cx: &mut task::Context<'_>) -> io::Result<()> {
+        let Some(frames) = &mut self.frames else {
+            return Ok(());
+        };
+        let Err(flood) = frames.came(bytes, Instant::now) else {
+            return Ok(());
+        };
+        if let Some(goodbye) = frames.goodbye() {
+            // Whether it arrives or not, the connection is over.
+            let _ = self.transport().poll_write(cx, &goodbye);
+            let _ = self.transport().poll_flush(cx);
+        }
+        Err(self.cut(match flood {
+            Flood::Resets => Count::H2Resets,
+            Flood::Control => Count::H2ControlFrames,
+        }))
+    }
+
+    /// Notes what HTTP says to the client by frames of its own.
+    fn note_frames(&mut self, bytes: &[u8]) {
+        if let Some(frames) = &mut self.frames {
+            let counters = &self.connection.context.counters;
+            frames.went(bytes, |told| {
+                counters.add(match told {
+                    Told::StreamRefused => Count::H2Streams,
+                    Told::StreamMalformed => Count::BadRequest,
+                    Told::HeaderTooLarge => Count::HeaderTooLarge,
+                    Told::Broken => Count::H2Protocol,
+                    Told::Calm => Count::H2ControlFrames,
+                });
+            });
+        }
+    }
+
+    fn cut(&self, reason: Count) -> io::Error {
+        self.connection.cut.set(Some(reason));
+        io::Error::other(reason.code())
+    }
+
+    /// Judges the client where it does not take what waits for it.
+    fn judge<T>(&mut self, written: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
+        let connection = &self.connection;
+        let (taking, timeouts) = (&connection.taking, &connection.entry.timeouts);
+        let (Poll::Pending, Some(idle)) = (&written, timeouts.body_idle) else {
+            taking.goes_on(Instant::now);
+            return written;
+        };
+        let now = Instant::now();
+        let taken = || self.transport.as_ref().map_or(0, Transport::taken);
+        taking.waits(|| now, taken);
+        let rate = connection.entry.limits.body_rate_min;
+        if taking.due(idle).is_some_and(|due| due <= now) && taking.is_too_slow(now, idle, rate, taken()) {
+            return Poll::Ready(Err(self.cut(Count::AnswerIdle)));
+        }
+        Poll::Pending
+    }
+}
+
+impl Drop for Watched {
+    /// HTTP is done with it; how the connection ends is not HTTP's to say.
+    fn drop(&mut self) {
+        self.connection.leftover.replace(self.transport.take());
     }
 }
 
@@ -130,10 +228,12 @@ impl AsyncRead for Watched {
         into: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         let before = into.filled().len();
-        let read = Pin::new(&mut self.transport).poll_read(cx, into);
-        if into.filled().len() > before {
+        let read = self.transport().poll_read(cx, into);
+        let came = into.filled().get(before..).unwrap_or_default();
+        if !came.is_empty() {
             self.connection.clock.bytes_came();
             self.connection.solo.fed();
+            self.count_frames(came, cx)?;
         } else if matches!(read, Poll::Ready(Ok(()))) && self.connection.solo.holds_end(cx) {
             return Poll::Pending;
         }
@@ -147,10 +247,15 @@ impl AsyncWrite for Watched {
         cx: &mut task::Context<'_>,
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
-        ready!(self.poll_interim(cx))?;
-        let taken = Pin::new(&mut self.transport).poll_write(cx, bytes);
-        self.connection.solo.wrote(&taken);
-        taken
+        if self.poll_interim(cx)?.is_pending() {
+            return self.judge(Poll::Pending);
+        }
+        let written = self.transport().poll_write(cx, bytes);
+        self.connection.solo.wrote(&written);
+        if let Poll::Ready(Ok(count)) = written {
+            self.note_frames(bytes.get(..count).unwrap_or_default());
+        }
+        self.judge(written)
     }
 
     fn poll_write_vectored(
@@ -158,24 +263,36 @@ impl AsyncWrite for Watched {
         cx: &mut task::Context<'_>,
         parts: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        ready!(self.poll_interim(cx))?;
-        let taken = Pin::new(&mut self.transport).poll_write_vectored(cx, parts);
-        self.connection.solo.wrote(&taken);
-        taken
+        if self.poll_interim(cx)?.is_pending() {
+            return self.judge(Poll::Pending);
+        }
+        let written = self.transport().poll_write_vectored(cx, parts);
+        self.connection.solo.wrote(&written);
+        if let Poll::Ready(Ok(mut count)) = written {
+            for part in parts {
+                let took = part.len().min(count);
+                self.note_frames(part.get(..took).unwrap_or_default());
+                count -= took;
+            }
+        }
+        self.judge(written)
     }
 
     fn is_write_vectored(&self) -> bool {
-        self.transport.is_write_vectored()
+        self.transport.as_ref().is_some_and(Transport::is_write_vectored)
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut task::Context<'_>) -> Poll<io::Result<()>> {
         // The library flushes once it has nothing unwritten.
         self.connection.solo.flushed();
-        ready!(self.poll_interim(cx))?;
-        Pin::new(&mut self.transport).poll_flush(cx)
+        if self.poll_interim(cx)?.is_pending() {
+            return self.judge(Poll::Pending);
+        }
+        let flushed = self.transport().poll_flush(cx);
+        self.judge(flushed)
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut task::Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.transport).poll_shutdown(cx)
+        self.transport().poll_shutdown(cx)
     }
 }

@@ -1,6 +1,7 @@
 //! What a worker's connections share: counters, the pool, and the worker's view of the snapshot.
 
 use crate::{
+    accept::Sources,
     access_log::Lines,
     balance::{FULL_SHARE, Picker, RoundRobin},
     snapshot::{Composite, Entry, Leading, Published, Service, Snapshot, TcpService},
@@ -40,6 +41,8 @@ pub struct Context {
     pub recheck: Recheck,
     /// Downstream connections of the whole process.
     pub connections: Arc<AtomicUsize>,
+    /// How many each source has of them.
+    pub sources: Arc<Sources>,
     published: Arc<Published>,
     view: RefCell<Rc<View>>,
 }
@@ -100,6 +103,7 @@ impl Context {
         counters: Arc<Counters>,
         tally: Arc<Tally>,
         connections: Arc<AtomicUsize>,
+        sources: Arc<Sources>,
     ) -> Self {
         let view = RefCell::new(Rc::new(View::new(&published)));
         let (pool, live) = (Rc::default(), Rc::default());
@@ -115,6 +119,7 @@ impl Context {
             copies: Cell::default(),
             recheck: Recheck::default(),
             connections,
+            sources,
             published,
             view,
         }

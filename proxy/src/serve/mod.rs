@@ -8,18 +8,23 @@ mod clock;
 mod connection;
 mod context;
 mod forward;
+mod frames;
 mod handshakes;
 mod heading;
 mod live;
 mod mirroring;
+mod place;
 mod protocol;
 mod recheck;
 mod request;
 mod solo;
+mod streams;
 mod switching;
+mod taking;
 mod tcp;
 mod tunnels;
 mod turnstile;
+mod unrouted;
 mod uplinks;
 
 pub use context::Context;
@@ -39,13 +44,15 @@ use crate::{
 use clock::Clock;
 use connection::Connection;
 use http::HeaderValue;
+use place::Place;
 use solo::Solo;
 use std::{
-    cell::OnceCell,
+    cell::{Cell, OnceCell, RefCell},
     net::{SocketAddr, TcpStream},
     rc::Rc,
     sync::Arc,
 };
+use taking::Taking;
 
 /// Takes a connection from the accept queue to its end.
 pub async fn connection(
@@ -58,6 +65,9 @@ pub async fn connection(
     if !admitted(&context, &entry, counters, peer) {
         return;
     }
+    let Some(place) = Place::at_accept(&context, &entry, peer) else {
+        return;
+    };
     let registered = context.live.add(peer, &entry.name);
     let Ok(mut stream) = Stream::new(socket) else {
         return;
@@ -66,6 +76,9 @@ pub async fn connection(
         return;
     };
     let client = preamble.client;
+    let Some(_place) = place.for_client(&context, &entry, client) else {
+        return;
+    };
     registered.handle.client.set(Some(client));
     let local = stream.local();
     let came = tcp::Came {
@@ -88,7 +101,7 @@ pub async fn connection(
             return;
         }
     }
-    let clock = Clock::new(Instant::now(), protocol);
+    let clock = Clock::new(Instant::now(), protocol, &entry.limits);
     let forwarded = told(&preamble, local, tls.as_deref());
     let connection = Rc::new(Connection {
         context,
@@ -103,6 +116,10 @@ pub async fn connection(
         local,
         own: Own::default(),
         unique_id: OnceCell::new(),
+        taking: Taking::default(),
+        turn: Cell::default(),
+        cut: Cell::new(None),
+        leftover: RefCell::new(None),
         solo: Solo::default(),
     });
     protocol::serve(transport, protocol, connection).await;

@@ -6,10 +6,12 @@ use super::{
     clock::Passed,
     connection::{Connection, Watched},
     live::Order,
-    request, switching,
+    request,
+    streams::Streams,
+    switching,
 };
 use crate::{
-    io::{self, Instant, LocalExecutor, LocalTimer, Sleep, Stream, Transport, sleep_until},
+    io::{self, Instant, LocalTimer, Sleep, Stream, Transport, sleep_until},
     telemetry::Count,
     tls::Protocol,
 };
@@ -25,13 +27,11 @@ use std::{
     future::{Future, poll_fn},
     pin::Pin,
     rc::Rc,
-    task::{Context, Poll},
+    task::{Context, Poll, ready},
     time::Duration,
 };
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-/// HTTP/2 streams that one connection may have under way (Traefik's default).
-const H2_STREAMS_MAX: u32 = 250;
 /// Receive window of an HTTP/2 stream and, four times, of a connection.
 const H2_WINDOW: u32 = 256 * 1024;
 /// What is kept of an answer for an HTTP/2 stream whose client does not read: with all streams of a connection
@@ -43,6 +43,8 @@ const HTTP1_BUFFER_MIN: usize = 8192;
 const LINGER_BYTES_MAX: usize = 256 * 1024;
 /// And for how long.
 const LINGER: Duration = Duration::from_secs(2);
+/// How often one whose time is over is looked at again.
+const JUDGED_EVERY: Duration = Duration::from_secs(1);
 /// The client's first bytes on an HTTP/2 connection (RFC 9113 section 3.4).
 const H2_PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
@@ -90,7 +92,7 @@ impl Service<Request<Incoming>> for Requests {
 
 async fn serve_http1(transport: Transport, connection: Rc<Connection>) {
     let limits = connection.entry.limits;
-    let io = TokioIo::new(Watched::new(transport, &connection));
+    let io = TokioIo::new(Watched::new(transport, &connection, Protocol::Http11));
     let mut http = http1::Builder::new()
         .timer(LocalTimer)
         .header_read_timeout(None)
@@ -115,26 +117,35 @@ async fn serve_http1(transport: Transport, connection: Rc<Connection>) {
         }
     })
     .await;
-    let broken = report(&ending, &connection);
+    let leave = report(&ending, &connection);
     let left = http.into_parts();
-    let transport = left.io.into_inner().into_inner();
+    let early = left.read_buf.into();
+    drop(left.io);
     match (ending, connection.solo.left()) {
         (Ending::Http(Ok(())), Some(leaving)) => {
-            switching::join(&connection, transport, left.read_buf.into(), leaving).await;
+            if let Some(transport) = connection.leftover.take() {
+                switching::join(&connection, transport, early, leaving).await;
+            }
         }
-        _ if broken == Broken::No => linger(transport).await,
-        _ => {}
+        _ => finish(leave, &connection).await,
     }
 }
 
 async fn serve_http2(transport: Transport, connection: Rc<Connection>) {
     let limits = connection.entry.limits;
-    let io = TokioIo::new(Watched::new(transport, &connection));
+    let io = TokioIo::new(Watched::new(transport, &connection, Protocol::H2));
     let mut http = Box::pin(
-        http2::Builder::new(LocalExecutor)
+        http2::Builder::new(Streams(Rc::clone(&connection)))
             .timer(LocalTimer)
-            .max_concurrent_streams(H2_STREAMS_MAX)
-            .max_header_list_size(u32::try_from(limits.header_bytes_max).unwrap_or(u32::MAX))
+            .max_concurrent_streams(limits.h2_streams_max)
+            // The library answers what is beyond this by itself, and nobody would count it.
+            .max_header_list_size(
+                u32::try_from(limits.header_bytes_max)
+                    .unwrap_or(u32::MAX)
+                    .saturating_mul(2),
+            )
+            // Resets are counted here, by `limits.h2_resets`.
+            .max_pending_accept_reset_streams(usize::try_from(limits.h2_resets_max).unwrap_or(usize::MAX))
             .initial_stream_window_size(H2_WINDOW)
             .initial_connection_window_size(4 * H2_WINDOW)
             .max_send_buf_size(H2_SEND_BUFFER)
@@ -152,6 +163,7 @@ async fn serve_http2(transport: Transport, connection: Rc<Connection>) {
                 http.as_mut().graceful_shutdown();
                 http.as_mut().poll(cx).map(Ending::Http)
             }
+            Poll::Pending if is_overdrawn(&connection) => Poll::Ready(Ending::Closed),
             Poll::Ready(Event::Passed(Passed::Idle)) => {
                 // A polite goodbye waits for the client's word, and a client may never give it.
                 http.as_mut().graceful_shutdown();
@@ -167,7 +179,30 @@ async fn serve_http2(transport: Transport, connection: Rc<Connection>) {
         }
     })
     .await;
-    report(&ending, &connection);
+    let leave = match report(&ending, &connection) {
+        // It was told why, by GOAWAY.
+        Leave::Drop => Leave::Linger,
+        leave => leave,
+    };
+    drop(http);
+    finish(leave, &connection).await;
+}
+
+/// Whether a client that was told to ask no more goes on asking: what was on its way is as many streams as it may have.
+fn is_overdrawn(connection: &Connection) -> bool {
+    connection.clock.requests_when_worn() > connection.entry.limits.h2_streams_max
+}
+
+/// Takes leave of the client.
+async fn finish(leave: Leave, connection: &Connection) {
+    let Some(transport) = connection.leftover.take() else {
+        return;
+    };
+    match leave {
+        Leave::Linger => linger(transport).await,
+        Leave::Drop => {}
+        Leave::Reset => transport.reset(),
+    }
 }
 
 /// How a connection ended.
@@ -177,52 +212,76 @@ enum Ending {
     Passed(Passed),
 }
 
-/// Whether the transport is of no use any more.
-#[derive(PartialEq, Eq)]
-enum Broken {
-    Yes,
-    No,
+/// What becomes of the transport.
+enum Leave {
+    /// What was said last shall arrive.
+    Linger,
+    /// It is of no use any more.
+    Drop,
+    /// Nobody shall take what was sent for the whole.
+    Reset,
 }
 
 /// Counts and logs an ending, once.
-fn report(ending: &Ending, connection: &Connection) -> Broken {
+fn report(ending: &Ending, connection: &Connection) -> Leave {
     let counters = &connection.context.counters;
     let (peer, entry) = (connection.peer.0, connection.entry.name.as_str());
     match ending {
         Ending::Http(Ok(())) | Ending::Passed(Passed::Idle) => {
-            if matches!(ending, Ending::Passed(_)) {
+            if matches!(ending, Ending::Passed(_)) && connection.clock.worn().is_none() {
                 counters.add(Count::IdleTimeout);
             }
-            Broken::No
+            Leave::Linger
         }
+        Ending::Passed(Passed::Write) => cut(connection, Count::WriteTimeout),
+        // It is told to ask no more, and goes on.
+        Ending::Passed(Passed::Age) => Leave::Linger,
         Ending::Passed(Passed::Header) => {
             counters.add(Count::RequestTimeout);
             access::refused_request(connection, None, Count::RequestTimeout.code());
             tracing::debug!(%peer, entry, "closed: no request header in time");
-            Broken::No
+            Leave::Linger
         }
-        Ending::Closed => Broken::No,
+        Ending::Closed => Leave::Linger,
+        Ending::Http(Err(_)) if connection.cut.get().is_some() => {
+            cut(connection, connection.cut.get().unwrap_or(Count::AnswerIdle))
+        }
         Ending::Http(Err(error)) if error.is_parse() || error.is_parse_too_large() => {
             counters.add(Count::Requests);
             counters.add(Count::AnswersClient);
-            counters.add(Count::BadRequest);
             // hyper has answered by itself, on HTTP/1.1 alone.
-            let status = if error.is_parse_too_large() {
-                StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE
+            let (status, reason) = if error.is_parse_too_large() {
+                (StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE, Count::HeaderTooLarge)
             } else {
-                StatusCode::BAD_REQUEST
+                (StatusCode::BAD_REQUEST, Count::BadRequest)
             };
-            access::refused_request(connection, Some(status), Count::BadRequest.code());
+            counters.add(reason);
+            access::refused_request(connection, Some(status), reason.code());
             tracing::debug!(%peer, entry, %error, "closed: malformed request");
-            Broken::No
+            Leave::Linger
         }
         Ending::Http(Err(error)) => {
             let cause = std::error::Error::source(error)
                 .map(ToString::to_string)
                 .unwrap_or_default();
             tracing::debug!(%peer, entry, %error, cause, "connection broke");
-            Broken::Yes
+            Leave::Drop
         }
+    }
+}
+
+/// A connection that is ended for what its client does.
+fn cut(connection: &Connection, reason: Count) -> Leave {
+    connection.context.counters.add(reason);
+    let (peer, entry) = (connection.peer.0, connection.entry.name.as_str());
+    tracing::debug!(%peer, entry, reason = reason.code(), "closed: over a limit");
+    match reason {
+        // The goodbye shall arrive.
+        Count::H2Resets | Count::H2ControlFrames => {
+            access::refused_request(connection, None, reason.code());
+            Leave::Linger
+        }
+        _ => Leave::Reset,
     }
 }
 
@@ -262,14 +321,24 @@ impl Watch {
         if self.connection.solo.poll_gone(cx).is_ready() {
             return Poll::Ready(Event::Close);
         }
-        self.poll_deadline(cx)
+        loop {
+            if let (Some(reason), Order::Serve) = (self.connection.clock.worn(), self.draining) {
+                self.draining = Order::Drain;
+                self.connection.context.counters.add(reason);
+                return Poll::Ready(Event::Drain);
+            }
+            match ready!(self.poll_deadline(cx)) {
+                Some(Passed::Age) => self.connection.clock.grew_old(),
+                Some(passed) => return Poll::Ready(Event::Passed(passed)),
+                None => {}
+            }
+        }
     }
 
     /// The timer is armed for the earliest deadline that stood when it was, and corrected when it fires, so
-    /// that a request costs no timer operation.
-    fn poll_deadline(&mut self, cx: &mut Context<'_>) -> Poll<Event> {
-        let limits = &self.connection.entry.timeouts;
-        let Some((deadline, passed)) = self.connection.clock.deadline(limits) else {
+    /// that a request costs no timer operation. `None`: it fired for whoever writes, to judge whether the client takes it.
+    fn poll_deadline(&mut self, cx: &mut Context<'_>) -> Poll<Option<Passed>> {
+        let Some((deadline, passed)) = self.next_deadline() else {
             return Poll::Pending;
         };
         let sleep = self.sleep.get_or_insert_with(|| Box::pin(sleep_until(deadline)));
@@ -278,12 +347,29 @@ impl Watch {
         }
         while sleep.as_mut().poll(cx).is_ready() {
             if deadline <= Instant::now() {
-                return Poll::Ready(Event::Passed(passed));
+                return Poll::Ready(passed);
             }
             sleep.as_mut().reset(deadline);
         }
         Poll::Pending
     }
+
+    fn next_deadline(&self) -> Option<(Instant, Option<Passed>)> {
+        let limits = &self.connection.entry.timeouts;
+        let own = self.connection.clock.deadline(limits);
+        let own = own.map(|(at, passed)| (at, Some(passed)));
+        let taking = limits
+            .body_idle
+            .and_then(|idle| self.connection.taking.due(idle))
+            .map(|due| (later(due), None));
+        own.into_iter().chain(taking).min_by_key(|(at, _)| *at)
+    }
+}
+
+/// A moment to come: this one, or where it has passed, another look in a while.
+fn later(due: Instant) -> Instant {
+    let now = Instant::now();
+    if due > now { due } else { now + JUDGED_EVERY }
 }
 
 /// Ends a connection so that its last answer arrives: our side is shut down, then what the client still

@@ -2,11 +2,12 @@
 
 use super::{
     access::Notes,
-    answer::{self, ResponseBody, UnderWay},
+    answer::{self, Began, ResponseBody, UnderWay},
     connection::Connection,
     context::View,
     forward::{self, Way},
     switching::{self, Opening},
+    unrouted::Unrouted,
     uplinks,
 };
 use crate::{
@@ -17,10 +18,11 @@ use crate::{
         call::AnswerBody,
         fields::{self, Found},
         forwarded::{self, OwnCertificate, PeerTrust},
-        interim, switch,
+        interim,
+        pace::Demands,
+        switch,
         target::{self, Target},
     },
-    io::Instant,
     middleware::{self, Chain, Next, Turn},
     route::{self, RouteId, Table},
     snapshot::{Entry, Route, Side},
@@ -33,7 +35,7 @@ use http::request::Parts;
 use hyper::{HeaderMap, Request, Response, StatusCode, Version, body::Incoming, upgrade::OnUpgrade};
 use rustls::pki_types::UnixTime;
 use sallyport_config::model::UnderscoreHeaders;
-use std::{convert::Infallible, future::Future, net::IpAddr, rc::Rc, time::Duration};
+use std::{convert::Infallible, future::Future, net::IpAddr, rc::Rc};
 
 /// What a request came to.
 pub(super) enum Outcome {
@@ -75,10 +77,10 @@ async fn answered(
     connection: Rc<Connection>,
     mut request: Request<Incoming>,
 ) -> Result<Response<ResponseBody>, Infallible> {
-    let (under_way, started) = UnderWay::new(&connection, &request);
+    let (under_way, began) = UnderWay::new(&connection, &request);
     connection.context.counters.add(Count::Requests);
     let (opening, stream) = (Opening::default(), request.extensions_mut().remove::<OnUpgrade>());
-    let outcome = walk(&connection, request, started, under_way.notes(), &opening).await;
+    let outcome = walk(&connection, request, began, under_way.notes(), &opening).await;
     connection.solo.answering();
     let switched = outcome.as_ref().ok().and_then(Outcome::switched).cloned();
     if let (Some(headers), Some(joined)) = (switched, opening.take()) {
@@ -95,19 +97,14 @@ async fn answered(
         connection.context.counters.add(count);
     }
     let response = match outcome {
-        Ok(Outcome::Upstream(response)) => {
-            let limit = connection.entry.timeouts.write;
-            response.map(|body| ResponseBody::upstream(body, under_way, limit))
-        }
-        Ok(Outcome::Through(response)) => {
-            let limit = connection.entry.timeouts.write;
-            response.map(|body| ResponseBody::through(body, under_way, limit))
-        }
+        Ok(Outcome::Upstream(response)) => response.map(|body| ResponseBody::upstream(body, under_way)),
+        Ok(Outcome::Through(response)) => response.map(|body| ResponseBody::through(body, under_way)),
         Ok(Outcome::Own(status, headers, body)) => answer::own(status, headers, body, under_way),
         Err(fault) => answer::fault(fault, under_way),
     };
     connection.context.counters.add(answer::count(response.status()));
-    let (head, mut body) = response.into_parts();
+    let (mut head, mut body) = response.into_parts();
+    connection.say_last(&mut head);
     body.answered(head.status, &head.headers, count.map(Count::code));
     Ok(Response::from_parts(head, body))
 }
@@ -116,17 +113,14 @@ async fn answered(
 async fn walk(
     connection: &Rc<Connection>,
     request: Request<Incoming>,
-    started: Instant,
+    began: Began,
     notes: Notes<'_>,
     opening: &Opening,
 ) -> Result<Outcome, Fault> {
     let view = connection.context.view();
     let entry = view.entry(&connection.entry).ok_or(Fault::NotFound)?;
     let (mut parts, incoming) = request.into_parts();
-    let mut body = RequestBody::new(incoming, started, read_limit(entry, &parts), notes.tally());
-    if let Some(upload) = connection.solo.upload() {
-        body.watch(upload);
-    }
+    let body = body_of(connection, entry, incoming, began, notes);
     let found = examine(entry, connection, &mut parts)?;
     let reached = match &*entry.side {
         Side::Clients(table) => {
@@ -145,10 +139,16 @@ async fn walk(
     check_policy(entry, connection, &authority)?;
     let client = client_of(connection, &parts.headers, trust);
     notes.client(client);
-    let id = find(table, &parts, &authority, &target, client).ok_or(Fault::NotFound)?;
-    let route = route_of(&view, id)?;
-    notes.router(&route.router);
-    check_route(entry, connection, (id, route), &target)?;
+    let leads = lead(entry, table, &parts, &authority, &target, client)?;
+    let leads = match leads {
+        Ok(id) => {
+            let route = route_of(&view, id)?;
+            notes.router(&route.router);
+            check_route(entry, connection, (id, route), &target)?;
+            Ok(route)
+        }
+        Err(unrouted) => Err(unrouted),
+    };
     let outgoing = forward::Outgoing {
         authority: authority.into(),
         target: target.into(),
@@ -156,6 +156,15 @@ async fn walk(
         trust,
     };
     forward::clean(connection, &mut parts, outgoing);
+    let facts = middleware::Facts {
+        client,
+        certificates: clients_certificates(connection),
+    };
+    let route = match leads {
+        Ok(route) => route,
+        // In a box, so that requests with a route do not carry its room around.
+        Err(unrouted) => return Box::pin(unrouted.answer(entry, facts, parts, body)).await,
+    };
     let way = Way {
         connection,
         view: &view,
@@ -169,11 +178,23 @@ async fn walk(
         let sent = way.send(&route.service, Request::from_parts(parts, body)).await;
         return sent.map(Outcome::Upstream);
     }
-    let facts = middleware::Facts {
-        client,
-        certificates: clients_certificates(connection),
-    };
     through(chain, facts, &way, parts, body).await
+}
+
+/// What comes with a request, held to what the entry point demands of it.
+fn body_of(
+    connection: &Connection,
+    entry: &Entry,
+    incoming: Incoming,
+    began: Began,
+    notes: Notes<'_>,
+) -> RequestBody {
+    let demands = Demands::new(&entry.timeouts, &entry.limits, began.moved);
+    let mut body = RequestBody::new(incoming, began.at, demands, notes.tally());
+    if let Some(upload) = connection.solo.upload() {
+        body.watch(upload);
+    }
+    body
 }
 
 /// middleware: what the entry point and the route named, then the service.
@@ -222,10 +243,21 @@ fn own_certificate(connection: &Connection) -> OwnCertificate {
 
 /// What HTTP/1.1's own parser does not see to, or HTTP/2's: a request is the same by either.
 fn check_limits(parts: &Parts, found: Found, connection: &Connection) -> Result<(), Fault> {
-    if parts.headers.len() > connection.entry.limits.headers_max {
+    let limits = &connection.entry.limits;
+    let too_large = parts.version == Version::HTTP_2 && section_bytes(parts) > limits.header_bytes_max;
+    if too_large || parts.headers.len() > limits.headers_max {
         return Err(Fault::HeadersTooMany);
     }
     fields::check_coding(&parts.headers, found).map_err(|error| malformed(connection, &error))
+}
+
+/// As HTTP/2 counts a header section (RFC 9113 section 6.5.2), without the pseudo-fields but the target.
+fn section_bytes(parts: &Parts) -> usize {
+    const EACH: usize = 32;
+    let fields = parts.headers.iter();
+    let fields = fields.map(|(name, value)| name.as_str().len() + value.len() + EACH);
+    let target = parts.uri.path().len() + parts.uri.query().map_or(0, str::len);
+    fields.sum::<usize>() + target
 }
 
 /// What a request is, and whether it is one at all; it has the form between the edges then.
@@ -264,15 +296,6 @@ fn check_loop(parts: &Parts, found: Found) -> Result<(), Fault> {
         return Err(Fault::Loop);
     }
     Ok(())
-}
-
-/// The deadline of a whole request. Calls of gRPC may last, and have deadlines of their own.
-fn read_limit(entry: &Entry, parts: &Parts) -> Option<Duration> {
-    if fields::is_grpc(&parts.headers) {
-        None
-    } else {
-        entry.timeouts.read
-    }
 }
 
 fn malformed(connection: &Connection, error: &dyn std::error::Error) -> Fault {
@@ -338,6 +361,25 @@ fn client_of(connection: &Connection, headers: &HeaderMap, trust: PeerTrust) -> 
     match (&*connection.entry.side, trust) {
         (Side::Parents(_), PeerTrust::Trusted) => forwarded::client(headers).unwrap_or(own),
         _ => own,
+    }
+}
+
+/// route: which one takes a request; where none does, what it comes to instead.
+fn lead(
+    entry: &Entry,
+    table: &Table,
+    parts: &Parts,
+    authority: &Authority<'_>,
+    target: &Target<'_>,
+    client: IpAddr,
+) -> Result<Result<RouteId, Unrouted>, Fault> {
+    if let Some(redirect) = &entry.redirect {
+        return Unrouted::elsewhere(redirect, &parts.method, authority, target).map(Err);
+    }
+    match find(table, parts, authority, target, client) {
+        Some(id) => Ok(Ok(id)),
+        None if entry.middlewares.is_empty() => Err(Fault::NotFound),
+        None => Ok(Err(Unrouted::Nowhere)),
     }
 }
 

@@ -54,6 +54,7 @@ pub(super) fn compile_entry(
         underscore_headers: entry.underscore_headers,
         timeouts: entry.timeouts,
         limits: entry.limits,
+        redirect: entry.redirect,
         middlewares: Vec::new(),
         proofs: Arc::new(Proofs::compile(config, name, entry, policies, routes)),
         side: Arc::new(match entry.kind {

@@ -39,8 +39,9 @@ use policies::{policies_at, tls_policies};
 use sallyport_config::{
     diagnostic::Diagnostic,
     model::{
-        Config, EntryPoint, Limits, ServiceRef, Timeouts, UnderscoreHeaders,
+        Config, EntryPoint, ServiceRef, UnderscoreHeaders,
         encoded::EncodedCharacters,
+        limits::{Limits, Redirect, Timeouts},
         service::{HealthCheck, InitialState},
     },
 };
@@ -94,6 +95,8 @@ pub struct Entry {
     pub timeouts: Timeouts,
     /// Limits.
     pub limits: Limits,
+    /// Where every request is sent instead of being routed.
+    pub redirect: Option<Redirect>,
     /// Before those of every route.
     pub middlewares: Vec<Arc<Middleware>>,
     /// Which of its routes demand a client's certificate.

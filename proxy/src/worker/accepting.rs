@@ -54,13 +54,17 @@ struct At {
 async fn run(context: Rc<Context>, at: Rc<At>, listener: Listener, mut stopped: watch::Receiver<()>) {
     loop {
         wait_for_room(&context).await;
+        // A connection that is taken is given up by nobody: where another worker was faster, it waits for room.
         let accepted = tokio::select! {
             biased;
             _ = stopped.changed() => break,
             accepted = listener.accept() => accepted,
         };
         match accepted {
-            Ok((socket, peer)) => admit(&context, &at, socket, peer),
+            Ok((socket, peer)) => {
+                let counted = room(&context).await;
+                admit(&context, &at, counted, socket, peer);
+            }
             Err(error) => {
                 context.counters.add(Count::AcceptFailed);
                 tracing::warn!(entry = at.entry, %error, "accept failed");
@@ -71,7 +75,7 @@ async fn run(context: Rc<Context>, at: Rc<At>, listener: Listener, mut stopped: 
     // Closing a socket resets the connections that wait in its queue.
     while let Some(socket) = listener.accept_waiting() {
         if let Ok(peer) = socket.peer_addr() {
-            admit(&context, &at, socket, peer);
+            admit(&context, &at, Counted::anyway(&context), socket, peer);
         }
     }
 }
@@ -87,12 +91,21 @@ async fn wait_for_room(context: &Context) {
     }
 }
 
-fn admit(context: &Rc<Context>, at: &Rc<At>, socket: TcpStream, peer: SocketAddr) {
+/// Room for one connection more, which is this one's: the workers share it, and each finds it only once.
+async fn room(context: &Rc<Context>) -> Counted {
+    loop {
+        if let Some(counted) = Counted::within(context) {
+            return counted;
+        }
+        wait_for_room(context).await;
+    }
+}
+
+fn admit(context: &Rc<Context>, at: &Rc<At>, counted: Counted, socket: TcpStream, peer: SocketAddr) {
     context.counters.add(Count::Accepted);
     let Some(entry) = context.view().snapshot.entries.get(&at.entry).cloned() else {
         return;
     };
-    let counted = Counted::new(Rc::clone(context));
     let (context, at) = (Rc::clone(context), Rc::clone(at));
     drop(io::spawn(async move {
         serve::connection(context, entry, &at.counters, socket, PeerAddress(peer)).await;
@@ -104,9 +117,20 @@ fn admit(context: &Rc<Context>, at: &Rc<At>, socket: TcpStream, peer: SocketAddr
 struct Counted(Rc<Context>);
 
 impl Counted {
-    fn new(context: Rc<Context>) -> Self {
+    /// Where the process may have one more.
+    fn within(context: &Rc<Context>) -> Option<Self> {
+        let max = context.view().snapshot.connections_max;
+        let more = |count: usize| count.checked_add(1).filter(|count| *count <= max);
+        let counted = context
+            .connections
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, more);
+        counted.ok().map(|_| Self(Rc::clone(context)))
+    }
+
+    /// Whatever the process may have: who waits at a socket that closes would be reset.
+    fn anyway(context: &Rc<Context>) -> Self {
         context.connections.fetch_add(1, Ordering::Relaxed);
-        Self(context)
+        Self(Rc::clone(context))
     }
 }
 

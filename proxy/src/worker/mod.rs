@@ -6,6 +6,7 @@
 mod accepting;
 
 use crate::{
+    accept::Sources,
     io::{self, DriverKind},
     serve::{Context, Order, Recheck},
     snapshot::{Published, TcpWay},
@@ -75,6 +76,8 @@ pub struct Shared {
     pub published: Arc<Published>,
     /// Downstream connections of the whole process.
     pub connections: Arc<AtomicUsize>,
+    /// How many each source has of them.
+    pub sources: Arc<Sources>,
 }
 
 /// A running worker.
@@ -107,7 +110,13 @@ impl Worker {
                 let outcome = io::run(shared.driver, async move {
                     // The starter waits for exactly this word.
                     let _ = started.send(Ok(()));
-                    let context = Context::new(shared.published, own_counters, own_tally, shared.connections);
+                    let context = Context::new(
+                        shared.published,
+                        own_counters,
+                        own_tally,
+                        shared.connections,
+                        shared.sources,
+                    );
                     work(Rc::new(context), messages).await;
                 });
                 if let Err(error) = outcome {

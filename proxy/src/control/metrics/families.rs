@@ -130,11 +130,23 @@ pub(super) const TCP_REFUSED: Family = counter(
     &["reason"],
     "Connections that were closed where TCP routers are; reason is a counter of status.",
 );
+/// Requests that were refused.
+pub(super) const HTTP_REFUSED: Family = counter(
+    "sallyport_http_refused_total",
+    &["reason"],
+    "Requests that got an answer of the gateway in place of a server's; reason is a counter of status.",
+);
 /// Bytes of TCP connections.
 pub(super) const TCP_BYTES: Family = counter(
     "sallyport_tcp_bytes_total",
     &["direction"],
     "Bytes that TCP connections have carried; direction is to_server or to_client.",
+);
+/// Limits that acted.
+pub(super) const LIMITED: Family = counter(
+    "sallyport_limits_total",
+    &["reason"],
+    "How often a limit or a deadline for clients acted; reason is a counter of status.",
 );
 /// Whether a server is asked.
 pub(super) const SERVER_UP: Family = gauge(
@@ -256,6 +268,8 @@ pub(super) const ALL: &[&Family] = &[
     &TCP_CLOSED,
     &TCP_REFUSED,
     &TCP_BYTES,
+    &LIMITED,
+    &HTTP_REFUSED,
     &SERVER_UP,
     &SERVER_EJECTED,
     &RETRIED,
@@ -278,7 +292,10 @@ pub(super) const ALL: &[&Family] = &[
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{telemetry::COUNTS, tls::TLS_REASONS};
+    use crate::{
+        telemetry::{COUNTS, LIMITS},
+        tls::TLS_REASONS,
+    };
 
     const PAGE: &str = include_str!("../../../../docs/metrics.md");
 
@@ -307,6 +324,15 @@ mod tests {
             .map(|(rest, _)| format!("preamble_{rest}"))
             .collect();
         assert_eq!(page, codes);
+    }
+
+    #[test]
+    fn the_page_of_limits_has_every_reason_of_a_limit() {
+        let page = include_str!("../../../../docs/limits.md");
+        for count in LIMITS {
+            let cell = format!("| `{}` |", count.code());
+            assert!(page.contains(&cell), "{cell}");
+        }
     }
 
     #[test]
