@@ -13,6 +13,35 @@ use http::{
 use hyper::StatusCode;
 use std::error::Error;
 
+/// What requests can be refused for, or come to in place of a server's answer: the counts of [`Fault`], each once.
+pub const REFUSALS: [Count; 25] = [
+    Count::BadRequest,
+    Count::HeaderTooLarge,
+    Count::EncodedCharacter,
+    Count::IdentityTooLong,
+    Count::RequestTimeout,
+    Count::Misdirected,
+    Count::NotProven,
+    Count::NotImplemented,
+    Count::Loop,
+    Count::SourceForbidden,
+    Count::HostForbidden,
+    Count::PathAmbiguous,
+    Count::BodyTooLarge,
+    Count::NoRouter,
+    Count::Unauthorized,
+    Count::AuthBusy,
+    Count::AuthRefused,
+    Count::RateExceeded,
+    Count::InFlightExceeded,
+    Count::BreakerOpen,
+    Count::UpstreamFailed,
+    Count::UpstreamSilent,
+    Count::NoServer,
+    Count::QueueFull,
+    Count::QueueTimeout,
+];
+
 /// An error with its causes, on one line, for the operator.
 pub fn with_causes(error: &dyn Error) -> String {
     let mut text = error.to_string();

@@ -118,7 +118,8 @@ pub fn run(name: &str, driver: Driver, case: fn(&Case) -> Result<()>) {
     }
 }
 
-/// Makes `name::uring`, `name::tokio_uring` and `name::epoll` of each function `fn(&Case) -> Result<()>` in scope.
+/// Makes `name::uring` and `name::epoll` of each function `fn(&Case) -> Result<()>` in scope: the drivers that
+/// installations get by themselves.
 #[macro_export]
 macro_rules! on_both_drivers {
     ($($case:ident),+ $(,)?) => {
@@ -129,14 +130,24 @@ macro_rules! on_both_drivers {
             }
 
             #[test]
-            fn tokio_uring() {
-                $crate::case::run(stringify!($case), $crate::gateway::Driver::TokioUring, super::$case);
-            }
-
-            #[test]
             fn epoll() {
                 $crate::case::run(stringify!($case), $crate::gateway::Driver::Epoll, super::$case);
             }
         })+
+    };
+}
+
+/// Makes these of each, and `name::tokio_uring`: for what is about reading, writing and ending connections.
+#[macro_export]
+macro_rules! on_every_driver {
+    ($($case:ident),+ $(,)?) => {
+        $crate::on_both_drivers!($($case),+);
+
+        mod tokio_uring {
+            $(#[test]
+            fn $case() {
+                $crate::case::run(stringify!($case), $crate::gateway::Driver::TokioUring, super::$case);
+            })+
+        }
     };
 }

@@ -31,6 +31,8 @@ impl Driver {
     #[must_use]
     pub fn word(self) -> &'static str {
         match self {
+            // The whole suite on the other ring, by hand.
+            Driver::Uring if std::env::var_os("SALLYPORT_TEST_TOKIO_URING").is_some() => "tokio-uring",
             Driver::Uring => "uring",
             Driver::TokioUring => "tokio-uring",
             Driver::Epoll => "epoll",

@@ -3,12 +3,12 @@
 use anyhow::{Result, ensure};
 use sallyport_tests::case::Case;
 use sallyport_tests::fragments::{BACKEND, PORT, local, plain};
-use sallyport_tests::on_both_drivers;
+use sallyport_tests::on_every_driver;
 use sallyport_tests::raw_client::{self, End, Exchange};
 use sallyport_tests::raw_server::{Behaviour, RawServer};
 use std::time::Duration;
 
-on_both_drivers!(
+on_every_driver!(
     an_answers_length_beside_its_coding_does_not_cut_it,
     a_coding_that_was_not_asked_for_is_502,
     a_switch_of_protocols_that_was_not_asked_for_is_502,

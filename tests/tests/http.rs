@@ -9,14 +9,14 @@ use sallyport_tests::fragments::{
 };
 use sallyport_tests::h2load::{self, Protocol};
 use sallyport_tests::nginx::{Nginx, Serves};
-use sallyport_tests::on_both_drivers;
+use sallyport_tests::on_every_driver;
 use sallyport_tests::raw_client::{self, End};
 use sallyport_tests::raw_server::{Behaviour, RawServer};
 use sallyport_tests::wait;
 use std::net::SocketAddr;
 use std::time::Duration;
 
-on_both_drivers!(
+on_every_driver!(
     http1_get_reaches_nginx,
     http2_get_reaches_nginx_over_tls,
     five_thousand_requests_have_no_error,

@@ -6,7 +6,7 @@ use sallyport_tests::certs::{Authority, Role};
 use sallyport_tests::fragments::{
     BACKEND, PORT, backend_url, certificate, entry_point, local, plain, route_all,
 };
-use sallyport_tests::on_both_drivers;
+use sallyport_tests::on_every_driver;
 use sallyport_tests::raw_client::{self, End};
 use sallyport_tests::raw_server::{Behaviour, RawServer};
 use sallyport_tests::script::{Interpreter, Script};
@@ -14,7 +14,7 @@ use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::time::Duration;
 
-on_both_drivers!(
+on_every_driver!(
     websockets_pass_over_http1,
     websockets_pass_over_tls_both_ways,
     an_http2_client_reaches_an_http1_websocket,

@@ -7,14 +7,14 @@ use sallyport_tests::curl::Curl;
 use sallyport_tests::fragments::{BACKEND, PORT, backend_url, entry_point, local, plain, route_all};
 use sallyport_tests::gateway::{Gateway, Setup};
 use sallyport_tests::nginx::{Nginx, Serves};
-use sallyport_tests::on_both_drivers;
+use sallyport_tests::on_every_driver;
 use sallyport_tests::raw_client::{self, End};
 use sallyport_tests::raw_server::{Behaviour, RawServer};
 use sallyport_tests::wait;
 use std::net::TcpStream;
 use std::time::Duration;
 
-on_both_drivers!(
+on_every_driver!(
     sigterm_lets_a_download_finish,
     sigterm_ends_what_does_not_finish,
     an_invalid_reload_keeps_the_old_configuration,

@@ -10,7 +10,7 @@ use sallyport_tests::gateway::{Gateway, find_all};
 use sallyport_tests::haproxy::{Forward, Haproxy, Speaks};
 use sallyport_tests::haproxy_receiver;
 use sallyport_tests::nginx::{Nginx, Serves};
-use sallyport_tests::on_both_drivers;
+use sallyport_tests::on_every_driver;
 use sallyport_tests::raw_client::{self, End};
 use sallyport_tests::raw_tcp::{Kept, TcpServer};
 use sallyport_tests::tls_client::{Offer, TlsClient};
@@ -19,7 +19,7 @@ use std::io::{Read, Write};
 use std::net::{IpAddr, Ipv4Addr, Shutdown, SocketAddr, TcpStream};
 use std::time::{Duration, Instant};
 
-on_both_drivers!(
+on_every_driver!(
     each_direction_ends_by_itself,
     much_passes_both_ways_whole,
     a_side_that_does_not_read_holds_the_other_up,

@@ -8,14 +8,14 @@ use sallyport_tests::fragments::{
     BACKEND, PORT, backend_url, certificate, entry_point, local, mutual, route_all, router, service,
 };
 use sallyport_tests::nginx::{Nginx, Serves};
-use sallyport_tests::on_both_drivers;
+use sallyport_tests::on_every_driver;
 use sallyport_tests::openssl::{Outcome, SClient, Version, alert};
 use sallyport_tests::raw_client::{self, End};
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::time::Duration;
 
-on_both_drivers!(
+on_every_driver!(
     the_name_chooses_the_certificate,
     strict_names_refuse_others_with_an_alert,
     the_lowest_version_is_kept,

@@ -7,12 +7,12 @@ use sallyport_tests::curl::{Answer, Curl};
 use sallyport_tests::fragments::{BACKEND, PORT, entry_point, router, service};
 use sallyport_tests::gateway::Gateway;
 use sallyport_tests::nginx::{Nginx, NginxTls, Serves};
-use sallyport_tests::on_both_drivers;
+use sallyport_tests::on_every_driver;
 use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
 
-on_both_drivers!(
+on_every_driver!(
     verified_tls_reaches_the_server_by_http2,
     http2_can_be_disabled_upstream,
     http2_in_the_clear_reaches_the_server,

@@ -102,13 +102,14 @@ async fn serve_http1(transport: Transport, connection: Rc<Connection>) {
         .serve_connection(io, Requests(Rc::clone(&connection)));
     let mut watch = Watch::new(&connection);
     let ending = poll_fn(|cx| {
-        if let Poll::Ready(outcome) = http.poll_without_shutdown(cx) {
+        // Not `poll_without_shutdown`: it leaves behind what is not written yet.
+        if let Poll::Ready(outcome) = Pin::new(&mut http).poll(cx) {
             return Poll::Ready(Ending::Http(outcome));
         }
         match watch.poll(cx) {
             Poll::Ready(Event::Drain) => {
                 Pin::new(&mut http).graceful_shutdown();
-                http.poll_without_shutdown(cx).map(Ending::Http)
+                Pin::new(&mut http).poll(cx).map(Ending::Http)
             }
             Poll::Ready(Event::Close) => Poll::Ready(Ending::Closed),
             Poll::Ready(Event::Passed(passed)) => Poll::Ready(Ending::Passed(passed)),

@@ -35,7 +35,7 @@ const ASKED_AFTER: [Duration; 5] = [
 ];
 const ASKED_EVERY: Duration = Duration::from_secs(5);
 /// How long an answer to such a client may be quiet.
-const QUIET: Duration = Duration::from_millis(250);
+const QUIET: Duration = Duration::from_millis(500);
 /// What asks. Every client of HTTP/1.1 knows it.
 const QUESTION: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";
 /// Interim answers that wait for the client to read.

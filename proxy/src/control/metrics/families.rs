@@ -130,6 +130,12 @@ pub(super) const TCP_REFUSED: Family = counter(
     &["reason"],
     "Connections that were closed where TCP routers are; reason is a counter of status.",
 );
+/// Requests that were refused.
+pub(super) const HTTP_REFUSED: Family = counter(
+    "sallyport_http_refused_total",
+    &["reason"],
+    "Requests that got an answer of the gateway in place of a server's; reason is a counter of status.",
+);
 /// Bytes of TCP connections.
 pub(super) const TCP_BYTES: Family = counter(
     "sallyport_tcp_bytes_total",
@@ -263,6 +269,7 @@ pub(super) const ALL: &[&Family] = &[
     &TCP_REFUSED,
     &TCP_BYTES,
     &LIMITED,
+    &HTTP_REFUSED,
     &SERVER_UP,
     &SERVER_EJECTED,
     &RETRIED,

@@ -4,8 +4,8 @@ use super::{
     exposition::Samples,
     families::{
         ACCEPT, ACCESS_LOG_DROPPED, ALL, GATE_ATTACH, GATE_CONFIRM, GATE_DIFFERS, GATE_GENERATION,
-        GATE_PACKETS, GATE_PREFIXES, GATE_UP, LIMITED, LIST_PREFIXES, LIST_STALE, LIST_TAKEN, PREAMBLE_LOCAL,
-        PREAMBLE_REFUSED, REMOVED, TCP_BYTES, TCP_CLOSED, TCP_OPENED, TCP_REFUSED,
+        GATE_PACKETS, GATE_PREFIXES, GATE_UP, HTTP_REFUSED, LIMITED, LIST_PREFIXES, LIST_STALE, LIST_TAKEN,
+        PREAMBLE_LOCAL, PREAMBLE_REFUSED, REMOVED, TCP_BYTES, TCP_CLOSED, TCP_OPENED, TCP_REFUSED,
     },
     secured, services,
 };
@@ -16,6 +16,7 @@ use crate::{
         listing,
         state::State,
     },
+    fault::REFUSALS,
     gate::{InterfaceStatus, PolicyStatus, Status},
     telemetry::{ADMISSION_COUNTS, AdmissionCount, COUNTS, Count, LIMITS},
 };
@@ -37,6 +38,7 @@ pub(super) async fn text(state: &State) -> String {
     preamble(state, &mut samples);
     tcp(state, &mut samples);
     limits(state, &mut samples);
+    http(state, &mut samples);
     services::gather(state, &mut samples);
     secured::gather(state, &mut samples);
     access_log(state, &mut samples);
@@ -158,6 +160,15 @@ fn tcp(state: &State, samples: &mut Samples) {
     }
     samples.add(&TCP_BYTES, &["to_server"], of(Count::TcpBytesToServer));
     samples.add(&TCP_BYTES, &["to_client"], of(Count::TcpBytesToClient));
+}
+
+/// Requests, each reason from the start, so that its first increase is seen.
+fn http(state: &State, samples: &mut Samples) {
+    let counts = state.counts();
+    for code in REFUSALS.map(Count::code) {
+        let count = counts.get(code).copied().unwrap_or_default();
+        samples.add(&HTTP_REFUSED, &[code], count);
+    }
 }
 
 /// PROXY headers, each reason from the start, so that its first increase is seen.

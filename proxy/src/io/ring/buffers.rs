@@ -17,7 +17,7 @@ pub(super) const SIZE: usize = 8 * 1024;
 /// From one buffer to the next. No power of two: at such a stride they would share a few sets of the caches.
 const STRIDE: usize = SIZE + 192;
 /// Buffers, and places in the list that the kernel reads; a power of two, as the kernel demands.
-pub(super) const COUNT: u16 = 512;
+pub(super) const COUNT: u16 = 256;
 /// How many stand with the kernel at first; twice as many each time that they did not suffice.
 const WANTED_FIRST: u16 = 128;
 /// Fewer than so many at hand, and what was received is copied out at once: peers that send what nobody reads yet must
