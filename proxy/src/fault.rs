@@ -14,8 +14,9 @@ use hyper::StatusCode;
 use std::error::Error;
 
 /// What requests can be refused for, or come to in place of a server's answer: the counts of [`Fault`], each once.
-pub const REFUSALS: [Count; 24] = [
+pub const REFUSALS: [Count; 25] = [
     Count::BadRequest,
+    Count::HeaderTooLarge,
     Count::EncodedCharacter,
     Count::IdentityTooLong,
     Count::RequestTimeout,
