@@ -47,8 +47,8 @@ pub(super) struct Solo {
     stage: Cell<Stage>,
     version: Cell<Version>,
     upload: RefCell<Option<Rc<Upload>>>,
-    /// Whether the library has nothing unwritten.
-    clean: Cell<bool>,
+    /// Whether the library has, or may have, something unwritten.
+    dirty: Cell<bool>,
     /// Whether the client reads slower than is written.
     blocked: Cell<bool>,
     /// Interim answers that are not written yet.
@@ -114,11 +114,11 @@ impl Solo {
 
     /// It is over.
     pub(super) fn end(&self) {
-        self.stage.set(Stage::Idle);
-        self.upload.replace(None);
-        if let Some(ended) = self.ended.take() {
-            ended.reader.wake();
+        if self.stage.replace(Stage::Idle) != Stage::Idle {
+            // The library has the last of the answer, and has not written it yet.
+            self.dirty.set(true);
         }
+        self.upload.replace(None);
     }
 
     /// Lets an interim answer go out, as far as one still may.
@@ -126,7 +126,7 @@ impl Solo {
         let mut queue = self.queue.borrow_mut();
         let may = self.stage.get() == Stage::Asked
             && self.version.get() == Version::HTTP_11
-            && self.clean.get()
+            && !self.dirty.get()
             && queue.len() + answer.len() <= QUEUE_BYTES_MAX;
         if may {
             queue.extend_from_slice(answer);
@@ -135,7 +135,9 @@ impl Solo {
 
     /// The library writes: `taken` is what came of it.
     pub(super) fn wrote<T>(&self, taken: &Poll<T>) {
-        self.clean.set(false);
+        if self.stage.get() != Stage::Idle {
+            self.dirty.set(true);
+        }
         self.blocked.set(taken.is_pending());
         if let Some(ended) = &mut *self.ended.borrow_mut() {
             ended.wrote = Instant::now();
@@ -144,7 +146,12 @@ impl Solo {
 
     /// The library has written all that it had.
     pub(super) fn flushed(&self) {
-        self.clean.set(true);
+        self.dirty.set(false);
+        if self.stage.get() == Stage::Idle
+            && let Some(ended) = self.ended.take()
+        {
+            ended.reader.wake();
+        }
     }
 
     /// Interim answers that are to go out first.
@@ -160,10 +167,12 @@ impl Solo {
     }
 
     /// The client has ended its side. Returns whether the library shall not know yet: it would take any end within an
-    /// exchange for a broken one. It is one where more of the body is due.
+    /// exchange for a broken one, and an exchange lasts until all is written. It is one where more of the body is
+    /// due.
     pub(super) fn holds_end(&self, cx: &Context<'_>) -> bool {
         let upload = self.upload.borrow();
-        if self.stage.get() == Stage::Idle || upload.as_ref().is_some_and(|upload| upload.is_starved()) {
+        let over = self.stage.get() == Stage::Idle && !self.dirty.get();
+        if over || upload.as_ref().is_some_and(|upload| upload.is_starved()) {
             return false;
         }
         if let Some(upload) = &*upload {
