@@ -155,6 +155,10 @@ fn entry_points() {
         "{ trusted_ips = [\"10.0.0.0/8\"], mode = \"maybe\" }",
         &["`required` or `optional`"],
     );
+}
+
+#[test]
+fn limits_of_entry_points() {
     check_point("timeouts", "{ reed = \"1s\" }", &["unknown key", "write `read`"]);
     check_point(
         "limits",
