@@ -6,6 +6,10 @@
 use http::{HeaderValue, Version, header::HOST, request::Parts, uri};
 use std::{borrow::Cow, net::Ipv6Addr};
 
+/// Longest name that DNS carries (RFC 1035 section 2.3.4), without the dot at its end. What is longer is nobody's name,
+/// and looking up its parts would cost more than a request is worth.
+const NAME_MAX: usize = 253;
+
 /// The host of a request.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Authority<'a> {
@@ -71,6 +75,9 @@ fn parse(text: &str, version: Version) -> Result<Authority<'_>, AuthorityError> 
         return Err(AuthorityError::Malformed);
     }
     let host = host.strip_suffix('.').unwrap_or(host);
+    if host.len() > NAME_MAX {
+        return Err(AuthorityError::Malformed);
+    }
     let host = if host.starts_with('[') {
         // An address has many spellings, and rules know one.
         host.trim_matches(['[', ']'])
@@ -129,6 +136,19 @@ mod tests {
         }
         let (parts, ()) = request.body(()).expect("a request").into_parts();
         of(&parts).map(|authority| (authority.host.into_owned(), authority.port))
+    }
+
+    #[test]
+    fn a_host_is_as_long_as_dns_lets_it_be() {
+        let longest = format!("{}.a", "b.".repeat(125) + "c");
+        assert_eq!(longest.len(), NAME_MAX);
+        assert!(host_of(Version::HTTP_11, "/", &[&longest]).is_ok());
+        assert!(host_of(Version::HTTP_11, "/", &[&(longest.clone() + ".:80")]).is_ok());
+        let longer = longest + "a";
+        assert_eq!(
+            host_of(Version::HTTP_11, "/", &[&longer]),
+            Err(AuthorityError::Malformed)
+        );
     }
 
     #[test]
