@@ -52,7 +52,7 @@ fn fnv(bytes: &[u8]) -> u64 {
     })
 }
 
-/// What a server is to [`affinity`].
+/// What a server is to `affinity`.
 pub fn key_of(name: &str) -> u64 {
     mix(fnv(name.as_bytes()))
 }

@@ -2,7 +2,7 @@
 //!
 //! Only the time counts during which somebody waits for the client: what a slow server holds back is not its fault. Until
 //! `timeouts.read` a body need not be fast, only not stand still for `timeouts.body_idle`; later it must keep
-//! `limits.body_rate_min`, on the whole at first, then in every [`WINDOW`], so that a quick start buys no trickle.
+//! `limits.body_rate_min`, on the whole at first, then in every window, so that a quick start buys no trickle.
 //!
 //! Pure: it is told what came and when. It must not know timers.
 
