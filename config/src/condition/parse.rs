@@ -280,14 +280,7 @@ impl<'t> Reader<'t> {
     }
 
     fn fault(&self, offset: usize, found: String, expected: &str, remedy: &str) -> RuleError {
-        let before = self.text.get(..offset).unwrap_or(self.text);
-        RuleError {
-            offset,
-            character: before.chars().count() + 1,
-            found,
-            expected: expected.to_owned(),
-            remedy: remedy.to_owned(),
-        }
+        RuleError::new(self.text, offset, found, expected, remedy)
     }
 
     /// The next token, where it may not be the end.

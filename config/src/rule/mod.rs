@@ -92,7 +92,8 @@ pub struct RuleError {
 }
 
 impl RuleError {
-    fn new(
+    /// A fault at a byte of `text`.
+    pub(crate) fn new(
         text: &str,
         offset: usize,
         found: impl Into<String>,
