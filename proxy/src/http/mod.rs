@@ -2,6 +2,7 @@
 //!
 //! All but `body` and `interim` is pure: no I/O, no clock, no allocation where nothing is to be changed.
 
+pub mod again;
 pub mod authority;
 pub mod body;
 pub mod call;

@@ -10,7 +10,11 @@ use super::{
 use crate::{
     balance::{Asked, Moment, NoSeat, Pick, Seat, Tried},
     fault::Fault,
-    http::{body::RequestBody, switch::Switch},
+    http::{
+        again::{same_head, take},
+        body::RequestBody,
+        switch::Switch,
+    },
     io::Instant,
     snapshot::{Leading, Service},
     telemetry::Count,
@@ -30,7 +34,13 @@ const STEPS_MAX: usize = 16;
 pub(super) struct Led<'v> {
     /// The service that is asked.
     pub service: &'v Service,
-    /// The one that is asked where the first does not take the request.
+    along: Along<'v>,
+}
+
+/// What is gathered on the way.
+#[derive(Default)]
+struct Along<'v> {
+    /// The service that is asked where the first does not take the request.
     fallback: Option<&'v ServiceRef>,
     /// For the client, so that it is led the same way again.
     cookies: Vec<HeaderValue>,
@@ -40,15 +50,10 @@ pub(super) struct Led<'v> {
 /// Leads a request from `named` to a service with servers; `None` where there is none.
 pub(super) fn lead<'v>(view: &'v View, named: &'v ServiceRef, headers: &HeaderMap) -> Option<Led<'v>> {
     let snapshot = &view.snapshot;
-    let (mut at, mut led) = (named, Along::default());
+    let (mut at, mut along) = (named, Along::default());
     for _ in 0..STEPS_MAX {
         if let Some(service) = snapshot.service(at) {
-            return Some(Led {
-                service,
-                fallback: led.fallback,
-                cookies: led.cookies,
-                mirrors: led.mirrors,
-            });
+            return Some(Led { service, along });
         }
         let composite = snapshot.composite(at)?;
         let (steering, now) = (view.steering(composite)?, Moment::now());
@@ -64,7 +69,9 @@ pub(super) fn lead<'v>(view: &'v View, named: &'v ServiceRef, headers: &HeaderMa
                     None => {
                         let place = steering.turn(up)?;
                         let sticky = weighted.sticky.as_ref();
-                        led.cookies.extend(sticky.and_then(|sticky| sticky.field(place)));
+                        along
+                            .cookies
+                            .extend(sticky.and_then(|sticky| sticky.field(place)));
                         place
                     }
                 };
@@ -73,25 +80,17 @@ pub(super) fn lead<'v>(view: &'v View, named: &'v ServiceRef, headers: &HeaderMa
             Leading::Failover(failover) => {
                 let chosen = snapshot.chosen(failover, now);
                 let first = std::ptr::eq(chosen, &raw const failover.service);
-                led.fallback = first.then_some(&failover.fallback).or(led.fallback);
+                along.fallback = first.then_some(&failover.fallback).or(along.fallback);
                 chosen
             }
             Leading::Mirroring(mirroring) => {
                 let due = steering.due(&mirroring.mirrors);
-                led.mirrors.extend(due.map(|mirror| (mirror, mirroring.body)));
+                along.mirrors.extend(due.map(|mirror| (mirror, mirroring.body)));
                 &mirroring.service
             }
         };
     }
     None
-}
-
-/// What is gathered on the way.
-#[derive(Default)]
-struct Along<'v> {
-    fallback: Option<&'v ServiceRef>,
-    cookies: Vec<HeaderValue>,
-    mirrors: Vec<(&'v Mirror, MirrorBody)>,
 }
 
 /// Sends a clean request to a service.
@@ -104,7 +103,7 @@ pub(super) async fn ask(
     mut request: Request<RequestBody>,
 ) -> Result<Response<UpstreamBody>, Fault> {
     let mut led = lead(way.view, named, request.headers()).ok_or(Fault::NoServer)?;
-    let copying = Copying::begin(way.connection, &led.mirrors, &mut request);
+    let copying = Copying::begin(way.connection, &led.along.mirrors, &mut request);
     let mut tried = Tried::default();
     let mut failed = None;
     loop {
@@ -139,7 +138,7 @@ pub(super) async fn ask(
         failed = Some(fault);
         if !tried.note(place) || !led.service.group.has_untried(&tried, Moment::now()) {
             // Who is not to be asked twice may still have a stand-in.
-            let fallback = led.fallback.take().ok_or(fault)?;
+            let fallback = led.along.fallback.take().ok_or(fault)?;
             led = turn_to(way.view, fallback, again.headers(), led).ok_or(fault)?;
             tried = Tried::default();
         }
@@ -156,9 +155,9 @@ fn turn_to<'v>(
     before: Led<'v>,
 ) -> Option<Led<'v>> {
     let mut led = lead(view, fallback, headers)?;
-    led.cookies.splice(0..0, before.cookies);
+    led.along.cookies.splice(0..0, before.along.cookies);
     // One stand-in a request: who stands in for whom could go round for long.
-    led.fallback = None;
+    led.along.fallback = None;
     Some(led)
 }
 
@@ -235,11 +234,6 @@ async fn attempt(
     })
 }
 
-/// What an `async fn` is given by value it carries around in every state: a request is taken only where it is sent.
-fn take(request: &mut Request<RequestBody>) -> Request<RequestBody> {
-    std::mem::replace(request, Request::new(RequestBody::Empty))
-}
-
 /// Sends a request that asks to leave HTTP. A server that was never reached has not seen it.
 async fn join(
     way: &Way<'_>,
@@ -248,10 +242,7 @@ async fn join(
     switch: Switch,
 ) -> Result<Response<UpstreamBody>, Unanswered> {
     let spare = matches!(request.body(), RequestBody::Empty).then(|| {
-        let mut spare = Request::new(RequestBody::Empty);
-        *spare.method_mut() = request.method().clone();
-        *spare.uri_mut() = request.uri().clone();
-        *spare.headers_mut() = request.headers().clone();
+        let mut spare = same_head(request, RequestBody::Empty);
         spare.extensions_mut().insert(switch.clone());
         spare
     });
@@ -319,7 +310,7 @@ fn blame(connection: &Connection, service: &Service, place: usize) {
 
 /// Has the client come back to where it was, unless it does so already.
 fn stick(led: &Led<'_>, stays: Option<usize>, place: usize, headers: &mut HeaderMap) {
-    for cookie in &led.cookies {
+    for cookie in &led.along.cookies {
         headers.append(SET_COOKIE, cookie.clone());
     }
     let Some(sticky) = &led.service.sticky else { return };

@@ -5,7 +5,10 @@
 
 use super::{balancing, connection::Connection};
 use crate::{
-    http::body::{BodyEnd, Onlooker, RequestBody},
+    http::{
+        again::same_head,
+        body::{BodyEnd, Onlooker, RequestBody},
+    },
     io,
     telemetry::Count,
     upstream::UpstreamBody,
@@ -85,10 +88,7 @@ impl Copying {
         if services.is_empty() {
             return None;
         }
-        let mut head = Request::new(());
-        *head.method_mut() = request.method().clone();
-        *head.uri_mut() = request.uri().clone();
-        *head.headers_mut() = request.headers().clone();
+        let mut head = same_head(request, ());
         head.headers_mut().remove(EXPECT);
         let body = limit
             .filter(|_| !request.body().is_end_stream())

@@ -11,6 +11,7 @@ use super::{
 };
 use crate::{
     http::{
+        again::{same_head, take},
         body::{BodyFault, RequestBody},
         interim,
         upload::Upload,
@@ -60,14 +61,14 @@ struct Failed {
 }
 
 impl Failed {
-    /// The request to send again, where that is safe.
-    fn again(self, spare: Option<Request<RequestBody>>) -> Result<Request<RequestBody>, UpstreamFault> {
-        match self {
-            Self {
-                fault: UpstreamFault::Silent,
-                ..
-            } => Err(UpstreamFault::Silent),
-            Self { fault, unsent } => unsent.or(spare).ok_or(fault),
+    /// The request to send again, where that is safe: `spare` is a copy of one that may be repeated. Who waited for a
+    /// server that says nothing has waited for long enough.
+    fn unanswered(self, spare: Option<Request<RequestBody>>) -> Unanswered {
+        let Self { fault, unsent } = self;
+        let silent = matches!(fault, UpstreamFault::Silent);
+        Unanswered {
+            request: unsent.or(spare).filter(|_| !silent),
+            fault,
         }
     }
 }
@@ -86,7 +87,7 @@ impl Pool {
     ) -> Result<Response<UpstreamBody>, Unanswered> {
         let shelf = behalf.shelf(server, self);
         while let Some(kept) = shelf.take(server) {
-            let mut spare = copy(&request);
+            let spare = copy(&request);
             let stays = matches!(kept, Ready::Http2(_));
             let failed = match exchange(server, shelf, kept, &mut request, behalf).await {
                 Ok(response) => {
@@ -96,7 +97,11 @@ impl Pool {
                 Err(failed) => failed,
             };
             let repeated = failed.unsent.is_none();
-            request = failed.again(spare.take())?;
+            let unanswered = failed.unanswered(spare);
+            request = match unanswered.request {
+                Some(request) => request,
+                None => return Err(unanswered.fault.into()),
+            };
             // A server that refuses every request would otherwise get it without end: what it may have seen
             // goes out once more, and a connection that stays in the pool is not tried twice.
             if repeated || stays {
@@ -135,15 +140,12 @@ impl Pool {
             Ok(response) => return Ok(response),
             Err(failed) => failed,
         };
-        let silent = matches!(failed.fault, UpstreamFault::Silent);
-        let again = failed.unsent.or(spare).filter(|_| !silent);
-        Err(Unanswered {
-            fault: our_certificate(failed.fault, fresh.asked.as_ref()),
-            request: again.map(|mut request| {
-                for_http1(&mut request);
-                request
-            }),
-        })
+        let mut unanswered = failed.unanswered(spare);
+        if let Some(request) = &mut unanswered.request {
+            for_http1(request);
+        }
+        unanswered.fault = our_certificate(unanswered.fault, fresh.asked.as_ref());
+        Err(unanswered)
     }
 
     /// Whether a fault of `server` is worth a line of the log now.
@@ -342,11 +344,6 @@ async fn over_http2(
     })
 }
 
-/// The request; an empty one stays in its place.
-fn take(request: &mut Request<RequestBody>) -> Request<RequestBody> {
-    std::mem::replace(request, Request::new(RequestBody::Empty))
-}
-
 /// Tells the client's faults from the server's.
 fn fault(error: hyper::Error) -> UpstreamFault {
     match error.source().and_then(|cause| cause.downcast_ref::<BodyFault>()) {
@@ -360,12 +357,5 @@ fn fault(error: hyper::Error) -> UpstreamFault {
 /// A second copy of a request that may be sent twice.
 fn copy(request: &Request<RequestBody>) -> Option<Request<RequestBody>> {
     let safe = request.method().is_idempotent() && matches!(request.body(), RequestBody::Empty);
-    safe.then(|| {
-        let mut copy = Request::new(RequestBody::Empty);
-        *copy.method_mut() = request.method().clone();
-        *copy.uri_mut() = request.uri().clone();
-        *copy.version_mut() = request.version();
-        *copy.headers_mut() = request.headers().clone();
-        copy
-    })
+    safe.then(|| same_head(request, RequestBody::Empty))
 }

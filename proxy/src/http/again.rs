@@ -1,0 +1,20 @@
+//! Requests that may have to be sent more than once.
+
+use super::body::RequestBody;
+use http::Request;
+
+/// Takes a request out of its place, where one without anything stays: what an `async fn` is given by value it carries
+/// around in every state, so a request is taken only where it is sent.
+pub fn take(request: &mut Request<RequestBody>) -> Request<RequestBody> {
+    std::mem::replace(request, Request::new(RequestBody::Empty))
+}
+
+/// Another request with the same method, target, version and fields; extensions are not copied.
+pub fn same_head<A, B>(request: &Request<A>, body: B) -> Request<B> {
+    let mut copy = Request::new(body);
+    *copy.method_mut() = request.method().clone();
+    *copy.uri_mut() = request.uri().clone();
+    *copy.version_mut() = request.version();
+    *copy.headers_mut() = request.headers().clone();
+    copy
+}
