@@ -159,7 +159,7 @@ impl Question {
         let mut headers = HeaderMap::with_capacity(8);
         headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-cache"));
         headers.insert(VARY, HeaderValue::from_static("accept-encoding, prefer"));
-        if let Some(waited) = waited.and_then(|waited| applied(waited)) {
+        if let Some(waited) = waited.and_then(applied) {
             headers.insert(PREFERENCE_APPLIED, waited);
         }
         let known = self.knows(offer);
