@@ -115,7 +115,7 @@ pub fn while_loaded<T>(
 }
 
 fn paced(ns: &Ns, url: &str, each_second: u64) -> Result<Vec<Timed>> {
-    let log = ns.fresh("h2load", "log");
+    let log = ns.fresh("h2load", "tsv");
     let (requests, each) = (each_second * RUN_SECONDS, each_second / CLIENTS);
     let words = [
         "60".to_owned(),

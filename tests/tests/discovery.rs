@@ -450,13 +450,10 @@ fn a_child_shows_who_used_its_uplinks(case: &Case) -> Result<()> {
     ensure!(ask(&other, "orders")? == 404 && ask(&other, "open")? == 200);
     let status = gateway.status()?;
     let of = |uplink: &str| {
-        let all = status
-            .get("uplinks")
-            .and_then(Value::as_array)
-            .into_iter()
-            .flatten();
-        all.filter(|one| word(one, "name") == uplink)
-            .next()
+        let all_uplinks = status.get("uplinks").and_then(Value::as_array);
+        let mut named = all_uplinks.into_iter().flatten();
+        named
+            .find(|one| word(one, "name") == uplink)
             .cloned()
             .context("no such uplink")
     };
