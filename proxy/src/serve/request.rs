@@ -156,8 +156,7 @@ async fn walk(
     check_policy(entry, connection, &authority)?;
     let client = client_of(connection, &parts.headers, trust);
     notes.client(client);
-    let leads = lead(entry, table, &parts, &authority, &target, client)?;
-    let leads = match leads {
+    let leads = match lead(entry, table, &parts, &authority, &target, client)? {
         Ok(id) => {
             let route = route_of(&view, id)?;
             notes.router(&route.router);
@@ -173,10 +172,7 @@ async fn walk(
         trust,
     };
     forward::clean(connection, &mut parts, outgoing);
-    let facts = middleware::Facts {
-        client,
-        certificates: clients_certificates(connection),
-    };
+    let facts = facts(connection, client);
     let route = match leads {
         Ok(route) => route,
         // In a box, so that requests with a route do not carry its room around.
@@ -240,6 +236,14 @@ async fn through(
             let answer = around.call(Request::from_parts(parts, body), next).await;
             answer.map(Outcome::Through)
         }
+    }
+}
+
+/// What middlewares may know.
+fn facts(connection: &Connection, client: IpAddr) -> middleware::Facts<'_> {
+    middleware::Facts {
+        client,
+        certificates: clients_certificates(connection),
     }
 }
 
