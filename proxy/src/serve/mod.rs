@@ -12,6 +12,8 @@ mod forward;
 mod frames;
 mod handshakes;
 mod heading;
+mod http2;
+mod lane;
 mod live;
 mod mirroring;
 mod place;

@@ -10,6 +10,7 @@ use crate::{
     telemetry::Count,
 };
 use http::{Method, request::Parts};
+use std::time::{SystemTime, UNIX_EPOCH};
 
 /// Where a parent asks what there is.
 const DISCOVERY_PATH: &str = "/uplinks";
@@ -45,6 +46,7 @@ pub(super) fn reach<'a>(
         Proof::Certificate | Proof::Source => PeerTrust::Trusted,
         Proof::Nothing => PeerTrust::Untrusted,
     };
+    note(uplink, connection);
     Ok(Reached::Route(&uplink.table, trust))
 }
 
@@ -67,4 +69,15 @@ pub(super) fn is_for(uplink: &PublishedUplink, proof: Proof, connection: &Connec
     }
     let client = connection.tls.as_ref().and_then(|facts| facts.client.as_ref());
     proof == Proof::Certificate && client.is_some_and(|client| client.has_one_of(&uplink.parents))
+}
+
+/// Counts a use of an uplink by the parent's certificate, or by its address where that is all there is.
+fn note(uplink: &PublishedUplink, connection: &Connection) {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH);
+    let now = now.map_or(0, |since| since.as_secs());
+    let client = connection.tls.as_ref().and_then(|facts| facts.client.as_deref());
+    match client {
+        Some(client) => uplink.usage.note(client.name(), now),
+        None => uplink.usage.note(&connection.client.0.ip().to_string(), now),
+    }
 }

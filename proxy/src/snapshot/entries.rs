@@ -150,6 +150,7 @@ fn parents(
         let published = PublishedUplink {
             weight: uplink.weight,
             parents: uplink.parents.clone(),
+            usage: kept.usage.of(uplink_name),
             health_check: uplink.health_check.clone(),
             passive: uplink.passive,
             table,

@@ -33,6 +33,7 @@ use crate::{
     uplink::{
         audience::Audience,
         directory::DiscoveredService,
+        usage::{Ledger, Usage},
         wire::{self, Advertised, Advertisement},
     },
     upstream::Server,
@@ -169,6 +170,8 @@ pub struct PublishedUplink {
     pub passive: Option<PassiveHealthCheck>,
     /// The routers that are reached by it.
     pub table: Table,
+    /// Who used it.
+    pub usage: Arc<Usage>,
 }
 
 /// What a router does with a request.
@@ -225,6 +228,8 @@ pub struct Kept {
     pub upstreams: InUse,
     /// What middlewares count and remember.
     pub middlewares: middleware::Kept,
+    /// Who used which uplink.
+    pub usage: Ledger,
     /// Who asks uplink entry points what there is, by their names.
     pub audiences: middleware::Kept,
 }
@@ -463,7 +468,7 @@ impl Snapshot {
             let (servers, members) = known
                 .map(|(server, member)| {
                     let own = Member {
-                        weight: member.weight,
+                        weight: member.offer.weight,
                         key: key_of(&member.child),
                         standing: Arc::default(),
                     };
@@ -486,15 +491,6 @@ impl Snapshot {
             discovered: services.collect(),
             ..self.clone()
         }
-    }
-
-    /// Whether its children are asked by the very servers of `other`.
-    pub fn has_the_children_of(&self, other: &Self) -> bool {
-        let (own, others) = (&self.children, &other.children);
-        own.len() == others.len()
-            && own
-                .iter()
-                .all(|(name, server)| others.get(name).is_some_and(|known| Arc::ptr_eq(server, known)))
     }
 
     /// Whether a service of this name is there, of either kind.
