@@ -170,7 +170,7 @@ fn publish(state: &State, now: Instant) {
     let (_, snapshot) = state.published().read();
     if !same(&services, &snapshot.discovered) {
         tracing::info!(services = services.len(), "services of the children changed");
-        state.published().publish(snapshot.with_discovered(&services));
+        state.offer(&services);
     }
 }
 

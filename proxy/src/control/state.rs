@@ -9,12 +9,12 @@ use super::{
 };
 use crate::{
     gate::{self, lists::Lists},
-    health,
-    io::{self, Choice},
+    health::Probes,
+    io::Choice,
     snapshot::{Kept, Published, Snapshot},
     telemetry::{COUNTS, Count},
     tls::{Files, TLS_REASONS},
-    uplink::directory::Directory,
+    uplink::directory::{Directory, DiscoveredService},
     worker::{Message, Shared, Worker},
 };
 use sallyport_config::{diagnostic::Diagnostic, model::Config};
@@ -48,7 +48,9 @@ pub(super) struct State {
     /// The tasks that belong to the current configuration.
     pub tasks: RefCell<Vec<AbortHandle>>,
     /// The probes of the servers of the current snapshot.
-    pub probes: RefCell<Vec<io::AbortHandle>>,
+    pub probes: RefCell<Probes>,
+    /// Those of what the children offer.
+    pub uplink_probes: RefCell<Probes>,
     /// Held while a reload is under way, or anything else that changes what accept judges by.
     pub reloading: Mutex<()>,
     /// What accept judges by.
@@ -98,6 +100,7 @@ impl State {
             directory: RefCell::new(Directory::new(&loaded.config.multicluster)),
             tasks: RefCell::default(),
             probes: RefCell::default(),
+            uplink_probes: RefCell::default(),
             reloading: Mutex::default(),
             admitting: RefCell::new(Admitting::new(&loaded)),
             following: RefCell::default(),
@@ -146,13 +149,23 @@ impl State {
         self.published().publish(snapshot);
     }
 
+    /// Publishes what the children offer now, and probes what they ask to have probed.
+    pub(super) fn offer(&self, services: &[DiscoveredService]) {
+        let (_, snapshot) = self.published().read();
+        self.publish(snapshot.with_discovered(services, &self.kept.upstreams));
+        self.adjust_uplink_probes();
+    }
+
     /// Stops the probes of the snapshot before and starts those of the current one.
     pub(super) fn restart_probes(&self) {
-        for probe in self.probes.take() {
-            probe.abort();
-        }
         let (_, snapshot) = self.published().read();
-        *self.probes.borrow_mut() = health::start(&snapshot);
+        self.probes.borrow_mut().restart(&snapshot.probes);
+        self.adjust_uplink_probes();
+    }
+
+    fn adjust_uplink_probes(&self) {
+        let (_, snapshot) = self.published().read();
+        self.uplink_probes.borrow_mut().adjust(&snapshot.uplink_probes);
     }
 
     /// Counts the configurations that ran: 1 is the first.

@@ -10,6 +10,7 @@ pub mod fields;
 pub mod forwarded;
 pub mod interim;
 pub mod pace;
+mod replay;
 pub mod switch;
 pub mod target;
 pub mod upload;
