@@ -27,14 +27,11 @@ pub(super) async fn take(state: &Rc<State>) {
         let snapshot = snapshot
             .with_discovered(&offered, &state.kept.upstreams)
             .with_admissions(admissions);
-        let (_, before) = state.published().read();
-        let other_children = !snapshot.has_the_children_of(&before);
         state.publish(snapshot);
         state.restart_probes();
         state.tell_all(|| Message::Recheck).await;
-        if other_children {
-            discovery::restart(state);
-        }
+        // A child whose files are the same goes on being polled as it is.
+        discovery::restart(state);
     }
 }
 

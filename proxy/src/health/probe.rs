@@ -5,7 +5,7 @@ use super::{
     redirect::{self, Leads},
 };
 use crate::{
-    http::{body::RequestBody, fields::HUB_UPLINK},
+    http::{body::RequestBody, fields::HUB_UPLINK, received::Broken},
     telemetry::Counters,
     upstream::{Behalf, Pool, Server, UpstreamBody, UpstreamFault},
 };
@@ -47,7 +47,7 @@ pub(super) enum Complaint {
     NotServing(&'static str),
     /// The answer ended early.
     #[error("the answer broke off")]
-    BrokenOff(#[source] hyper::Error),
+    BrokenOff(#[source] Broken),
     /// The answer is no gRPC.
     #[error("the answer is no message of `grpc.health.v1`")]
     NoMessage,

@@ -31,7 +31,7 @@ pub(super) fn compile(
             };
             servers.push(Arc::clone(server));
             members.push(Member {
-                weight: member.weight,
+                weight: member.offer.weight,
                 key: key_of(&member.child),
                 standing: in_use.uplink(&member.child, &service.uplink, now),
                 probed: None,

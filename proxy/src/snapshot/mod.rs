@@ -33,7 +33,10 @@ use crate::{
     preamble,
     route::{RouteId, Table},
     tls::{EntryPolicies, Files, Known},
-    uplink::directory::DiscoveredService,
+    uplink::{
+        directory::DiscoveredService,
+        usage::{Ledger, Usage},
+    },
     upstream::Server,
 };
 use entries::{compile_entry, route};
@@ -151,6 +154,8 @@ pub struct PublishedUplink {
     pub parents: Vec<String>,
     /// The routers that are reached by it.
     pub table: Table,
+    /// Who used it.
+    pub usage: Arc<Usage>,
 }
 
 /// What a router does with a request.
@@ -196,6 +201,8 @@ pub struct Kept {
     pub upstreams: InUse,
     /// What middlewares count and remember.
     pub middlewares: middleware::Kept,
+    /// Who used which uplink.
+    pub usage: Ledger,
 }
 
 /// What compiling may do to the state directory.
@@ -249,7 +256,7 @@ pub fn compile(
         .iter()
         .map(|(name, entry)| {
             let own = policies_at(&policies, name, kept);
-            let mut compiled = compile_entry(config, name, entry, lists, &own, &routes)
+            let mut compiled = compile_entry(config, name, entry, lists, &own, &routes, &kept.usage)
                 .ok_or_else(|| vec![no_policies(name, entry)])?;
             compiled.middlewares = in_order(&middlewares, &entry.middlewares);
             Ok((name.clone(), Arc::new(compiled)))
@@ -398,15 +405,6 @@ impl Snapshot {
             uplink_probes: Arc::new(probes),
             ..self.clone()
         }
-    }
-
-    /// Whether its children are asked by the very servers of `other`.
-    pub fn has_the_children_of(&self, other: &Self) -> bool {
-        let (own, others) = (&self.children, &other.children);
-        own.len() == others.len()
-            && own
-                .iter()
-                .all(|(name, server)| others.get(name).is_some_and(|known| Arc::ptr_eq(server, known)))
     }
 
     /// Whether a service of this name is there, of either kind.
