@@ -163,7 +163,7 @@ async fn walk(
     let route = match leads {
         Ok(route) => route,
         // In a box, so that requests with a route do not carry its room around.
-        Err(unrouted) => return Box::pin(unrouted.answer(entry, facts, parts, body)).await,
+        Err(unrouted) => return Box::pin(unrouted.answer(entry, facts, notes, (parts, body))).await,
     };
     let way = Way {
         connection,
