@@ -4,6 +4,7 @@
 //! not know how the proxy or the gate are built inside.
 
 pub mod bench;
+pub mod caddy;
 pub mod case;
 pub mod certs;
 pub mod chromium;
