@@ -18,7 +18,7 @@ use crate::{
     snapshot::Entry,
     telemetry::Count,
     tls::{Facts, Protocol},
-    upstream::{Downstream, Own},
+    upstream::Own,
 };
 use hyper::{
     StatusCode,
@@ -88,14 +88,9 @@ impl Connection {
             head.headers.insert(CONNECTION, HeaderValue::from_static("close"));
         }
     }
-}
 
-impl Downstream for Connection {
-    fn own(&self) -> &Own {
-        &self.own
-    }
-
-    fn header(&self, sending: &SendProxy) -> Vec<u8> {
+    /// The PROXY header that `sending` asks for.
+    pub(super) fn header(&self, sending: &SendProxy) -> Vec<u8> {
         let announced = Announced {
             preamble: &self.preamble,
             local: self.local,
@@ -105,12 +100,6 @@ impl Downstream for Connection {
             unique_id: self.unique_id.get_or_init(announce::fresh_id),
         };
         announced.header(sending)
-    }
-
-    fn interim(&self, answers: Vec<Vec<u8>>) {
-        for answer in answers {
-            self.solo.interim(&answer);
-        }
     }
 }
 

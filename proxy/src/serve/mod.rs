@@ -11,6 +11,8 @@ mod forward;
 mod frames;
 mod handshakes;
 mod heading;
+mod http2;
+mod lane;
 mod live;
 mod mirroring;
 mod place;

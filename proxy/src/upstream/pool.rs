@@ -1,6 +1,6 @@
 //! Kept connections: by server, last used first, bounded in number and age.
 
-use super::{Server, UpstreamFault, connect::Connector, notices::Notices, quiet::Quiet};
+use super::{Server, UpstreamFault, connect::Connector, http2::Sender2, notices::Notices, quiet::Quiet};
 use crate::{
     http::body::RequestBody,
     io::{Instant, Stream, Transport},
@@ -8,7 +8,7 @@ use crate::{
 use hyper::{
     Request, Response,
     body::Incoming,
-    client::conn::{TrySendError, http1, http2},
+    client::conn::{TrySendError, http1},
 };
 use hyper_util::rt::TokioIo;
 use std::{
@@ -24,7 +24,6 @@ use std::{
 
 pub(super) type Sender1 = http1::SendRequest<RequestBody>;
 pub(super) type Connection1 = http1::Connection<TokioIo<Transport>, RequestBody>;
-pub(super) type Sender2 = http2::SendRequest<RequestBody>;
 
 /// An HTTP/1.1 connection.
 pub(super) struct Http1 {
