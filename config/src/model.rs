@@ -525,6 +525,10 @@ pub struct Uplink {
     pub weight: u32,
     /// DNS names or URIs of which the parent's certificate must carry one; empty: any verified parent.
     pub parents: Vec<String>,
+    /// Probes that parents run, over the uplink itself; its scheme and port are always `None`.
+    pub health_check: Option<service::HealthCheck>,
+    /// When parents leave this child out because requests to it fail.
+    pub passive: Option<service::PassiveHealthCheck>,
 }
 
 /// `[multicluster]`.

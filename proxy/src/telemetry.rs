@@ -159,6 +159,16 @@ pub enum Count {
     H2Protocol,
     /// `Hub-Uplink` headers removed on ordinary entry points or from peers without proof.
     UplinkStripped,
+    /// 404: a request on an uplink entry point of whoever proves to be no parent.
+    UplinkUnproven,
+    /// 404: a parent names an uplink that is not published there.
+    UplinkUnknown,
+    /// 404: a parent names an uplink that is not for it.
+    UplinkForbidden,
+    /// 429: a parent asks too often what there is.
+    DiscoveryExceeded,
+    /// Long polls that were answered at once because too many wait.
+    DiscoveryCrowded,
     /// Connections to servers that were opened.
     UpstreamOpened,
     /// Requests that went over a kept connection.
@@ -284,6 +294,11 @@ pub const COUNTS: &[(Count, &str)] = &[
     (Count::H2ControlFrames, "h2_control_frames"),
     (Count::H2Protocol, "h2_protocol"),
     (Count::UplinkStripped, "uplink_stripped"),
+    (Count::UplinkUnproven, "uplink_unproven"),
+    (Count::UplinkUnknown, "uplink_unknown"),
+    (Count::UplinkForbidden, "uplink_forbidden"),
+    (Count::DiscoveryExceeded, "discovery_exceeded"),
+    (Count::DiscoveryCrowded, "discovery_crowded"),
     (Count::UpstreamOpened, "upstream_opened"),
     (Count::UpstreamReused, "upstream_reused"),
     (Count::UpstreamStale, "upstream_stale"),

@@ -604,12 +604,6 @@ fn uplinks_and_children() {
         "5:11",
         &["verifies no client certificates"],
     );
-    uplink(
-        "orders",
-        "health_check = { path = \"/\" }",
-        "5:1",
-        &["not supported yet"],
-    );
     let child = |value: &str, place: &str, fragments: &[&str]| {
         refused(
             &format!("[multicluster.children.c0]\n{value}\n"),

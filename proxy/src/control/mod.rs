@@ -33,7 +33,7 @@ pub use text::status_text;
 use crate::{
     gate::{self, lists::Lists},
     io::{self, Choice, DriverKind},
-    snapshot::{Kept, Published, StateDir, compile},
+    snapshot::{Kept, Published, Snapshot, StateDir, compile},
     worker::{self, Message, Worker},
 };
 use load::{Loaded, configuration, load};
@@ -156,6 +156,7 @@ pub fn run(path: &Path) -> Result<(), RunError> {
     )
     .map_err(RunError::Invalid)?;
     announce(&loaded, &snapshot.remarks, &driver, workers);
+    shout(&snapshot);
     snapshot.supervise();
     let published = Arc::new(Published::new(snapshot));
     let started = worker::Shared {
@@ -188,6 +189,16 @@ fn announce(loaded: &Loaded, remarks: &[Diagnostic], driver: &Choice, workers: u
     }
     for warning in loaded.config.warnings.iter().chain(remarks) {
         tracing::warn!("{warning}");
+    }
+}
+
+/// Says of every uplink entry point without a proof that it has none, at the start and at each reload.
+fn shout(snapshot: &Snapshot) {
+    for entry_point in snapshot.open_to_anyone() {
+        tracing::error!(
+            entry_point,
+            "UPLINKS ARE OPEN TO ANYONE who can connect: nothing proves a parent and `allow_unauthenticated` is set; verify client certificates or narrow `gate.allow`"
+        );
     }
 }
 

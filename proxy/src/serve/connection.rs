@@ -5,7 +5,7 @@ use super::{
     clock::Clock,
     context::Context,
     frames::{Flood, Frames, Told},
-    live::Handle,
+    live::{Handle, Order},
     solo::Solo,
     streams::Turn,
     taking::Taking,
@@ -83,8 +83,8 @@ impl Connection {
 
     /// Says in an HTTP/1.1 answer that there will be no other.
     pub(super) fn say_last(&self, head: &mut response::Parts) {
-        let last = self.clock.worn().is_some() && head.status != StatusCode::SWITCHING_PROTOCOLS;
-        if last && !self.is_http2() {
+        let last = self.clock.worn().is_some() || self.handle.order() != Order::Serve;
+        if last && head.status != StatusCode::SWITCHING_PROTOCOLS && !self.is_http2() {
             head.headers.insert(CONNECTION, HeaderValue::from_static("close"));
         }
     }

@@ -16,6 +16,7 @@ use std::{
     rc::Rc,
     sync::{Arc, atomic::AtomicUsize},
 };
+use tokio::sync::watch;
 
 use super::{handshakes::HandshakeLog, live::Live, recheck::Recheck, turnstile::Turnstile};
 
@@ -151,6 +152,11 @@ impl Context {
             published,
             view,
         }
+    }
+
+    /// Tells of each snapshot that is published from now on.
+    pub(super) fn changes(&self) -> watch::Receiver<()> {
+        self.published.changes()
     }
 
     /// The current view; a new one where a newer snapshot was published.

@@ -1,6 +1,7 @@
 //! The way of a connection, stage by stage.
 
 mod access;
+mod advertising;
 mod announce;
 mod answer;
 mod balancing;
