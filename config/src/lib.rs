@@ -14,6 +14,7 @@ pub mod rule;
 pub mod spelled;
 
 mod address;
+mod expression;
 mod link;
 mod reader;
 mod report;

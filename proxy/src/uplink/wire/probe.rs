@@ -4,7 +4,7 @@
 //! name another place than the uplink itself.
 
 use sallyport_config::{
-    model::service::{self, InitialState, PassiveHealthCheck, Probe},
+    model::service::{self, InitialState, PassiveHealthCheck, Probe, Redirects},
     probing,
 };
 use serde::{Deserialize, Serialize};
@@ -56,6 +56,8 @@ pub(super) struct HealthCheck {
     fall: Option<NonZeroU32>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     initial: Option<Initial>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    follow_redirects: Option<bool>,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -142,6 +144,10 @@ impl From<&service::HealthCheck> for HealthCheck {
                 InitialState::Up => None,
                 InitialState::Down => Some(Initial::Down),
             },
+            follow_redirects: match check.redirects {
+                Redirects::Follow => None,
+                Redirects::Judge => Some(false),
+            },
             ..asked
         }
     }
@@ -170,6 +176,10 @@ impl TryFrom<HealthCheck> for service::HealthCheck {
             initial: match read.initial {
                 None | Some(Initial::Up) => InitialState::Up,
                 Some(Initial::Down) => InitialState::Down,
+            },
+            redirects: match read.follow_redirects {
+                None | Some(true) => Redirects::Follow,
+                Some(false) => Redirects::Judge,
             },
             probe: probe(read)?,
             scheme: None,
