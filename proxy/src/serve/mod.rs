@@ -11,6 +11,7 @@ mod forward;
 mod frames;
 mod handshakes;
 mod heading;
+mod hop;
 mod live;
 mod mirroring;
 mod place;
@@ -103,6 +104,7 @@ pub async fn connection(
     }
     let clock = Clock::new(Instant::now(), protocol, &entry.limits);
     let forwarded = told(&preamble, local, tls.as_deref());
+    let guard = hop::guard(&entry, &transport, tls.as_deref());
     let connection = Rc::new(Connection {
         context,
         entry,
@@ -110,6 +112,7 @@ pub async fn connection(
         client,
         preamble,
         tls,
+        guard,
         forwarded,
         clock,
         handle,

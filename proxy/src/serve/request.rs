@@ -6,9 +6,9 @@ use super::{
     connection::Connection,
     context::View,
     forward::{self, Way},
+    hop,
     switching::{self, Opening},
     unrouted::Unrouted,
-    uplinks,
 };
 use crate::{
     fault::{self, Fault},
@@ -35,7 +35,7 @@ use http::request::Parts;
 use hyper::{HeaderMap, Request, Response, StatusCode, Version, body::Incoming, upgrade::OnUpgrade};
 use rustls::pki_types::UnixTime;
 use sallyport_config::model::UnderscoreHeaders;
-use std::{convert::Infallible, future::Future, net::IpAddr, rc::Rc};
+use std::{cell::OnceCell, convert::Infallible, future::Future, net::IpAddr, rc::Rc};
 
 /// What a request came to.
 pub(super) enum Outcome {
@@ -127,7 +127,7 @@ async fn walk(
             strip_uplink(connection, &mut parts, found);
             Reached::Route(table, trust_of(entry, connection))
         }
-        Side::Parents(parents) => uplinks::reach(parents, connection, &mut parts)?,
+        Side::Parents(parents) => hop::reach(parents, view.snapshot.gateway, connection, &mut parts)?,
     };
     let (table, trust) = match reached {
         Reached::Route(table, trust) => (table, trust),
@@ -137,8 +137,9 @@ async fn walk(
     forwarded::strip(&mut parts.headers, found, trust, own_certificate(connection));
     let (authority, target) = canonical(&parts, connection)?;
     check_policy(entry, connection, &authority)?;
-    let client = client_of(connection, &parts.headers, trust);
-    notes.client(client);
+    let told = hop::kept(&parts.extensions);
+    let client = told.as_ref().map_or(connection.client.0.ip(), |told| told.client);
+    notes.client(client, told.as_ref());
     let leads = lead(entry, table, &parts, &authority, &target, client)?;
     let leads = match leads {
         Ok(id) => {
@@ -156,9 +157,10 @@ async fn walk(
         trust,
     };
     forward::clean(connection, &mut parts, outgoing);
+    let certificate = told.as_deref().and_then(hop::chain);
     let facts = middleware::Facts {
         client,
-        certificates: clients_certificates(connection),
+        certificates: certificate.as_ref().or(clients_certificates(connection)),
     };
     let route = match leads {
         Ok(route) => route,
@@ -172,6 +174,7 @@ async fn walk(
         notes,
         opening,
         client,
+        user: OnceCell::new(),
     };
     let chain = Chain::new(&entry.middlewares, &route.middlewares);
     if chain.is_empty() {
@@ -352,15 +355,6 @@ fn check_policy(entry: &Entry, connection: &Connection, authority: &Authority<'_
         Ok(())
     } else {
         Err(Fault::Misdirected)
-    }
-}
-
-/// The client for `ClientIP`: who connected, or on an uplink whom the proven parent names.
-fn client_of(connection: &Connection, headers: &HeaderMap, trust: PeerTrust) -> IpAddr {
-    let own = connection.client.0.ip();
-    match (&*connection.entry.side, trust) {
-        (Side::Parents(_), PeerTrust::Trusted) => forwarded::client(headers).unwrap_or(own),
-        _ => own,
     }
 }
 

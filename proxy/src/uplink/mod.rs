@@ -2,5 +2,6 @@
 //!
 //! Pure: the conversation itself is the control thread's (parent) and the request's (child).
 
+pub mod context;
 pub mod directory;
 pub mod wire;

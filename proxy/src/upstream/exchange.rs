@@ -8,6 +8,7 @@ use super::{
     Behalf, Notice, Pool, Server, UpstreamBody, UpstreamFault,
     body::Http1Body,
     pool::{Http1, Ready, Sender2, Shelf},
+    sealing::seal,
 };
 use crate::{
     http::{
@@ -88,7 +89,7 @@ impl Pool {
         let shelf = behalf.shelf(server, self);
         while let Some(kept) = shelf.take(server) {
             let spare = copy(&request);
-            let stays = matches!(kept, Ready::Http2(_));
+            let stays = matches!(kept, Ready::Http2(..));
             let failed = match exchange(server, shelf, kept, &mut request, behalf).await {
                 Ok(response) => {
                     counters.add(Count::UpstreamReused);
@@ -132,8 +133,8 @@ impl Pool {
             }
         };
         counters.add(Count::UpstreamOpened);
-        if let Ready::Http2(sender) = &fresh.ready {
-            shelf.share(server, sender);
+        if let Ready::Http2(sender, sealer) = &fresh.ready {
+            shelf.share(server, sender, sealer.as_ref());
         }
         let spare = copy(&request);
         let failed = match exchange(server, shelf, fresh.ready, &mut request, behalf).await {
@@ -176,8 +177,10 @@ async fn exchange(
         fault: UpstreamFault::Silent,
         unsent: None,
     };
+    let unsealed = |fault| Failed { fault, unsent: None };
     match ready {
         Ready::Http1(connection) => {
+            seal(connection.sealer(), request).map_err(unsealed)?;
             for_http1(request);
             let (response, connection) = io::timeout(limit, over_http1(connection, request, behalf))
                 .await
@@ -191,7 +194,8 @@ async fn exchange(
             let body = Http1Body::new(incoming, connection, kept, Arc::clone(server));
             Ok(Response::from_parts(parts, UpstreamBody::Http1(body)))
         }
-        Ready::Http2(sender) => {
+        Ready::Http2(sender, sealer) => {
+            seal(sealer.as_ref(), request).map_err(unsealed)?;
             for_http2(request, server);
             let response = io::timeout(limit, over_http2(sender, request))
                 .await

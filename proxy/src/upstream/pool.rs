@@ -1,6 +1,6 @@
 //! Kept connections: by server, last used first, bounded in number and age.
 
-use super::{Server, UpstreamFault, connect::Connector, notices::Notices, quiet::Quiet};
+use super::{Seal, Server, UpstreamFault, connect::Connector, notices::Notices, quiet::Quiet};
 use crate::{
     http::body::RequestBody,
     io::{Instant, Stream, Transport},
@@ -31,15 +31,22 @@ pub(super) struct Http1 {
     sender: Sender1,
     connection: Option<Pin<Box<Connection1>>>,
     quiet: Quiet,
+    sealer: Option<Rc<dyn Seal>>,
 }
 
 impl Http1 {
-    pub(super) fn new(sender: Sender1, connection: Connection1) -> Self {
+    pub(super) fn new(sender: Sender1, connection: Connection1, sealer: Option<Rc<dyn Seal>>) -> Self {
         Self {
             sender,
             connection: Some(Box::pin(connection)),
             quiet: Quiet::new(),
+            sealer,
         }
+    }
+
+    /// What tells a child on it whom requests are from.
+    pub(super) fn sealer(&self) -> Option<&Rc<dyn Seal>> {
+        self.sealer.as_ref()
     }
 
     /// Drives the connection; one that has ended is let go, which settles whatever waits for it.
@@ -74,7 +81,15 @@ impl Http1 {
 /// A connection that a request can be sent on.
 pub(super) enum Ready {
     Http1(Http1),
-    Http2(Sender2),
+    /// The last is what tells a child on it whom requests are from.
+    Http2(Sender2, Option<Rc<dyn Seal>>),
+}
+
+/// A connection that requests share.
+struct Shared {
+    sender: Sender2,
+    sealer: Option<Rc<dyn Seal>>,
+    used: Instant,
 }
 
 /// The kept connections of one server.
@@ -83,7 +98,7 @@ pub struct Idle {
     /// it: each worker has a pool, and together they would keep one another's servers for good.
     server: sync::Weak<Server>,
     http1: Vec<(Http1, Instant)>,
-    http2: Option<(Sender2, Instant)>,
+    http2: Option<Shared>,
 }
 
 /// Kept connections that the same requests may use.
@@ -97,10 +112,10 @@ impl Shelf {
     pub(super) fn take(&self, server: &Arc<Server>) -> Option<Ready> {
         let mut servers = self.servers.borrow_mut();
         let idle = servers.get_mut(&identity(server))?;
-        if let Some((sender, used)) = &mut idle.http2 {
-            if !sender.is_closed() {
-                *used = Instant::now();
-                return Some(Ready::Http2(sender.clone()));
+        if let Some(shared) = &mut idle.http2 {
+            if !shared.sender.is_closed() {
+                shared.used = Instant::now();
+                return Some(Ready::Http2(shared.sender.clone(), shared.sealer.clone()));
             }
             idle.http2 = None;
         }
@@ -120,9 +135,13 @@ impl Shelf {
     }
 
     /// Shares an HTTP/2 connection with the requests to come.
-    pub(super) fn share(&self, server: &Arc<Server>, sender: &Sender2) {
+    pub(super) fn share(&self, server: &Arc<Server>, sender: &Sender2, sealer: Option<&Rc<dyn Seal>>) {
         let mut servers = self.servers.borrow_mut();
-        entry(&mut servers, server).http2 = Some((sender.clone(), Instant::now()));
+        entry(&mut servers, server).http2 = Some(Shared {
+            sender: sender.clone(),
+            sealer: sealer.cloned(),
+            used: Instant::now(),
+        });
     }
 
     fn reap(&self, now: Instant) {
@@ -136,7 +155,7 @@ impl Shelf {
             let surplus = idle.http1.len().saturating_sub(server.idle_max());
             drop(idle.http1.drain(..surplus));
             idle.http2
-                .take_if(|(sender, used)| sender.is_closed() || !fresh(used));
+                .take_if(|shared| shared.sender.is_closed() || !fresh(&shared.used));
             !(idle.http1.is_empty() && idle.http2.is_none())
         });
     }

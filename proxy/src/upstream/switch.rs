@@ -10,6 +10,7 @@ use super::{
     connect::{HTTP1_BUFFER, Reached},
     exchange::{for_http1, for_http2, our_certificate},
     pool::{Connection1, Http1, Sender1},
+    sealing::seal,
 };
 use crate::{
     http::{
@@ -79,7 +80,9 @@ impl Pool {
             transport,
             protocol,
             asked,
+            sealer,
         } = reached;
+        seal(sealer.as_ref(), &mut request)?;
         let answered = async {
             match protocol {
                 Protocol::Http11 => {
@@ -140,7 +143,7 @@ async fn over_http1(
         .map_err(UpstreamFault::Exchange)?
     };
     if response.status() != StatusCode::SWITCHING_PROTOCOLS {
-        return Ok(Http1Answer::Other(response, Http1::new(sender, connection)));
+        return Ok(Http1Answer::Other(response, Http1::new(sender, connection, None)));
     }
     let (mut parts, _) = response.into_parts();
     switch::answered_http1(&mut parts.headers, switch, key.as_ref()).map_err(UpstreamFault::NotJoined)?;
