@@ -202,6 +202,11 @@ impl Call for Way<'_> {
         &self.route.router
     }
 
+    fn user(&self, name: &str) {
+        // The one nearest the client counts, should there be two.
+        let _ = self.user.set(name.to_owned());
+    }
+
     fn count(&self, count: Count) {
         self.connection.context.counters.add(count);
     }

@@ -104,15 +104,14 @@ pub async fn connection(
     }
     let clock = Clock::new(Instant::now(), protocol, &entry.limits);
     let forwarded = told(&preamble, local, tls.as_deref());
-    let guard = hop::guard(&entry, &transport, tls.as_deref());
     let connection = Rc::new(Connection {
+        guard: hop::guard(&entry, &transport, tls.as_deref()),
         context,
         entry,
         peer,
         client,
         preamble,
         tls,
-        guard,
         forwarded,
         clock,
         handle,

@@ -123,10 +123,7 @@ async fn walk(
     let body = body_of(connection, entry, incoming, began, notes);
     let found = examine(entry, connection, &mut parts)?;
     let reached = match &*entry.side {
-        Side::Clients(table) => {
-            strip_uplink(connection, &mut parts, found);
-            Reached::Route(table, trust_of(entry, connection))
-        }
+        Side::Clients(table) => of_client(table, entry, connection, &mut parts, found),
         Side::Parents(parents) => hop::reach(parents, view.snapshot.gateway, connection, &mut parts)?,
     };
     let (table, trust) = match reached {
@@ -314,20 +311,25 @@ pub(super) enum Reached<'a> {
     Own(Box<Outcome>),
 }
 
-/// `Hub-Uplink` never passes an ordinary entry point.
-fn strip_uplink(connection: &Connection, parts: &mut Parts, found: Found) {
+/// A client's request: what gateways say to each other never passes an ordinary entry point.
+fn of_client<'a>(
+    table: &'a Table,
+    entry: &Entry,
+    connection: &Connection,
+    parts: &mut Parts,
+    found: Found,
+) -> Reached<'a> {
     if found.uplink() {
         fields::strip_uplink(&mut parts.headers);
         connection.context.counters.add(Count::UplinkStripped);
     }
-}
-
-fn trust_of(entry: &Entry, connection: &Connection) -> PeerTrust {
-    if entry.forwarded_trusted.contains(connection.client.0.ip()) {
+    let trusted = entry.forwarded_trusted.contains(connection.client.0.ip());
+    let trust = if trusted {
         PeerTrust::Trusted
     } else {
         PeerTrust::Untrusted
-    }
+    };
+    Reached::Route(table, trust)
 }
 
 /// The one host and the one path of a request.
