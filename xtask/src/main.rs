@@ -11,6 +11,7 @@ mod dist;
 mod docs;
 mod ebpf;
 mod fuzz;
+mod guided;
 mod kernel_test;
 mod layers;
 mod limits;
@@ -39,8 +40,9 @@ usage: cargo xtask VERB
   limits                check the lengths of functions and files
   deny                  check licences and doubled dependencies against deny.toml
   docs                  build the documentation, warnings denied
-  dist [deb|rpm] [--check] [--profile NAME]
-                        packages under target/dist (--check: and judge the deb)
+  dist [deb|rpm] [--check] [--plain | --profile NAME]
+                        packages under target/dist of a release that a profile guided (--check: and judge the deb;
+                        --plain: no profile)
   fuzz gate [--packets N] [--seed S] [--threads N]
                         the gate's programs beside their oracle on generated packets (root)
   fuzz proxy|hello|target|rule [--inputs N] [--seed S] [--threads N]

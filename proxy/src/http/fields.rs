@@ -146,18 +146,21 @@ pub fn is_identity(name: &[u8]) -> bool {
     matches!(name.first(), Some(b'c' | b's' | b'x')) && STARTS.iter().any(|start| starts_like(name, start))
 }
 
+// RFC 9110 section 7.6.1, and `Expect`, which this gateway has answered itself.
+static HOP_BY_HOP: [HeaderName; 9] = [
+    CONNECTION,
+    EXPECT,
+    PROXY_AUTHENTICATE,
+    PROXY_AUTHORIZATION,
+    TE,
+    TRANSFER_ENCODING,
+    UPGRADE,
+    HeaderName::from_static("keep-alive"),
+    HeaderName::from_static("proxy-connection"),
+];
+
 fn is_hop_by_hop(name: &HeaderName) -> bool {
-    // RFC 9110 section 7.6.1, and `Expect`, which this gateway has answered itself.
-    const STANDARD: [HeaderName; 7] = [
-        CONNECTION,
-        EXPECT,
-        PROXY_AUTHENTICATE,
-        PROXY_AUTHORIZATION,
-        TE,
-        TRANSFER_ENCODING,
-        UPGRADE,
-    ];
-    STANDARD.contains(name) || matches!(name.as_str(), "keep-alive" | "proxy-connection")
+    HOP_BY_HOP.contains(name)
 }
 
 /// Whether a `Connection` field may name this one away. What this gateway, framing or routing depend on, it
@@ -249,20 +252,18 @@ pub fn strip_trailers(trailers: &mut HeaderMap) {
 }
 
 fn strip(headers: &mut HeaderMap) {
+    // What nearly every connection says of itself names no field that is not removed anyway.
+    let usual = |name: &str| name.eq_ignore_ascii_case("keep-alive") || name.eq_ignore_ascii_case("close");
     let named: Vec<HeaderName> = headers
         .get_all(CONNECTION)
         .iter()
         .filter_map(|value| value.to_str().ok())
-        .flat_map(|list| list.split(','))
-        .filter_map(|name| HeaderName::try_from(name.trim()).ok())
+        .flat_map(|list| list.split(',').map(str::trim))
+        .filter(|name| !usual(name))
+        .filter_map(|name| HeaderName::try_from(name).ok())
         .filter(may_be_named)
         .collect();
-    let fixed: Vec<HeaderName> = headers
-        .keys()
-        .filter(|name| is_hop_by_hop(name))
-        .cloned()
-        .collect();
-    for name in named.iter().chain(&fixed) {
+    for name in named.iter().chain(&HOP_BY_HOP) {
         headers.remove(name);
     }
 }

@@ -38,12 +38,33 @@ pub fn bind(address: SocketAddr, sharing: Sharing) -> io::Result<TcpListener> {
     socket.set_reuse_port(sharing == Sharing::Workers)?;
     socket.set_nonblocking(true)?;
     socket.bind(&SockAddr::from(address))?;
+    // Whom it accepts has the option from the start, for no call more: Linux copies the whole socket.
+    socket.set_tcp_nodelay(true)?;
     socket.listen(BACKLOG)?;
     Ok(socket.into())
 }
 
+/// A connection that was accepted, not yet taken over by the driver.
+#[derive(Debug)]
+pub struct Accepted {
+    pub(super) socket: TcpStream,
+    pub(super) peer: SocketAddr,
+    /// This end, where the listener has but one address.
+    pub(super) local: Option<SocketAddr>,
+}
+
+impl Accepted {
+    /// The other end.
+    pub fn peer(&self) -> SocketAddr {
+        self.peer
+    }
+}
+
 /// A listening socket of this thread.
-pub struct Listener(Kind);
+pub struct Listener {
+    kind: Kind,
+    local: Option<SocketAddr>,
+}
 
 enum Kind {
     Multishot(ring::Listener),
@@ -56,37 +77,49 @@ impl Listener {
     /// # Errors
     /// Where it cannot be registered.
     pub fn new(socket: TcpListener) -> io::Result<Self> {
+        let local = socket
+            .local_addr()
+            .ok()
+            .filter(|local| !local.ip().is_unspecified());
         if driver() == DriverKind::Multishot {
-            return ring::Listener::new(socket).map(Kind::Multishot).map(Self);
+            let kind = ring::Listener::new(socket).map(Kind::Multishot)?;
+            return Ok(Self { kind, local });
         }
         // SAFETY: a `TcpListener` owns its descriptor and keeps it open for as long as it lives, which is as
         // long as the `AsyncFd` that it moves into; held by `accepted_connections_arrive`.
         let socket = unsafe { AsyncFd::register(socket)? };
-        Ok(Self(Kind::Readiness(socket)))
+        let kind = Kind::Readiness(socket);
+        Ok(Self { kind, local })
     }
 
     /// The next connection, not yet taken over by the driver. Cancelling loses none.
     ///
     /// # Errors
     /// Those of `accept`, such as no descriptor left.
-    pub async fn accept(&self) -> io::Result<(TcpStream, SocketAddr)> {
-        let socket = match &self.0 {
-            Kind::Multishot(listener) => return listener.accept().await,
+    pub async fn accept(&self) -> io::Result<Accepted> {
+        let socket = match &self.kind {
+            Kind::Multishot(listener) => return listener.accept().await.map(|came| self.accepted(came)),
             Kind::Readiness(socket) => socket,
         };
         loop {
             let mut ready = socket.readable().await?;
             if let Ok(accepted) = ready.try_io(|socket| socket.get_ref().accept()) {
-                return accepted;
+                return accepted.map(|came| self.accepted(came));
             }
         }
     }
 
     /// Connections that wait already, without waiting for more.
-    pub fn accept_waiting(&self) -> Option<TcpStream> {
-        match &self.0 {
+    pub fn accept_waiting(&self) -> Option<Accepted> {
+        let came = match &self.kind {
             Kind::Multishot(listener) => listener.accept_waiting(),
-            Kind::Readiness(socket) => socket.get_ref().accept().ok().map(|(stream, _)| stream),
-        }
+            Kind::Readiness(socket) => socket.get_ref().accept().ok(),
+        };
+        came.map(|came| self.accepted(came))
+    }
+
+    fn accepted(&self, (socket, peer): (TcpStream, SocketAddr)) -> Accepted {
+        let local = self.local;
+        Accepted { socket, peer, local }
     }
 }

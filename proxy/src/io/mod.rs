@@ -26,7 +26,7 @@ mod whole;
 mod tests;
 
 pub use connect::{connect, connect_unix, resolve};
-pub use listener::{Listener, Sharing, bind};
+pub use listener::{Accepted, Listener, Sharing, bind};
 pub use memory::release_memory;
 pub use probe::{Choice, DriverKind, choose};
 pub use runtime::{AbortHandle, Elapsed, LocalExecutor, Task, TaskEnded, Timeout, run, spawn, timeout, turn};

@@ -1,6 +1,9 @@
 //! A connected byte stream: poll based, with a prefix that was read ahead and is read again.
 
-use super::{probe::DriverKind, reset::disconnect, ring, runtime::driver, taken::acknowledged, uring};
+use super::{
+    listener::Accepted, probe::DriverKind, reset::disconnect, ring, runtime::driver, taken::acknowledged,
+    uring,
+};
 use socket2::SockRef;
 use std::{
     future::poll_fn,
@@ -23,6 +26,8 @@ pub struct Stream {
     prefix_at: usize,
     peer: SocketAddr,
     local: SocketAddr,
+    /// Whether the peer was told that nothing more comes.
+    ended: bool,
 }
 
 enum Driver {
@@ -39,6 +44,20 @@ impl Stream {
     pub fn new(socket: TcpStream) -> io::Result<Self> {
         let (peer, local) = (socket.peer_addr()?, socket.local_addr()?);
         socket.set_nodelay(true)?;
+        socket.set_nonblocking(driver() == DriverKind::Epoll)?;
+        Self::over(socket, peer, local)
+    }
+
+    /// Takes over a connection that a [`Listener`] gave.
+    ///
+    /// # Errors
+    /// Where the socket is gone already or cannot be registered.
+    pub fn accepted(accepted: Accepted) -> io::Result<Self> {
+        let Accepted { socket, peer, local } = accepted;
+        let local = local.map_or_else(|| socket.local_addr(), Ok)?;
+        if driver() == DriverKind::Epoll {
+            socket.set_nonblocking(true)?;
+        }
         Self::over(socket, peer, local)
     }
 
@@ -50,11 +69,11 @@ impl Stream {
         let nowhere = SocketAddr::from(([0, 0, 0, 0], 0));
         // Reading, writing and shutting down are the same calls for every stream socket; only its addresses and
         // options are TCP's own, and those are not touched from here on.
+        socket.set_nonblocking(driver() == DriverKind::Epoll)?;
         Self::over(TcpStream::from(OwnedFd::from(socket)), nowhere, nowhere)
     }
 
     fn over(socket: TcpStream, peer: SocketAddr, local: SocketAddr) -> io::Result<Self> {
-        socket.set_nonblocking(driver() == DriverKind::Epoll)?;
         let socket = match driver() {
             DriverKind::Multishot => Driver::Multishot(ring::Socket::new(OwnedFd::from(socket))?),
             DriverKind::Uring => Driver::Uring(uring::Socket::new(OwnedFd::from(socket))),
@@ -66,6 +85,7 @@ impl Stream {
             prefix_at: 0,
             peer,
             local,
+            ended: false,
         })
     }
 
@@ -201,11 +221,15 @@ impl AsyncWrite for Stream {
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        if self.ended {
+            return Poll::Ready(Ok(()));
+        }
         let done = match &mut self.socket {
             Driver::Multishot(socket) => ready!(socket.poll_shutdown(cx)),
             Driver::Uring(socket) => ready!(socket.poll_shutdown(cx)),
             Driver::Epoll(socket) => ready!(Pin::new(socket).poll_shutdown(cx)),
         };
+        self.ended = true;
         match done {
             // The peer may have gone first; there is nobody to tell.
             Err(error) if error.kind() == io::ErrorKind::NotConnected => Poll::Ready(Ok(())),

@@ -30,8 +30,11 @@ fn accepted_connections_arrive() {
         let (socket, address) = loopback();
         let listener = Listener::new(socket).expect("a listener registers");
         let client = std::thread::spawn(move || TcpStream::connect(address).map(drop));
-        let (stream, peer) = listener.accept().await.expect("accepted");
-        assert_eq!(Stream::new(stream).expect("adopted").peer(), peer);
+        let accepted = listener.accept().await.expect("accepted");
+        assert!(accepted.socket.nodelay().expect("an option"), "inherited");
+        let peer = accepted.peer();
+        let stream = Stream::accepted(accepted).expect("adopted");
+        assert_eq!((stream.peer(), stream.local()), (peer, address));
         client.join().expect("client").expect("connected");
     });
 }

@@ -35,7 +35,7 @@ pub use recheck::Recheck;
 use crate::{
     accept::{PeerAddress, Verdict},
     http::forwarded,
-    io::{self, Instant, Stream, Transport},
+    io::{self, Accepted, Instant, Stream, Transport},
     preamble::Preamble,
     snapshot::Entry,
     telemetry::{AdmissionCount, AdmissionCounters, Count},
@@ -49,7 +49,7 @@ use place::Place;
 use solo::Solo;
 use std::{
     cell::{Cell, OnceCell, RefCell},
-    net::{SocketAddr, TcpStream},
+    net::SocketAddr,
     rc::Rc,
     sync::Arc,
 };
@@ -60,9 +60,9 @@ pub async fn connection(
     context: Rc<Context>,
     entry: Arc<Entry>,
     counters: &AdmissionCounters,
-    socket: TcpStream,
-    peer: PeerAddress,
+    accepted: Accepted,
 ) {
+    let peer = PeerAddress(accepted.peer());
     if !admitted(&context, &entry, counters, peer) {
         return;
     }
@@ -70,7 +70,7 @@ pub async fn connection(
         return;
     };
     let registered = context.live.add(peer, &entry.name);
-    let Ok(mut stream) = Stream::new(socket) else {
+    let Ok(mut stream) = Stream::accepted(accepted) else {
         return;
     };
     let Some(preamble) = heading::read(&context, &entry, &mut stream).await else {

@@ -1,13 +1,12 @@
 //! Accept loops: one a socket, paused while the process has all the connections that it may have.
 
 use crate::{
-    accept::PeerAddress,
-    io::{self, Listener},
+    io::{self, Accepted, Listener},
     serve::{self, Context},
     telemetry::{AdmissionCounters, Count},
 };
 use std::{
-    net::{SocketAddr, TcpListener, TcpStream},
+    net::TcpListener,
     rc::Rc,
     sync::{Arc, atomic::Ordering},
     time::Duration,
@@ -61,9 +60,9 @@ async fn run(context: Rc<Context>, at: Rc<At>, listener: Listener, mut stopped: 
             accepted = listener.accept() => accepted,
         };
         match accepted {
-            Ok((socket, peer)) => {
+            Ok(accepted) => {
                 let counted = room(&context).await;
-                admit(&context, &at, counted, socket, peer);
+                admit(&context, &at, counted, accepted);
             }
             Err(error) => {
                 context.counters.add(Count::AcceptFailed);
@@ -73,10 +72,8 @@ async fn run(context: Rc<Context>, at: Rc<At>, listener: Listener, mut stopped: 
         }
     }
     // Closing a socket resets the connections that wait in its queue.
-    while let Some(socket) = listener.accept_waiting() {
-        if let Ok(peer) = socket.peer_addr() {
-            admit(&context, &at, Counted::anyway(&context), socket, peer);
-        }
+    while let Some(accepted) = listener.accept_waiting() {
+        admit(&context, &at, Counted::anyway(&context), accepted);
     }
 }
 
@@ -101,14 +98,14 @@ async fn room(context: &Rc<Context>) -> Counted {
     }
 }
 
-fn admit(context: &Rc<Context>, at: &Rc<At>, counted: Counted, socket: TcpStream, peer: SocketAddr) {
+fn admit(context: &Rc<Context>, at: &Rc<At>, counted: Counted, accepted: Accepted) {
     context.counters.add(Count::Accepted);
     let Some(entry) = context.view().snapshot.entries.get(&at.entry).cloned() else {
         return;
     };
     let (context, at) = (Rc::clone(context), Rc::clone(at));
     drop(io::spawn(async move {
-        serve::connection(context, entry, &at.counters, socket, PeerAddress(peer)).await;
+        serve::connection(context, entry, &at.counters, accepted).await;
         drop(counted);
     }));
 }

@@ -1,5 +1,6 @@
 //! The command line of a benchmark that compares proxies. Pure.
 
+use super::subjects::Subject;
 use anyhow::{Context, Result, bail, ensure};
 use std::fmt::Debug;
 use std::path::PathBuf;
@@ -12,6 +13,15 @@ pub trait Sizes: Clone + Debug {
     const FULL: Self;
 }
 
+/// Who is measured.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Peers {
+    /// This program, nginx and HAProxy.
+    All,
+    /// This program.
+    Ours,
+}
+
 /// What the command line asks for.
 #[derive(Clone, Debug)]
 pub struct Options<S> {
@@ -21,6 +31,8 @@ pub struct Options<S> {
     pub sizes: S,
     /// The figures whose name holds this text alone; all where it is empty.
     pub only: String,
+    /// Whether this program runs beside its peers, or alone to be trained.
+    pub peers: Peers,
     /// Where the JSON goes.
     pub json: PathBuf,
 }
@@ -35,6 +47,7 @@ impl<S: Sizes> Options<S> {
             rounds: 5,
             sizes: S::FULL,
             only: String::new(),
+            peers: Peers::All,
             json: PathBuf::from(file),
         };
         let mut rest = words.iter();
@@ -47,12 +60,19 @@ impl<S: Sizes> Options<S> {
                     options.rounds = rounds.parse().with_context(|| format!("`--rounds {rounds}`"))?;
                 }
                 "--only" => options.only.clone_from(value()?),
+                "--ours" => options.peers = Peers::Ours,
                 "--json" => options.json = value()?.into(),
-                other => bail!("`{other}`: expected --quick, --rounds N, --only TEXT or --json FILE"),
+                other => bail!("`{other}`: expected --quick, --rounds N, --only TEXT, --ours or --json FILE"),
             }
         }
         ensure!(options.rounds > 0, "at least one round is needed");
         Ok(options)
+    }
+
+    /// Those that are measured.
+    pub fn subjects(&self) -> impl DoubleEndedIterator<Item = Subject> + use<S> {
+        let peers = self.peers;
+        Subject::present().filter(move |subject| peers == Peers::All || subject.is_ours())
     }
 
     /// Whether a figure is asked for.
@@ -63,7 +83,8 @@ impl<S: Sizes> Options<S> {
 
 #[cfg(test)]
 mod tests {
-    use super::{Options, Sizes};
+    use super::super::subjects::Subject;
+    use super::{Options, Peers, Sizes};
 
     #[derive(Clone, Debug, PartialEq)]
     struct Count(u32);
@@ -87,6 +108,9 @@ mod tests {
         assert_eq!((quick.rounds, quick.sizes.clone()), (3, Count(1)));
         assert!(quick.asks_for("a tls thing") && !quick.asks_for("plain"));
         assert_eq!(quick.json.as_os_str(), "y");
+        assert_eq!(plain.peers, Peers::All);
+        let alone = parse("--ours").expect("this word is right");
+        assert!(alone.subjects().all(Subject::is_ours) && alone.subjects().count() > 0);
         for wrong in ["--rounds", "--rounds 0", "--rounds x", "--fast"] {
             assert!(parse(wrong).is_err(), "{wrong}");
         }

@@ -8,6 +8,7 @@ use crate::gateway::binary;
 use crate::lab::{Lab, Ns};
 use crate::process::{Proc, Spawn};
 use anyhow::{Context, Result};
+use nix::sys::signal::Signal;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -15,6 +16,8 @@ use std::time::Duration;
 pub const ORIGIN: u16 = 9000;
 /// Longest start of a program.
 const START: Duration = Duration::from_secs(15);
+/// Longest end of one: connections are over by then.
+const END: Duration = Duration::from_secs(20);
 /// Names another build of this program, which is then measured beside the others.
 const BESIDE: &str = "SALLYPORT_BESIDE";
 /// The driver of that, in the words of `proxy.io`; `uring` where it is not set.
@@ -46,7 +49,7 @@ impl Subject {
     ];
 
     /// Those that are there.
-    pub fn present() -> impl DoubleEndedIterator<Item = Subject> {
+    pub(super) fn present() -> impl DoubleEndedIterator<Item = Subject> {
         let beside = std::env::var_os(BESIDE).is_some();
         Subject::ALL
             .into_iter()
@@ -175,6 +178,16 @@ impl Setting {
 }
 
 impl Proxy {
+    /// Ends it as an operator does, so that it can finish what it does at its end.
+    ///
+    /// # Errors
+    /// Where it does not end.
+    pub fn end(mut self) -> Result<()> {
+        self.proc.signal(Signal::SIGTERM)?;
+        self.proc.wait(END)?;
+        Ok(())
+    }
+
     /// CPU time of all its threads so far, in nanoseconds: the first field of `schedstat`.
     ///
     /// # Errors

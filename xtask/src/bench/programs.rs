@@ -3,11 +3,11 @@
 //! It must not measure.
 
 use std::os::unix::process::CommandExt;
-use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::{Context, Result};
 
+use crate::guided;
 use crate::tasks;
 
 /// A program that measures.
@@ -31,7 +31,8 @@ pub(super) fn become_bench(bench: &Bench<'_>) -> Result<()> {
     let target = tasks::target_dir()?;
     let binary = match std::env::var_os("SALLYPORT_BIN") {
         Some(binary) => binary.into(),
-        None => build_release(&target)?,
+        // What is shipped is what is measured.
+        None => guided::build()?,
     };
     tasks::run(tasks::cargo().args([
         "build",
@@ -54,10 +55,4 @@ pub(super) fn become_bench(bench: &Bench<'_>) -> Result<()> {
     // Replacing this process leaves nobody between the terminal's signals and the benchmark's clean-up.
     let error = command.exec();
     Err(error).context("the benchmark does not start")
-}
-
-/// What is shipped is what is measured.
-fn build_release(target: &Path) -> Result<PathBuf> {
-    tasks::run(tasks::cargo().args(["build", "--locked", "--release", "-p", "sallyport"]))?;
-    Ok(target.join("release/sallyport"))
 }

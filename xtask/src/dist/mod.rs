@@ -14,6 +14,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, bail};
 
 use crate::dist::stage::Stage;
+use crate::guided;
 use crate::tasks;
 
 /// Which packages to make.
@@ -35,7 +36,18 @@ enum Judging {
 pub(crate) struct Options {
     formats: Vec<Format>,
     judging: Judging,
-    profile: String,
+    program: Program,
+}
+
+/// How the program is built that goes into the packages.
+#[derive(PartialEq, Eq, Debug)]
+enum Program {
+    /// The release, by a profile of itself at work.
+    Guided,
+    /// The release.
+    Plain,
+    /// Another profile of cargo's.
+    Profile(String),
 }
 
 impl Options {
@@ -47,7 +59,7 @@ impl Options {
         let mut options = Self {
             formats: Vec::new(),
             judging: Judging::Skip,
-            profile: "release".to_owned(),
+            program: Program::Guided,
         };
         let mut words = words.iter();
         while let Some(word) = words.next() {
@@ -55,12 +67,14 @@ impl Options {
                 "deb" => options.formats.push(Format::Deb),
                 "rpm" => options.formats.push(Format::Rpm),
                 "--check" => options.judging = Judging::Check,
+                "--plain" => options.program = Program::Plain,
                 "--profile" => {
-                    options.profile = (*words.next().context("`--profile` lacks its name")?).to_owned()
+                    let name = *words.next().context("`--profile` lacks its name")?;
+                    options.program = Program::Profile(name.to_owned());
                 }
-                other => {
-                    bail!("`{other}` is no option of `dist`; expected deb, rpm, --check or --profile NAME")
-                }
+                other => bail!(
+                    "`{other}` is no option of `dist`; expected deb, rpm, --check, --plain or --profile NAME"
+                ),
             }
         }
         if options.formats.is_empty() {
@@ -78,19 +92,8 @@ impl Options {
 /// # Errors
 /// A tool is missing, a build fails, or the check finds something.
 pub(crate) fn run(options: &Options) -> Result<()> {
-    let mut build = tasks::cargo();
-    build.args([
-        "build",
-        "--locked",
-        "-p",
-        "sallyport",
-        "--profile",
-        &options.profile,
-    ]);
-    tasks::run(&mut build)?;
-    let target = tasks::target_dir()?;
-    let folder = target.join("dist");
-    let binary = target.join(profile_folder(&options.profile)).join("sallyport");
+    let binary = options.program.build()?;
+    let folder = tasks::target_dir()?.join("dist");
     fs::create_dir_all(&folder).with_context(|| format!("cannot create `{}`", folder.display()))?;
     let stage = Stage::lay_out(&folder.join("stage"), &binary)?;
     let mut package = None;
@@ -109,6 +112,21 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     Ok(())
 }
 
+impl Program {
+    /// Builds it and says where it is.
+    fn build(&self) -> Result<PathBuf> {
+        let profile = match self {
+            Self::Guided => return guided::build(),
+            Self::Plain => return guided::plain(),
+            Self::Profile(name) => name,
+        };
+        tasks::run(tasks::cargo().args(["build", "--locked", "-p", "sallyport", "--profile", profile]))?;
+        Ok(tasks::target_dir()?
+            .join(profile_folder(profile))
+            .join("sallyport"))
+    }
+}
+
 /// Cargo puts the profile `dev` into the folder `debug`, and every other one into a folder of its name.
 fn profile_folder(profile: &str) -> PathBuf {
     PathBuf::from(if profile == "dev" { "debug" } else { profile })
@@ -124,7 +142,7 @@ fn report(package: &Path) -> Result<()> {
 
 #[cfg(test)]
 mod tests {
-    use super::{Format, Options};
+    use super::{Format, Options, Program};
 
     #[test]
     fn both_packages_are_made_unless_one_is_named() {
@@ -135,6 +153,11 @@ mod tests {
             formats(&["--profile", "test-release", "deb", "--check"]),
             [Format::Deb]
         );
+        let program = |words: &[&str]| Options::parse(words).expect("these words are right").program;
+        assert_eq!(program(&[]), Program::Guided);
+        assert_eq!(program(&["--plain"]), Program::Plain);
+        let other = Program::Profile("dev".to_owned());
+        assert_eq!(program(&["--profile", "dev"]), other);
     }
 
     #[test]

@@ -274,6 +274,13 @@ const NEEDS: &[Need] = &[
     ),
     path(
         Group::Bpf,
+        "/usr/lib/llvm-22/bin/llvm-profdata",
+        "merges the profiles that guide a release",
+        "llvm-22",
+        "llvm",
+    ),
+    path(
+        Group::Bpf,
         "/usr/lib/llvm-22/lib/libPolly.a",
         "links the BPF programs",
         "libpolly-22-dev",

@@ -93,6 +93,7 @@ fn run_tests(under_test: &UnderTest<'_>, cargos: &[&str], words: &[&str], tally:
     command
         .args(["test", "--locked", "--no-fail-fast"])
         .env("SALLYPORT_BIN", under_test.binary)
+        .env("RUST_TEST_THREADS", threads().to_string())
         // The harness turns a skip into a failure where this is set; here skips are counted as what they are.
         .env_remove("CI");
     if let Some(object) = under_test.debug_object {
@@ -109,6 +110,11 @@ fn run_tests(under_test: &UnderTest<'_>, cargos: &[&str], words: &[&str], tally:
         );
     }
     Ok(())
+}
+
+/// Tests of one program at a time. Most wait for programs that wait for a clock, so one more than there are CPUs.
+fn threads() -> usize {
+    thread::available_parallelism().map_or(1, usize::from) + 1
 }
 
 /// Runs a few failed tests again, one at a time. Whole programs under a busy machine fail now and then for want of CPU;

@@ -210,26 +210,34 @@ impl Listener {
     pub(in crate::io) async fn accept(&self) -> io::Result<(TcpStream, SocketAddr)> {
         loop {
             let descriptor = poll_fn(|cx| self.engine.borrow_mut().poll_accept(self.key, cx.waker())).await?;
-            let socket = TcpStream::from(owned(descriptor));
-            // One that was reset meanwhile has no peer any more.
-            if let Ok(peer) = socket.peer_addr() {
-                return Ok((socket, peer));
+            if let Some(accepted) = with_peer(descriptor) {
+                return Ok(accepted);
             }
         }
     }
 
     /// Connections that wait already, without waiting for more.
-    pub(in crate::io) fn accept_waiting(&self) -> Option<TcpStream> {
-        if let Some(descriptor) = self.engine.borrow_mut().accept_waiting(self.key) {
-            return Some(TcpStream::from(owned(descriptor)));
+    pub(in crate::io) fn accept_waiting(&self) -> Option<(TcpStream, SocketAddr)> {
+        let waiting = || self.engine.borrow_mut().accept_waiting(self.key);
+        while let Some(descriptor) = waiting() {
+            if let Some(accepted) = with_peer(descriptor) {
+                return Some(accepted);
+            }
         }
         with(self.descriptor, |descriptor| {
             let socket = SockRef::from(&descriptor);
             socket.set_nonblocking(true).ok()?;
-            let (accepted, _) = socket.accept().ok()?;
-            Some(TcpStream::from(accepted))
+            let (accepted, peer) = socket.accept().ok()?;
+            Some((TcpStream::from(accepted), peer.as_socket()?))
         })
     }
+}
+
+/// A connection and its other end; one that was reset meanwhile has none any more.
+fn with_peer(descriptor: RawFd) -> Option<(TcpStream, SocketAddr)> {
+    let socket = TcpStream::from(owned(descriptor));
+    let peer = socket.peer_addr().ok()?;
+    Some((socket, peer))
 }
 
 impl Drop for Listener {

@@ -167,7 +167,7 @@ fn connections_that_came_are_given_out_before_a_listener_ends() {
             .map(|_| TcpStream::connect(address).expect("connected"))
             .collect();
         // The first takes many along.
-        let mut came = vec![listener.accept().await.expect("accepted").0];
+        let mut came = vec![listener.accept().await.expect("accepted")];
         crate::io::turn().await;
         while let Some(socket) = listener.accept_waiting() {
             came.push(socket);

@@ -12,7 +12,7 @@ use crate::served::Bench;
 use anyhow::Result;
 use sallyport_tests::bench::options::{Options, Sizes};
 use sallyport_tests::bench::report::Report;
-use sallyport_tests::bench::subjects::Subject;
+use sallyport_tests::bench::subjects::Proxy;
 use sallyport_tests::bench::{self, passes};
 use sallyport_tests::lab::Lab;
 use std::process::ExitCode;
@@ -70,7 +70,8 @@ fn measure_all(lab: &Lab, options: &Options<Effort>, report: &mut Report) -> Res
             .collect();
         let Some(first) = asked.first() else { continue };
         let served = bench.served(*first);
-        let running: Vec<_> = Subject::present()
+        let running: Vec<_> = options
+            .subjects()
             .map(|subject| bench.setting.start(subject, &served))
             .collect::<Result<_>>()?;
         for scenario in asked {
@@ -84,6 +85,7 @@ fn measure_all(lab: &Lab, options: &Options<Effort>, report: &mut Report) -> Res
                 |proxy, count| scenario.run(&bench, proxy, count),
             )?;
         }
+        running.into_iter().try_for_each(Proxy::end)?;
     }
     Ok(())
 }

@@ -63,7 +63,8 @@ fn measure_all(lab: &Lab, options: &Options<Effort>, report: &mut Report) -> Res
 
 /// All proxies run; each scenario goes there and back over them, round by round.
 fn measure_cpu(bench: &Bench, options: &Options<Effort>, report: &mut Report) -> Result<()> {
-    let running: Vec<_> = Subject::present()
+    let running: Vec<_> = options
+        .subjects()
         .map(|subject| bench.setting.start(subject, &bench.papers))
         .collect::<Result<_>>()?;
     for scenario in Scenario::ALL {
@@ -81,7 +82,7 @@ fn measure_cpu(bench: &Bench, options: &Options<Effort>, report: &mut Report) ->
             own.run(bench, proxy, count)
         })?;
     }
-    Ok(())
+    running.into_iter().try_for_each(Proxy::end)
 }
 
 /// Each proxy is started anew, so that no memory of earlier connections is used again.
@@ -92,7 +93,7 @@ fn measure_memory(bench: &Bench, options: &Options<Effort>, report: &mut Report)
     }
     for round in 0..options.rounds.div_ceil(2) {
         eprintln!("bench: {} round {}", scenario.figure().name, round + 1);
-        for subject in Subject::present().chain(Subject::present().rev()) {
+        for subject in options.subjects().chain(options.subjects().rev()) {
             let proxy = bench.setting.start(subject, &bench.papers)?;
             let clients = Clients::new(bench, scenario)?;
             report.add(Measurement {
