@@ -23,6 +23,7 @@ pub mod held;
 pub mod hello;
 pub mod lab;
 pub mod lan;
+pub mod lying_parent;
 pub mod near_valid;
 pub mod nghttpd;
 pub mod nginx;

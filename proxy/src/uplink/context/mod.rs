@@ -1,7 +1,7 @@
 //! Whom a request of a parent is from: told to the child in a field that only the parent can write.
 //!
 //! Requests of many clients share one connection between gateways. Once a connection the parent's key signs a
-//! [`grant`] over a secret that only the two ends of this TLS session can derive, the child's name and an expiry. Each
+//! grant over a secret that only the two ends of this TLS session can derive, the child's name and an expiry. Each
 //! request carries a context under an HMAC by another such secret, with a counter that the child takes once. So what was
 //! written for one connection means nothing on any other, and what was sent once means nothing again.
 //!
