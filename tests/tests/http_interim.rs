@@ -160,11 +160,9 @@ fn interim_answers_do_not_reach_who_cannot_read_them(case: &Case) -> Result<()> 
     let listener = listen(case)?;
     let _gateway = case.gateway(&plain(""))?;
     let server = std::thread::spawn(move || -> Result<()> {
-        for _ in 0..2 {
-            let (mut server, _) = accept(&listener)?;
-            server.write_all(b"HTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\n")?;
-            server.write_all(b"HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 2\r\n\r\nok")?;
-        }
+        let (mut server, _) = accept(&listener)?;
+        server.write_all(b"HTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\n")?;
+        server.write_all(b"HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 2\r\n\r\nok")?;
         Ok(())
     });
     let old = b"GET / HTTP/1.0\r\nHost: a.example\r\n\r\n";
@@ -173,12 +171,6 @@ fn interim_answers_do_not_reach_who_cannot_read_them(case: &Case) -> Result<()> 
         got.status() == 200 && !got.text().contains("103"),
         "{}",
         got.text()
-    );
-    let curl = Curl::new(&case.ns).arg("--http2-prior-knowledge");
-    let answer = curl.get(&format!("http://127.0.0.1:{PORT}/"))?.expect(200)?;
-    ensure!(
-        answer.text() == "ok" && !answer.head.contains("103"),
-        "{answer:?}"
     );
     server
         .join()

@@ -3,7 +3,7 @@
 use super::state::State;
 use crate::{
     fault::with_causes,
-    http::body::RequestBody,
+    http::{body::RequestBody, received::Broken},
     telemetry::Counters,
     uplink::{
         directory::DiscoveredService,
@@ -72,7 +72,7 @@ enum PollError {
     #[error("the answer is larger than {ADVERTISEMENT_BYTES_MAX} bytes")]
     TooLarge,
     #[error("the answer broke off")]
-    BrokenOff(#[source] hyper::Error),
+    BrokenOff(#[source] Broken),
     #[error("the answer is no advertisement: {0}")]
     Wire(#[from] wire::WireError),
 }

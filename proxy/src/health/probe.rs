@@ -2,7 +2,7 @@
 
 use super::grpc;
 use crate::{
-    http::body::RequestBody,
+    http::{body::RequestBody, received::Broken},
     telemetry::Counters,
     upstream::{Behalf, Pool, Server, UpstreamBody, UpstreamFault},
 };
@@ -38,7 +38,7 @@ pub(super) enum Complaint {
     NotServing(&'static str),
     /// The answer ended early.
     #[error("the answer broke off")]
-    BrokenOff(#[source] hyper::Error),
+    BrokenOff(#[source] Broken),
     /// The answer is no gRPC.
     #[error("the answer is no message of `grpc.health.v1`")]
     NoMessage,

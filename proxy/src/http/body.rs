@@ -5,12 +5,12 @@
 use super::{
     fields,
     pace::{Demands, Judged, Pace},
+    received::{Broken, Incoming},
     upload::{Upload, Uploading},
 };
 use crate::io::{Instant, Sleep, sleep_until};
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
-use hyper::body::Incoming;
 use std::{
     cell::{Cell, RefCell},
     future::Future,
@@ -24,7 +24,7 @@ use std::{
 pub enum BodyFault {
     /// The client broke it off.
     #[error("the client broke off the request body")]
-    Client(#[source] hyper::Error),
+    Client(#[source] Broken),
     /// It is longer than it may be.
     #[error("the request body is too large")]
     TooLarge,

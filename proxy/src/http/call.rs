@@ -20,6 +20,12 @@ pub trait Call {
     /// as the header of its answer is there. Cancelling gives the request up.
     fn call<'a>(&'a self, service: &'a ServiceRef, request: Request<RequestBody>) -> Answering<'a>;
 
+    /// The same for a request that is not the client's own, such as one that asks whether the client may pass: of its
+    /// answer nothing goes to the client before the middleware says so.
+    fn aside<'a>(&'a self, service: &'a ServiceRef, request: Request<RequestBody>) -> Answering<'a> {
+        self.call(service, request)
+    }
+
     /// The router whose request it is.
     fn router(&self) -> &str {
         ""

@@ -1,15 +1,20 @@
 //! Requests as HTTP sees them: target, authority, hop-by-hop fields, forwarding fields, bodies.
 //!
-//! All but `body` and `interim` is pure: no I/O, no clock, no allocation where nothing is to be changed.
+//! All but `body`, `date`, `interim` and the streams of HTTP/2 (`received`, `sending`, `stream`) is pure: no I/O, no
+//! clock, no allocation where nothing is to be changed.
 
 pub mod again;
 pub mod authority;
 pub mod body;
 pub mod call;
+pub mod date;
 pub mod fields;
 pub mod forwarded;
 pub mod interim;
 pub mod pace;
+pub mod received;
+pub mod sending;
+pub mod stream;
 pub mod switch;
 pub mod target;
 pub mod upload;

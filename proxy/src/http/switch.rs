@@ -8,6 +8,7 @@
 use super::fields;
 use aws_lc_rs::digest::{SHA1_FOR_LEGACY_USE_ONLY, digest};
 use base64::{Engine, engine::general_purpose::STANDARD};
+use h2::ext::Protocol;
 use http::{
     HeaderMap, HeaderName, HeaderValue, Method, Version,
     header::{
@@ -16,7 +17,6 @@ use http::{
     },
     request::Parts,
 };
-use hyper::ext::Protocol;
 
 const WEBSOCKET: &str = "websocket";
 /// What RFC 6455 section 1.3 has hashed behind the key.

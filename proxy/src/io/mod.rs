@@ -29,7 +29,7 @@ pub use connect::{connect, connect_unix, resolve};
 pub use listener::{Accepted, Listener, Sharing, bind};
 pub use memory::release_memory;
 pub use probe::{Choice, DriverKind, choose};
-pub use runtime::{AbortHandle, Elapsed, LocalExecutor, Task, TaskEnded, Timeout, run, spawn, timeout, turn};
+pub use runtime::{AbortHandle, Elapsed, Task, TaskEnded, Timeout, detach, run, spawn, timeout, turn};
 pub use sleep::{LocalTimer, Sleep, sleep, sleep_until};
 pub use stream::{PEEK_MAX, Stream};
 pub use transport::Transport;

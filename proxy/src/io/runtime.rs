@@ -160,15 +160,10 @@ impl<F: Future> Future for Timeout<F> {
     }
 }
 
-/// Lets hyper spawn on this thread's executor.
-#[derive(Clone, Copy, Debug)]
-pub struct LocalExecutor;
-
-impl<F: Future<Output = ()> + 'static> hyper::rt::Executor<F> for LocalExecutor {
-    fn execute(&self, future: F) {
-        match driver() {
-            DriverKind::Multishot => ring::detach(future),
-            DriverKind::Uring | DriverKind::Epoll => drop(tokio::task::spawn_local(future)),
-        }
+/// Spawns a task of which nobody hears again. The caller bounds how many there can be.
+pub fn detach(future: impl Future<Output = ()> + 'static) {
+    match driver() {
+        DriverKind::Multishot => ring::detach(future),
+        DriverKind::Uring | DriverKind::Epoll => drop(tokio::task::spawn_local(future)),
     }
 }

@@ -112,7 +112,7 @@ impl Errors {
     async fn page(&self, asked: Asked, replaced: &Replaced, next: Next<'_>) -> Response<AnswerBody> {
         let request = self.request(asked, replaced.status);
         let answered = match request {
-            Some(request) => next.call.call(&self.settings.service, request).await.ok(),
+            Some(request) => next.call.aside(&self.settings.service, request).await.ok(),
             None => None,
         };
         let page = answered.filter(|page| page.status().is_success());

@@ -203,7 +203,7 @@ async fn attempt(
     forward::address(request, service, server, &way.asker());
     let (context, clock) = (&way.connection.context, way.notes.clock());
     let began = service.group.is_timed().then(Instant::now);
-    let behalf = Behalf::Client(&**way.connection);
+    let behalf = Behalf::Client(way);
     let sent = match request.extensions_mut().remove::<Switch>() {
         Some(switch) => Box::pin(join(way, server, request, switch)).await,
         None => {

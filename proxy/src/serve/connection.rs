@@ -19,7 +19,7 @@ use crate::{
     telemetry::Count,
     tls::{Facts, Protocol},
     uplink::context::Guard,
-    upstream::{Downstream, Own},
+    upstream::Own,
 };
 use hyper::{
     StatusCode,
@@ -91,14 +91,9 @@ impl Connection {
             head.headers.insert(CONNECTION, HeaderValue::from_static("close"));
         }
     }
-}
 
-impl Downstream for Connection {
-    fn own(&self) -> &Own {
-        &self.own
-    }
-
-    fn header(&self, sending: &SendProxy) -> Vec<u8> {
+    /// The PROXY header that `sending` asks for.
+    pub(super) fn header(&self, sending: &SendProxy) -> Vec<u8> {
         let announced = Announced {
             preamble: &self.preamble,
             local: self.local,
@@ -108,12 +103,6 @@ impl Downstream for Connection {
             unique_id: self.unique_id.get_or_init(announce::fresh_id),
         };
         announced.header(sending)
-    }
-
-    fn interim(&self, answers: Vec<Vec<u8>>) {
-        for answer in answers {
-            self.solo.interim(&answer);
-        }
     }
 }
 

@@ -6,6 +6,7 @@ use super::{
     connection::Connection,
     context::View,
     hop::{self, Asker},
+    lane::By,
     switching::Opening,
 };
 use crate::{
@@ -126,6 +127,8 @@ pub(super) fn via() -> &'static Via {
 pub(super) struct Way<'a> {
     /// The connection that it came by.
     pub connection: &'a Rc<Connection>,
+    /// What it came by there.
+    pub by: By<'a>,
     /// The configuration that it goes by.
     pub view: &'a View,
     /// Its route.
@@ -173,7 +176,7 @@ impl Way<'_> {
         request: Request<RequestBody>,
         switch: Switch,
     ) -> Result<Response<UpstreamBody>, UpstreamFault> {
-        let (context, behalf) = (&self.connection.context, Behalf::Client(&**self.connection));
+        let (context, behalf) = (&self.connection.context, Behalf::Client(self));
         // Boxed: it is rare, and every request would carry the room for it.
         let sent = Box::pin(
             context
@@ -194,6 +197,18 @@ impl Call for Way<'_> {
     fn call<'a>(&'a self, service: &'a ServiceRef, request: Request<RequestBody>) -> Answering<'a> {
         Box::pin(async move {
             let response = self.send(service, request).await?;
+            Ok(response.map(|body| AnswerBody::Streamed(Box::pin(Erased(body)))))
+        })
+    }
+
+    fn aside<'a>(&'a self, service: &'a ServiceRef, request: Request<RequestBody>) -> Answering<'a> {
+        Box::pin(async move {
+            let way = Way {
+                by: By::Nobody,
+                user: self.user.clone(),
+                ..*self
+            };
+            let response = way.send(service, request).await?;
             Ok(response.map(|body| AnswerBody::Streamed(Box::pin(Erased(body)))))
         })
     }

@@ -12,6 +12,8 @@ mod frames;
 mod handshakes;
 mod heading;
 mod hop;
+mod http2;
+mod lane;
 mod live;
 mod mirroring;
 mod place;

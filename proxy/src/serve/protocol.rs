@@ -1,26 +1,21 @@
-//! HTTP on a connection: hyper's state machines under our deadlines, orders and endings.
+//! HTTP on a connection: which version it speaks, what it must react to besides its bytes, and how it ends. Here is
+//! HTTP/1.1, by hyper's state machine under our deadlines; HTTP/2 is [`super::http2`]'s.
 
 use super::{
     access,
     answer::ResponseBody,
     clock::Passed,
     connection::{Connection, Watched},
+    http2,
     live::Order,
-    request,
-    streams::Streams,
-    switching,
+    request, switching,
 };
 use crate::{
     io::{self, Instant, LocalTimer, Sleep, Stream, Transport, sleep_until},
     telemetry::Count,
     tls::Protocol,
 };
-use hyper::{
-    Request, Response, StatusCode,
-    body::Incoming,
-    server::conn::{http1, http2},
-    service::Service,
-};
+use hyper::{Request, Response, StatusCode, body::Incoming, server::conn::http1, service::Service};
 use hyper_util::rt::TokioIo;
 use std::{
     convert::Infallible,
@@ -32,17 +27,12 @@ use std::{
 };
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-/// Receive window of an HTTP/2 stream and, four times, of a connection.
-const H2_WINDOW: u32 = 256 * 1024;
-/// What is kept of an answer for an HTTP/2 stream whose client does not read: with all streams of a connection
-/// under way, 16 MiB.
-const H2_SEND_BUFFER: usize = 64 * 1024;
 /// hyper refuses an HTTP/1.1 buffer below this.
 const HTTP1_BUFFER_MIN: usize = 8192;
 /// What a closing connection still reads of an unread request, so that its answer is not cut off by a reset.
 const LINGER_BYTES_MAX: usize = 256 * 1024;
 /// And for how long.
-const LINGER: Duration = Duration::from_secs(2);
+pub(super) const LINGER: Duration = Duration::from_secs(2);
 /// How often one whose time is over is looked at again.
 const JUDGED_EVERY: Duration = Duration::from_secs(1);
 /// The client's first bytes on an HTTP/2 connection (RFC 9113 section 3.4).
@@ -73,7 +63,8 @@ pub(super) async fn recognise(stream: &mut Stream, limit: Option<Duration>) -> O
 pub(super) async fn serve(transport: Transport, protocol: Protocol, connection: Rc<Connection>) {
     match protocol {
         Protocol::Http11 => serve_http1(transport, connection).await,
-        Protocol::H2 => serve_http2(transport, connection).await,
+        // Boxed: a connection of HTTP/1.1 would carry the room for it.
+        Protocol::H2 => Box::pin(http2::serve(transport, connection)).await,
     }
 }
 
@@ -104,12 +95,12 @@ async fn serve_http1(transport: Transport, connection: Rc<Connection>) {
     let ending = poll_fn(|cx| {
         // Not `poll_without_shutdown`: it leaves behind what is not written yet.
         if let Poll::Ready(outcome) = Pin::new(&mut http).poll(cx) {
-            return Poll::Ready(Ending::Http(outcome));
+            return Poll::Ready(Ending::Http1(outcome));
         }
         match watch.poll(cx) {
             Poll::Ready(Event::Drain) => {
                 Pin::new(&mut http).graceful_shutdown();
-                Pin::new(&mut http).poll(cx).map(Ending::Http)
+                Pin::new(&mut http).poll(cx).map(Ending::Http1)
             }
             Poll::Ready(Event::Close) => Poll::Ready(Ending::Closed),
             Poll::Ready(Event::Passed(passed)) => Poll::Ready(Ending::Passed(passed)),
@@ -122,7 +113,7 @@ async fn serve_http1(transport: Transport, connection: Rc<Connection>) {
     let early = left.read_buf.into();
     drop(left.io);
     match (ending, connection.solo.left()) {
-        (Ending::Http(Ok(())), Some(leaving)) => {
+        (Ending::Http1(Ok(())), Some(leaving)) => {
             if let Some(transport) = connection.leftover.take() {
                 switching::join(&connection, transport, early, leaving).await;
             }
@@ -131,70 +122,8 @@ async fn serve_http1(transport: Transport, connection: Rc<Connection>) {
     }
 }
 
-async fn serve_http2(transport: Transport, connection: Rc<Connection>) {
-    let limits = connection.entry.limits;
-    let io = TokioIo::new(Watched::new(transport, &connection, Protocol::H2));
-    let mut http = Box::pin(
-        http2::Builder::new(Streams(Rc::clone(&connection)))
-            .timer(LocalTimer)
-            .max_concurrent_streams(limits.h2_streams_max)
-            // The library answers what is beyond this by itself, and nobody would count it.
-            .max_header_list_size(
-                u32::try_from(limits.header_bytes_max)
-                    .unwrap_or(u32::MAX)
-                    .saturating_mul(2),
-            )
-            // Resets are counted here, by `limits.h2_resets`.
-            .max_pending_accept_reset_streams(usize::try_from(limits.h2_resets_max).unwrap_or(usize::MAX))
-            .initial_stream_window_size(H2_WINDOW)
-            .initial_connection_window_size(4 * H2_WINDOW)
-            .max_send_buf_size(H2_SEND_BUFFER)
-            .enable_connect_protocol()
-            .serve_connection(io, Requests(Rc::clone(&connection))),
-    );
-    let mut watch = Watch::new(&connection);
-    let mut farewell: Option<Pin<Box<Sleep>>> = None;
-    let ending = poll_fn(|cx| {
-        if let Poll::Ready(outcome) = http.as_mut().poll(cx) {
-            return Poll::Ready(Ending::Http(outcome));
-        }
-        match watch.poll(cx) {
-            Poll::Ready(Event::Drain) => {
-                http.as_mut().graceful_shutdown();
-                http.as_mut().poll(cx).map(Ending::Http)
-            }
-            Poll::Pending if is_overdrawn(&connection) => Poll::Ready(Ending::Closed),
-            Poll::Ready(Event::Passed(Passed::Idle)) => {
-                // A polite goodbye waits for the client's word, and a client may never give it.
-                http.as_mut().graceful_shutdown();
-                let patience = farewell.get_or_insert_with(|| Box::pin(io::sleep(LINGER)));
-                if patience.as_mut().poll(cx).is_ready() {
-                    return Poll::Ready(Ending::Passed(Passed::Idle));
-                }
-                http.as_mut().poll(cx).map(Ending::Http)
-            }
-            Poll::Ready(Event::Close) => Poll::Ready(Ending::Closed),
-            Poll::Ready(Event::Passed(passed)) => Poll::Ready(Ending::Passed(passed)),
-            Poll::Pending => Poll::Pending,
-        }
-    })
-    .await;
-    let leave = match report(&ending, &connection) {
-        // It was told why, by GOAWAY.
-        Leave::Drop => Leave::Linger,
-        leave => leave,
-    };
-    drop(http);
-    finish(leave, &connection).await;
-}
-
-/// Whether a client that was told to ask no more goes on asking: what was on its way is as many streams as it may have.
-fn is_overdrawn(connection: &Connection) -> bool {
-    connection.clock.requests_when_worn() > connection.entry.limits.h2_streams_max
-}
-
 /// Takes leave of the client.
-async fn finish(leave: Leave, connection: &Connection) {
+pub(super) async fn finish(leave: Leave, connection: &Connection) {
     let Some(transport) = connection.leftover.take() else {
         return;
     };
@@ -206,14 +135,19 @@ async fn finish(leave: Leave, connection: &Connection) {
 }
 
 /// How a connection ended.
-enum Ending {
-    Http(Result<(), hyper::Error>),
+pub(super) enum Ending {
+    /// HTTP/1.1 is done with it.
+    Http1(Result<(), hyper::Error>),
+    /// HTTP/2 is.
+    Http2(Result<(), h2::Error>),
+    /// It was told to close.
     Closed,
+    /// It had its time.
     Passed(Passed),
 }
 
 /// What becomes of the transport.
-enum Leave {
+pub(super) enum Leave {
     /// What was said last shall arrive.
     Linger,
     /// It is of no use any more.
@@ -223,11 +157,11 @@ enum Leave {
 }
 
 /// Counts and logs an ending, once.
-fn report(ending: &Ending, connection: &Connection) -> Leave {
+pub(super) fn report(ending: &Ending, connection: &Connection) -> Leave {
     let counters = &connection.context.counters;
     let (peer, entry) = (connection.peer.0, connection.entry.name.as_str());
     match ending {
-        Ending::Http(Ok(())) | Ending::Passed(Passed::Idle) => {
+        Ending::Http1(Ok(())) | Ending::Http2(Ok(())) | Ending::Passed(Passed::Idle) => {
             if matches!(ending, Ending::Passed(_)) && connection.clock.worn().is_none() {
                 counters.add(Count::IdleTimeout);
             }
@@ -243,13 +177,13 @@ fn report(ending: &Ending, connection: &Connection) -> Leave {
             Leave::Linger
         }
         Ending::Closed => Leave::Linger,
-        Ending::Http(Err(_)) if connection.cut.get().is_some() => {
+        Ending::Http1(Err(_)) | Ending::Http2(Err(_)) if connection.cut.get().is_some() => {
             cut(connection, connection.cut.get().unwrap_or(Count::AnswerIdle))
         }
-        Ending::Http(Err(error)) if error.is_parse() || error.is_parse_too_large() => {
+        Ending::Http1(Err(error)) if error.is_parse() || error.is_parse_too_large() => {
             counters.add(Count::Requests);
             counters.add(Count::AnswersClient);
-            // hyper has answered by itself, on HTTP/1.1 alone.
+            // hyper has answered by itself.
             let (status, reason) = if error.is_parse_too_large() {
                 (StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE, Count::HeaderTooLarge)
             } else {
@@ -260,7 +194,11 @@ fn report(ending: &Ending, connection: &Connection) -> Leave {
             tracing::debug!(%peer, entry, %error, "closed: malformed request");
             Leave::Linger
         }
-        Ending::Http(Err(error)) => {
+        Ending::Http2(Err(error)) => {
+            tracing::debug!(%peer, entry, %error, "connection broke");
+            Leave::Drop
+        }
+        Ending::Http1(Err(error)) => {
             let cause = std::error::Error::source(error)
                 .map(ToString::to_string)
                 .unwrap_or_default();
@@ -286,21 +224,25 @@ fn cut(connection: &Connection, reason: Count) -> Leave {
 }
 
 /// What a connection must react to besides its own bytes.
-enum Event {
+pub(super) enum Event {
+    /// Ask for no more.
     Drain,
+    /// Close now.
     Close,
+    /// A deadline.
     Passed(Passed),
 }
 
 /// Watches for orders and deadlines.
-struct Watch {
+pub(super) struct Watch {
     connection: Rc<Connection>,
     sleep: Option<Pin<Box<Sleep>>>,
     draining: Order,
 }
 
 impl Watch {
-    fn new(connection: &Rc<Connection>) -> Self {
+    /// Of this connection.
+    pub(super) fn new(connection: &Rc<Connection>) -> Self {
         Self {
             connection: Rc::clone(connection),
             sleep: None,
@@ -308,7 +250,8 @@ impl Watch {
         }
     }
 
-    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Event> {
+    /// Ready with what there is to react to. To be polled after the connection's bytes.
+    pub(super) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Event> {
         self.connection.handle.listen(cx);
         match self.connection.handle.order() {
             Order::Close => return Poll::Ready(Event::Close),

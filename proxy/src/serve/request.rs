@@ -7,6 +7,7 @@ use super::{
     context::View,
     forward::{self, Way},
     hop,
+    lane::By,
     switching::{self, Opening},
     unrouted::Unrouted,
 };
@@ -18,10 +19,11 @@ use crate::{
         call::AnswerBody,
         fields::{self, Found},
         forwarded::{self, OwnCertificate, PeerTrust},
-        interim,
         pace::Demands,
+        received::Incoming,
         switch,
         target::{self, Target},
+        upload::Upload,
     },
     middleware::{self, Chain, Next, Turn},
     route::{self, RouteId, Table},
@@ -32,7 +34,7 @@ use crate::{
 };
 use bytes::Bytes;
 use http::request::Parts;
-use hyper::{HeaderMap, Request, Response, StatusCode, Version, body::Incoming, upgrade::OnUpgrade};
+use hyper::{HeaderMap, Request, Response, StatusCode, Version};
 use rustls::pki_types::UnixTime;
 use sallyport_config::model::UnderscoreHeaders;
 use std::{cell::OnceCell, convert::Infallible, future::Future, net::IpAddr, rc::Rc};
@@ -48,6 +50,14 @@ pub(super) enum Outcome {
 }
 
 impl Outcome {
+    fn status(&self) -> StatusCode {
+        match self {
+            Self::Upstream(answer) => answer.status(),
+            Self::Through(answer) => answer.status(),
+            Self::Own(status, ..) => *status,
+        }
+    }
+
     /// The header section of an answer that leaves HTTP.
     fn switched(&self) -> Option<&HeaderMap> {
         let (status, headers) = match self {
@@ -59,34 +69,32 @@ impl Outcome {
     }
 }
 
-/// Answers one request.
+/// Answers a request of HTTP/1.1.
 pub(super) fn answer(
     connection: Rc<Connection>,
-    mut request: Request<Incoming>,
+    request: Request<hyper::body::Incoming>,
 ) -> impl Future<Output = Result<Response<ResponseBody>, Infallible>> {
-    if !connection.is_http2() {
-        connection.solo.begin(&request);
-    }
-    if request.version() == Version::HTTP_11 {
-        interim::wanted(&mut request);
-    }
-    answered(connection, request)
+    connection.solo.begin(&request);
+    answered(connection, request.map(Incoming::Http1), By::Connection)
 }
 
-async fn answered(
+/// Answers one request.
+pub(super) async fn answered(
     connection: Rc<Connection>,
-    mut request: Request<Incoming>,
+    request: Request<Incoming>,
+    by: By<'_>,
 ) -> Result<Response<ResponseBody>, Infallible> {
     let (under_way, began) = UnderWay::new(&connection, &request);
     connection.context.counters.add(Count::Requests);
-    let (opening, stream) = (Opening::default(), request.extensions_mut().remove::<OnUpgrade>());
-    let outcome = walk(&connection, request, began, under_way.notes(), &opening).await;
+    let opening = Opening::default();
+    let outcome = walk(&connection, request, by, began, under_way.notes(), &opening).await;
     connection.solo.answering();
     let switched = outcome.as_ref().ok().and_then(Outcome::switched).cloned();
     if let (Some(headers), Some(joined)) = (switched, opening.take()) {
         let answer = (outcome, headers);
-        return Ok(switching::answer(&connection, joined, answer, stream, under_way));
+        return Ok(switching::answer(&connection, joined, answer, by, under_way));
     }
+    let outcome = unless_taken_for_joined(outcome, by);
     let fault = match &outcome {
         Err(fault) => Some(*fault),
         Ok(Outcome::Through(response)) => fault::of(response),
@@ -109,10 +117,19 @@ async fn answered(
     Ok(Response::from_parts(head, body))
 }
 
+/// Any success would tell a client of extended CONNECT that it is joined to something (RFC 8441 section 5).
+fn unless_taken_for_joined(outcome: Result<Outcome, Fault>, by: By<'_>) -> Result<Outcome, Fault> {
+    match outcome {
+        Ok(answer) if by.connects() && answer.status().is_success() => Err(Fault::UpstreamFailed),
+        outcome => outcome,
+    }
+}
+
 /// The stages of a request, top to bottom.
 async fn walk(
     connection: &Rc<Connection>,
     request: Request<Incoming>,
+    by: By<'_>,
     began: Began,
     notes: Notes<'_>,
     opening: &Opening,
@@ -120,7 +137,7 @@ async fn walk(
     let view = connection.context.view();
     let entry = view.entry(&connection.entry).ok_or(Fault::NotFound)?;
     let (mut parts, incoming) = request.into_parts();
-    let body = body_of(connection, entry, incoming, began, notes);
+    let body = body_of(by.upload(connection), entry, incoming, began, notes);
     let found = examine(entry, connection, &mut parts)?;
     let reached = match &*entry.side {
         Side::Clients(table) => of_client(table, entry, connection, &mut parts, found),
@@ -137,8 +154,7 @@ async fn walk(
     let told = hop::kept(&parts.extensions);
     let client = told.as_ref().map_or(connection.client.0.ip(), |told| told.client);
     notes.client(client, told.as_ref());
-    let leads = lead(entry, table, &parts, &authority, &target, client)?;
-    let leads = match leads {
+    let leads = match lead(entry, table, &parts, &authority, &target, client)? {
         Ok(id) => {
             let route = route_of(&view, id)?;
             notes.router(&route.router);
@@ -155,10 +171,7 @@ async fn walk(
     };
     forward::clean(connection, &mut parts, outgoing);
     let certificate = told.as_deref().and_then(hop::chain);
-    let facts = middleware::Facts {
-        client,
-        certificates: certificate.as_ref().or(clients_certificates(connection)),
-    };
+    let facts = facts(connection, client, certificate.as_ref());
     let route = match leads {
         Ok(route) => route,
         // In a box, so that requests with a route do not carry its room around.
@@ -166,6 +179,7 @@ async fn walk(
     };
     let way = Way {
         connection,
+        by,
         view: &view,
         route,
         notes,
@@ -183,7 +197,7 @@ async fn walk(
 
 /// What comes with a request, held to what the entry point demands of it.
 fn body_of(
-    connection: &Connection,
+    upload: Option<Rc<Upload>>,
     entry: &Entry,
     incoming: Incoming,
     began: Began,
@@ -191,7 +205,7 @@ fn body_of(
 ) -> RequestBody {
     let demands = Demands::new(&entry.timeouts, &entry.limits, began.moved);
     let mut body = RequestBody::new(incoming, began.at, demands, notes.tally());
-    if let Some(upload) = connection.solo.upload() {
+    if let Some(upload) = upload {
         body.watch(upload);
     }
     body
@@ -225,8 +239,20 @@ async fn through(
     }
 }
 
-/// What the client showed; on the way of parents the certificate is a parent's, who speaks for its clients by
-/// fields.
+/// What middlewares may know.
+fn facts<'a>(
+    connection: &'a Connection,
+    client: IpAddr,
+    told: Option<&'a ClientChain>,
+) -> middleware::Facts<'a> {
+    middleware::Facts {
+        client,
+        certificates: told.or(clients_certificates(connection)),
+    }
+}
+
+/// What the client showed; on the way of parents the certificate is a parent's, who speaks for its
+/// clients by contexts.
 fn clients_certificates(connection: &Connection) -> Option<&ClientChain> {
     match &*connection.entry.side {
         Side::Parents(_) => None,

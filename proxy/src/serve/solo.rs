@@ -11,7 +11,10 @@
 
 use super::switching::Leaving;
 use crate::{
-    http::upload::Upload,
+    http::{
+        interim::{Interim, PASSED_ON_MAX},
+        upload::Upload,
+    },
     io::{Instant, Sleep, sleep_until},
 };
 use http::{Request, Version, header::EXPECT};
@@ -51,6 +54,8 @@ pub(super) struct Solo {
     dirty: Cell<bool>,
     /// Whether the client reads slower than is written.
     blocked: Cell<bool>,
+    /// Interim answers of servers that may still be passed on.
+    interim_left: Cell<usize>,
     /// Interim answers that are not written yet.
     queue: RefCell<Vec<u8>>,
     ended: RefCell<Option<Ended>>,
@@ -89,6 +94,7 @@ impl Solo {
         self.stage.set(Stage::Asked);
         self.version.set(request.version());
         self.queue.borrow_mut().clear();
+        self.interim_left.set(PASSED_ON_MAX);
         let upload = (!request.body().is_end_stream()).then(|| {
             let expects = request
                 .headers()
@@ -121,8 +127,21 @@ impl Solo {
         self.upload.replace(None);
     }
 
+    /// Whether the client knows interim answers.
+    pub(super) fn takes_interim(&self) -> bool {
+        self.version.get() == Version::HTTP_11
+    }
+
+    /// Passes an interim answer on, unless there were too many.
+    pub(super) fn pass(&self, answer: &Interim) {
+        if let Some(left) = self.interim_left.get().checked_sub(1) {
+            self.interim_left.set(left);
+            self.interim(&answer.written());
+        }
+    }
+
     /// Lets an interim answer go out, as far as one still may.
-    pub(super) fn interim(&self, answer: &[u8]) {
+    fn interim(&self, answer: &[u8]) {
         let mut queue = self.queue.borrow_mut();
         let may = self.stage.get() == Stage::Asked
             && self.version.get() == Version::HTTP_11

@@ -28,24 +28,19 @@ pub(super) enum Turn {
     Gave,
 }
 
-/// Spawns the streams of a connection.
-#[derive(Clone)]
-pub(super) struct Streams(pub Rc<Connection>);
-
-impl<F: Future<Output = ()> + 'static> hyper::rt::Executor<F> for Streams {
-    fn execute(&self, future: F) {
-        let timeouts = &self.0.entry.timeouts;
-        if timeouts.write.is_none() && timeouts.body_idle.is_none() {
-            drop(io::spawn(future));
-            return;
-        }
-        drop(io::spawn(Stream {
-            future: Some(future),
-            connection: Rc::clone(&self.0),
-            answering: Answering::default(),
-            sleep: None,
-        }));
+/// Begins the task of a stream. There are as many as `limits.h2_streams` allows.
+pub(super) fn begin(connection: &Rc<Connection>, stream: impl Future<Output = ()> + 'static) {
+    let timeouts = &connection.entry.timeouts;
+    if timeouts.write.is_none() && timeouts.body_idle.is_none() {
+        io::detach(stream);
+        return;
     }
+    io::detach(Stream {
+        future: Some(stream),
+        connection: Rc::clone(connection),
+        answering: Answering::default(),
+        sleep: None,
+    });
 }
 
 pin_project_lite::pin_project! {

@@ -5,6 +5,7 @@ use super::{
     access::Carried,
     answer::{ResponseBody, UnderWay},
     connection::Connection,
+    lane::By,
     live::Order,
     request::Outcome,
     tunnels::{DRAIN_QUIET, LAST_WORDS, poll_quiet},
@@ -12,12 +13,12 @@ use super::{
 use crate::{
     fault::Fault,
     http::switch::{self, Switch},
-    io::{self, Transport},
+    io,
     telemetry::Count,
     tunnel::{End, Tunnel, TunnelFault},
     upstream::Opened,
 };
-use hyper::{HeaderMap, Response, StatusCode, upgrade::OnUpgrade};
+use hyper::{HeaderMap, Response, StatusCode};
 use std::{
     cell::RefCell,
     future::poll_fn,
@@ -63,7 +64,7 @@ pub(super) fn answer(
     connection: &Rc<Connection>,
     joined: Box<Joined>,
     (answer, mut headers): (Answer, HeaderMap),
-    stream: Option<OnUpgrade>,
+    by: By<'_>,
     under_way: UnderWay,
 ) -> Response<ResponseBody> {
     connection.context.counters.add(Count::Switched);
@@ -73,13 +74,13 @@ pub(super) fn answer(
         answer,
     };
     let mut response = Response::new(ResponseBody::nothing());
-    match stream {
-        Some(stream) if connection.is_http2() => {
+    match by {
+        By::Stream(lane) => {
             switch::tell_http2(&mut headers);
             leaving.under_way.answered(StatusCode::OK, &headers, None);
-            drop(io::spawn(join_stream(Rc::clone(connection), stream, leaving)));
+            lane.leave(leaving);
         }
-        _ => {
+        By::Connection | By::Nobody => {
             switch::tell_http1(&mut headers, &leaving.joined.switch);
             let status = StatusCode::SWITCHING_PROTOCOLS;
             leaving.under_way.answered(status, &headers, None);
@@ -91,20 +92,10 @@ pub(super) fn answer(
     response
 }
 
-/// A stream of an HTTP/2 connection, to its end. There are as many as streams, which are bounded; all end with their
-/// connection.
-async fn join_stream(connection: Rc<Connection>, stream: OnUpgrade, leaving: Leaving) {
-    match stream.await {
-        Ok(stream) => carry(&connection, End::from(stream), Vec::new(), leaving).await,
-        Err(error) => {
-            tracing::debug!(client = %connection.client.0, %error, "a stream ended before it was joined")
-        }
-    }
-}
-
-/// A connection that the library has left, to its end; `early` came on it already.
-pub(super) async fn join(connection: &Connection, transport: Transport, early: Vec<u8>, leaving: Leaving) {
-    carry(connection, End::from(transport), early, leaving).await;
+/// A client that was told, to the end of what it is joined to; `early` came of it already. A stream of HTTP/2 ends with
+/// its connection.
+pub(super) async fn join(connection: &Connection, client: impl Into<End>, early: Vec<u8>, leaving: Leaving) {
+    carry(connection, client.into(), early, leaving).await;
 }
 
 /// How it ended.

@@ -1,8 +1,6 @@
 //! One end of a tunnel: a connection, or a stream of an HTTP/2 connection.
 
-use crate::io::Transport;
-use hyper::upgrade::Upgraded;
-use hyper_util::rt::TokioIo;
+use crate::{http::stream::Http2Stream, io::Transport};
 use std::{
     io,
     pin::Pin,
@@ -19,7 +17,7 @@ pub enum End {
     /// A connection.
     Transport(Transport),
     /// A stream of an HTTP/2 connection, whose task carries the bytes.
-    Stream(TokioIo<Upgraded>),
+    Stream(Http2Stream),
 }
 
 impl End {
@@ -39,9 +37,9 @@ impl From<Transport> for End {
     }
 }
 
-impl From<Upgraded> for End {
-    fn from(stream: Upgraded) -> Self {
-        Self::Stream(TokioIo::new(stream))
+impl From<Http2Stream> for End {
+    fn from(stream: Http2Stream) -> Self {
+        Self::Stream(stream)
     }
 }
 

@@ -4,7 +4,10 @@
 //! that client connection alone, and ends with it.
 
 use super::{Pool, Server, pool::Shelf};
-use crate::preamble::write::{self, Ends, Facts};
+use crate::{
+    http::interim::Interim,
+    preamble::write::{self, Ends, Facts},
+};
 use sallyport_config::model::sending::SendProxy;
 use std::{cell::OnceCell, rc::Rc};
 
@@ -17,7 +20,7 @@ pub enum Behalf<'a> {
     Client(&'a dyn Downstream),
 }
 
-/// A client connection, as servers are told of it.
+/// A client connection, as servers are told of it, and the way back by which one of its requests came.
 pub trait Downstream {
     /// The connections that it has to itself.
     fn own(&self) -> &Own;
@@ -25,8 +28,11 @@ pub trait Downstream {
     /// The header that `sending` asks for.
     fn header(&self, sending: &SendProxy) -> Vec<u8>;
 
-    /// Passes interim answers on, each whole and in HTTP/1.1, as far as that is still possible.
-    fn interim(&self, answers: Vec<Vec<u8>>);
+    /// Whether there is a client who would understand interim answers to this request.
+    fn takes_interim(&self) -> bool;
+
+    /// Passes interim answers on, each whole, as far as that is still possible.
+    fn interim(&self, answers: Vec<Interim>);
 }
 
 /// The connections that a client connection has to itself. Nothing is allocated before there is one.
@@ -43,9 +49,16 @@ impl Behalf<'_> {
         }
     }
 
+    /// Whether interim answers are of use.
+    pub(super) fn takes_interim(&self) -> bool {
+        matches!(self, Self::Client(client) if client.takes_interim())
+    }
+
     /// Passes interim answers on to the client.
-    pub(super) fn interim(&self, answers: Vec<Vec<u8>>) {
-        if let Self::Client(client) = self {
+    pub(super) fn interim(&self, answers: Vec<Interim>) {
+        if let Self::Client(client) = self
+            && !answers.is_empty()
+        {
             client.interim(answers);
         }
     }

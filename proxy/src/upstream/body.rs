@@ -2,9 +2,10 @@
 
 use super::{
     Server,
+    http2::Http2Body,
     pool::{Http1, Shelf},
 };
-use crate::balance::Lease;
+use crate::{balance::Lease, http::received::Broken};
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
@@ -22,7 +23,7 @@ pub enum UpstreamBody {
     /// Over HTTP/1.1: drives its connection, and gives it back at the end.
     Http1(Http1Body),
     /// Over HTTP/2: the connection has a task of its own.
-    Http2(Incoming),
+    Http2(Http2Body),
     /// One of the two, with something that ends with it.
     Held(Box<Held>),
 }
@@ -118,16 +119,15 @@ impl Drop for Http1Body {
 
 impl Body for UpstreamBody {
     type Data = Bytes;
-    type Error = hyper::Error;
+    type Error = Broken;
 
-    fn poll_frame(
-        self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
+    fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Broken>>> {
         match self.get_mut() {
             Self::Empty => Poll::Ready(None),
-            Self::Http1(body) => body.poll(cx),
-            Self::Http2(incoming) => Pin::new(incoming).poll_frame(cx),
+            Self::Http1(body) => body
+                .poll(cx)
+                .map(|frame| frame.map(|frame| frame.map_err(Broken::Http1))),
+            Self::Http2(body) => Pin::new(body).poll_frame(cx),
             Self::Held(held) => Pin::new(&mut held.body).poll_frame(cx),
         }
     }
@@ -136,7 +136,7 @@ impl Body for UpstreamBody {
         match self {
             Self::Empty => true,
             Self::Http1(body) => body.incoming.is_end_stream(),
-            Self::Http2(incoming) => incoming.is_end_stream(),
+            Self::Http2(body) => body.is_end_stream(),
             Self::Held(held) => held.body.is_end_stream(),
         }
     }
@@ -145,7 +145,7 @@ impl Body for UpstreamBody {
         match self {
             Self::Empty => SizeHint::with_exact(0),
             Self::Http1(body) => body.incoming.size_hint(),
-            Self::Http2(incoming) => incoming.size_hint(),
+            Self::Http2(body) => body.size_hint(),
             Self::Held(held) => held.body.size_hint(),
         }
     }

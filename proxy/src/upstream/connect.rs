@@ -1,12 +1,12 @@
 //! New connections: address, socket, TLS, HTTP version.
 
-use super::{Behalf, Seal, Server, Shaken, UpstreamFault, pool::Ready};
+use super::{Behalf, Seal, Server, Shaken, UpstreamFault, http2, pool::Ready};
 use crate::{
     http::body::RequestBody,
-    io::{self, Instant, LocalExecutor, LocalTimer, Stream, Transport},
+    io::{self, Instant, Stream, Transport},
     tls::{self, Asked, Protocol, Wanted, WorkerSide},
 };
-use hyper::client::conn::{http1, http2};
+use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
 use rustls::pki_types::ServerName;
 use sallyport_config::model::{Scheme, ServerPlace};
@@ -21,10 +21,6 @@ const ADDRESSES_KEPT: Duration = Duration::from_secs(10);
 const NAMES_MAX: usize = 4096;
 /// What is read ahead of a server's HTTP/1.1 answer, and the largest header section of one.
 pub(super) const HTTP1_BUFFER: usize = 64 * 1024;
-/// What is kept of a request body for an HTTP/2 stream whose server does not read.
-const H2_SEND_BUFFER: usize = 64 * 1024;
-/// Receive window of an HTTP/2 stream and, four times, of a connection: enough for 1 Gbit/s at 8 ms.
-const H2_WINDOW: u32 = 1 << 20;
 
 /// Until when addresses are believed, and what they are.
 type Resolved = (Instant, Arc<[SocketAddr]>);
@@ -75,7 +71,7 @@ impl Connector {
         } = self.reach(server, behalf, Wanted::Any).await?;
         let ready = match protocol {
             Protocol::Http11 => http1(transport, sealer).await?,
-            Protocol::H2 => http2(transport, sealer).await?,
+            Protocol::H2 => http2::open(transport, sealer).await?,
         };
         Ok(Fresh { ready, asked })
     }
@@ -230,28 +226,9 @@ impl Connector {
 }
 
 async fn http1(transport: Transport, sealer: Option<Rc<dyn Seal>>) -> Result<Ready, UpstreamFault> {
-    let made = http1::Builder::new()
+    let (sender, connection) = http1::Builder::new()
         .max_buf_size(HTTP1_BUFFER)
         .handshake::<_, RequestBody>(TokioIo::new(transport))
-        .await;
-    let (sender, connection) = made.map_err(UpstreamFault::Exchange)?;
+        .await?;
     Ok(Ready::Http1(super::pool::Http1::new(sender, connection, sealer)))
-}
-
-async fn http2(transport: Transport, sealer: Option<Rc<dyn Seal>>) -> Result<Ready, UpstreamFault> {
-    let made = http2::Builder::new(LocalExecutor)
-        .timer(LocalTimer)
-        .initial_stream_window_size(H2_WINDOW)
-        .initial_connection_window_size(4 * H2_WINDOW)
-        .max_send_buf_size(H2_SEND_BUFFER)
-        .handshake::<_, RequestBody>(TokioIo::new(transport))
-        .await;
-    let (sender, connection) = made.map_err(UpstreamFault::Exchange)?;
-    // One task a connection; it ends with the connection, which ends when nobody holds its sender.
-    drop(io::spawn(async move {
-        if let Err(error) = connection.await {
-            tracing::debug!(%error, "http/2 connection to a server ended");
-        }
-    }));
-    Ok(Ready::Http2(sender, sealer))
 }

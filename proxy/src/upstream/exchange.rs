@@ -7,7 +7,8 @@
 use super::{
     Behalf, Notice, Pool, Server, UpstreamBody, UpstreamFault,
     body::Http1Body,
-    pool::{Http1, Ready, Sender2, Shelf},
+    http2,
+    pool::{Http1, Ready, Shelf},
     sealing::seal,
 };
 use crate::{
@@ -21,14 +22,12 @@ use crate::{
     telemetry::{Count, Counters},
     tls::{Asked, alert_on_certificate},
 };
-use http::uri::{self, Authority, Scheme};
 use http_body::Body;
 use hyper::{
     Request, Response, Uri, Version,
     body::Incoming,
     header::{CONNECTION, CONTENT_LENGTH, EXPECT, HOST, HeaderValue, TE, TRANSFER_ENCODING},
 };
-use sallyport_config::model::Scheme as ServerScheme;
 use std::{
     error::Error,
     future::{Future, poll_fn},
@@ -55,10 +54,10 @@ impl From<UpstreamFault> for Unanswered {
 }
 
 /// An exchange that failed.
-struct Failed {
-    fault: UpstreamFault,
+pub(super) struct Failed {
+    pub(super) fault: UpstreamFault,
     /// The request, where it was not sent.
-    unsent: Option<Request<RequestBody>>,
+    pub(super) unsent: Option<Request<RequestBody>>,
 }
 
 impl Failed {
@@ -89,7 +88,7 @@ impl Pool {
         let shelf = behalf.shelf(server, self);
         while let Some(kept) = shelf.take(server) {
             let spare = copy(&request);
-            let stays = matches!(kept, Ready::Http2(..));
+            let stays = matches!(kept, Ready::Http2(_));
             let failed = match exchange(server, shelf, kept, &mut request, behalf).await {
                 Ok(response) => {
                     counters.add(Count::UpstreamReused);
@@ -133,8 +132,8 @@ impl Pool {
             }
         };
         counters.add(Count::UpstreamOpened);
-        if let Ready::Http2(sender, sealer) = &fresh.ready {
-            shelf.share(server, sender, sealer.as_ref());
+        if let Ready::Http2(sender) = &fresh.ready {
+            shelf.share(server, sender);
         }
         let spare = copy(&request);
         let failed = match exchange(server, shelf, fresh.ready, &mut request, behalf).await {
@@ -194,10 +193,10 @@ async fn exchange(
             let body = Http1Body::new(incoming, connection, kept, Arc::clone(server));
             Ok(Response::from_parts(parts, UpstreamBody::Http1(body)))
         }
-        Ready::Http2(sender, sealer) => {
-            seal(sealer.as_ref(), request).map_err(unsealed)?;
-            for_http2(request, server);
-            let response = io::timeout(limit, over_http2(sender, request))
+        Ready::Http2(sender) => {
+            seal(sender.sealer(), request).map_err(unsealed)?;
+            http2::for_http2(request, server);
+            let response = io::timeout(limit, http2::exchange(sender, request, behalf))
                 .await
                 .map_err(silent)??;
             Ok(response.map(UpstreamBody::Http2))
@@ -239,32 +238,6 @@ fn frame(request: &mut Request<RequestBody>) {
     }
 }
 
-/// Scheme and authority in the target instead of a `Host` field (RFC 9113 section 8.3.1).
-pub(super) fn for_http2(request: &mut Request<RequestBody>, server: &Server) {
-    *request.version_mut() = Version::HTTP_2;
-    // The library shows no interim answer of an HTTP/2 server.
-    if let Some(upload) = request.body().upload() {
-        upload.release();
-    }
-    for name in [EXPECT, CONNECTION, TRANSFER_ENCODING] {
-        request.headers_mut().remove(name);
-    }
-    let host = request.headers_mut().remove(HOST);
-    let named = host.and_then(|host| Authority::try_from(host.as_bytes()).ok());
-    let scheme = if server.url.scheme == ServerScheme::Https {
-        Scheme::HTTPS
-    } else {
-        Scheme::HTTP
-    };
-    let mut target = uri::Parts::default();
-    target.scheme = Some(scheme);
-    target.authority = Some(named.unwrap_or_else(|| server.authority.clone()));
-    target.path_and_query = request.uri().path_and_query().cloned();
-    if let Ok(uri) = Uri::from_parts(target) {
-        *request.uri_mut() = uri;
-    }
-}
-
 /// How long a client that waits for `100 Continue` waits for a server that never says it (RFC 9110 section 10.1.1
 /// asks for no more than patience).
 const CONTINUE_PATIENCE: Duration = Duration::from_secs(1);
@@ -276,6 +249,9 @@ async fn over_http1(
     behalf: Behalf<'_>,
 ) -> Result<(Response<Incoming>, Http1), Failed> {
     let mut hold = Hold::of(request);
+    if hold.is_waiting() || behalf.takes_interim() {
+        interim::wanted(request);
+    }
     // A connection that the server has closed says so here, before the request is spent on it.
     poll_fn(|cx| {
         kept.drive(cx);
@@ -312,21 +288,28 @@ async fn over_http1(
 }
 
 /// A request body that is held until the server says `100 Continue`, or for a while.
-struct Hold(Option<(Rc<Upload>, Pin<Box<Sleep>>)>);
+pub(super) struct Hold(Option<(Rc<Upload>, Pin<Box<Sleep>>)>);
 
 impl Hold {
-    fn of(request: &Request<RequestBody>) -> Self {
+    /// Of this request.
+    pub(super) fn of(request: &Request<RequestBody>) -> Self {
         let held = request.body().upload().filter(|upload| upload.is_held());
         Self(held.map(|upload| (upload, Box::pin(io::sleep(CONTINUE_PATIENCE)))))
     }
 
-    fn release_if(&mut self, continues: bool) {
+    fn is_waiting(&self) -> bool {
+        self.0.is_some()
+    }
+
+    /// Lets it come, where the server says so.
+    pub(super) fn release_if(&mut self, continues: bool) {
         if continues && let Some((upload, _)) = self.0.take() {
             upload.release();
         }
     }
 
-    fn poll(&mut self, cx: &mut Context<'_>) {
+    /// Lets it come, where the server has said nothing for too long.
+    pub(super) fn poll(&mut self, cx: &mut Context<'_>) {
         let over = self
             .0
             .as_mut()
@@ -335,26 +318,22 @@ impl Hold {
     }
 }
 
-async fn over_http2(
-    mut sender: Sender2,
-    request: &mut Request<RequestBody>,
-) -> Result<Response<Incoming>, Failed> {
-    sender.try_send_request(take(request)).await.map_err(|mut error| {
-        let unsent = error.take_message();
-        Failed {
-            fault: fault(error.into_error()),
-            unsent,
-        }
-    })
-}
-
 /// Tells the client's faults from the server's.
 fn fault(error: hyper::Error) -> UpstreamFault {
     match error.source().and_then(|cause| cause.downcast_ref::<BodyFault>()) {
         Some(BodyFault::Timeout) => UpstreamFault::BodyTimeout,
         Some(BodyFault::TooLarge) => UpstreamFault::BodyTooLarge,
-        Some(BodyFault::Client(_)) => UpstreamFault::Body(error),
-        Some(BodyFault::TakenBack) | None => UpstreamFault::Exchange(error),
+        Some(BodyFault::Client(_)) => UpstreamFault::Body(error.into()),
+        Some(BodyFault::TakenBack) | None => error.into(),
+    }
+}
+
+/// What it means for an exchange that its request body has ended early.
+pub(super) fn body_fault(fault: BodyFault) -> UpstreamFault {
+    match fault {
+        BodyFault::Timeout => UpstreamFault::BodyTimeout,
+        BodyFault::TooLarge => UpstreamFault::BodyTooLarge,
+        BodyFault::Client(_) | BodyFault::TakenBack => UpstreamFault::Body(fault.into()),
     }
 }
 

@@ -8,6 +8,7 @@ mod behalf;
 mod body;
 mod connect;
 mod exchange;
+mod http2;
 mod notices;
 mod pool;
 mod quiet;
@@ -26,7 +27,7 @@ pub use sealing::{Hop, Seal, Shaken, Unsealable};
 pub use switch::{Opened, Switched};
 
 use crate::{
-    http::{fields::ForeignCoding, switch::AnswerError},
+    http::{call::BodyError, fields::ForeignCoding, received::Broken, switch::AnswerError},
     tls::{ClientSide, HandshakeFault},
 };
 use sallyport_config::model::{ServerUrl, sending::SendProxy};
@@ -112,7 +113,7 @@ pub enum UpstreamFault {
     TlsTimeout,
     /// The connection broke, or what came is no HTTP.
     #[error("the exchange failed")]
-    Exchange(#[source] hyper::Error),
+    Exchange(#[source] Broken),
     /// The server left HTTP, which no request of ours asks for.
     #[error("the server switched protocols, which it was not asked to do")]
     Switched,
@@ -133,7 +134,7 @@ pub enum UpstreamFault {
     Coding(#[source] ForeignCoding),
     /// The client's side of the exchange failed.
     #[error("the request body failed")]
-    Body(#[source] hyper::Error),
+    Body(#[source] BodyError),
     /// The client's body is longer than it may be.
     #[error("the request body is too large")]
     BodyTooLarge,
@@ -143,4 +144,16 @@ pub enum UpstreamFault {
     /// No answer in time.
     #[error("no response header within `timeouts.response_header`")]
     Silent,
+}
+
+impl From<hyper::Error> for UpstreamFault {
+    fn from(error: hyper::Error) -> Self {
+        Self::Exchange(error.into())
+    }
+}
+
+impl From<h2::Error> for UpstreamFault {
+    fn from(error: h2::Error) -> Self {
+        Self::Exchange(error.into())
+    }
 }

@@ -1,6 +1,8 @@
 //! Kept connections: by server, last used first, bounded in number and age.
 
-use super::{Seal, Server, UpstreamFault, connect::Connector, notices::Notices, quiet::Quiet};
+use super::{
+    Seal, Server, UpstreamFault, connect::Connector, http2::Sender2, notices::Notices, quiet::Quiet,
+};
 use crate::{
     http::body::RequestBody,
     io::{Instant, Stream, Transport},
@@ -8,7 +10,7 @@ use crate::{
 use hyper::{
     Request, Response,
     body::Incoming,
-    client::conn::{TrySendError, http1, http2},
+    client::conn::{TrySendError, http1},
 };
 use hyper_util::rt::TokioIo;
 use std::{
@@ -24,7 +26,6 @@ use std::{
 
 pub(super) type Sender1 = http1::SendRequest<RequestBody>;
 pub(super) type Connection1 = http1::Connection<TokioIo<Transport>, RequestBody>;
-pub(super) type Sender2 = http2::SendRequest<RequestBody>;
 
 /// An HTTP/1.1 connection.
 pub(super) struct Http1 {
@@ -81,15 +82,7 @@ impl Http1 {
 /// A connection that a request can be sent on.
 pub(super) enum Ready {
     Http1(Http1),
-    /// The last is what tells a child on it whom requests are from.
-    Http2(Sender2, Option<Rc<dyn Seal>>),
-}
-
-/// A connection that requests share.
-struct Shared {
-    sender: Sender2,
-    sealer: Option<Rc<dyn Seal>>,
-    used: Instant,
+    Http2(Sender2),
 }
 
 /// The kept connections of one server.
@@ -98,7 +91,7 @@ pub struct Idle {
     /// it: each worker has a pool, and together they would keep one another's servers for good.
     server: sync::Weak<Server>,
     http1: Vec<(Http1, Instant)>,
-    http2: Option<Shared>,
+    http2: Option<(Sender2, Instant)>,
 }
 
 /// Kept connections that the same requests may use.
@@ -112,10 +105,10 @@ impl Shelf {
     pub(super) fn take(&self, server: &Arc<Server>) -> Option<Ready> {
         let mut servers = self.servers.borrow_mut();
         let idle = servers.get_mut(&identity(server))?;
-        if let Some(shared) = &mut idle.http2 {
-            if !shared.sender.is_closed() {
-                shared.used = Instant::now();
-                return Some(Ready::Http2(shared.sender.clone(), shared.sealer.clone()));
+        if let Some((sender, used)) = &mut idle.http2 {
+            if !sender.is_closed() {
+                *used = Instant::now();
+                return Some(Ready::Http2(sender.clone()));
             }
             idle.http2 = None;
         }
@@ -135,13 +128,9 @@ impl Shelf {
     }
 
     /// Shares an HTTP/2 connection with the requests to come.
-    pub(super) fn share(&self, server: &Arc<Server>, sender: &Sender2, sealer: Option<&Rc<dyn Seal>>) {
+    pub(super) fn share(&self, server: &Arc<Server>, sender: &Sender2) {
         let mut servers = self.servers.borrow_mut();
-        entry(&mut servers, server).http2 = Some(Shared {
-            sender: sender.clone(),
-            sealer: sealer.cloned(),
-            used: Instant::now(),
-        });
+        entry(&mut servers, server).http2 = Some((sender.clone(), Instant::now()));
     }
 
     fn reap(&self, now: Instant) {
@@ -155,7 +144,7 @@ impl Shelf {
             let surplus = idle.http1.len().saturating_sub(server.idle_max());
             drop(idle.http1.drain(..surplus));
             idle.http2
-                .take_if(|shared| shared.sender.is_closed() || !fresh(&shared.used));
+                .take_if(|(sender, used)| sender.is_closed() || !fresh(used));
             !(idle.http1.is_empty() && idle.http2.is_none())
         });
     }

@@ -8,7 +8,8 @@ use super::{
     Behalf, Pool, Server, UpstreamBody, UpstreamFault,
     body::Http1Body,
     connect::{HTTP1_BUFFER, Reached},
-    exchange::{for_http1, for_http2, our_certificate},
+    exchange::{for_http1, our_certificate},
+    http2::{self, Http2Body, for_http2},
     pool::{Connection1, Http1, Sender1},
     sealing::seal,
 };
@@ -16,18 +17,19 @@ use crate::{
     http::{
         body::RequestBody,
         interim,
+        stream::Http2Stream,
         switch::{self, Switch},
     },
-    io::{self, LocalExecutor, LocalTimer, Transport},
+    io::{self, Transport},
     telemetry::{Count, Counters},
-    tls::{Protocol, Wanted},
+    tls::{self, Wanted},
 };
 use bytes::Bytes;
-use hyper::{
-    Method, Request, Response, StatusCode,
-    client::conn::{http1, http2},
-    upgrade::Upgraded,
+use h2::{
+    client::{Connection, SendRequest},
+    ext::Protocol,
 };
+use hyper::{Method, Request, Response, StatusCode, client::conn::http1};
 use hyper_util::rt::TokioIo;
 use std::{
     future::{Future, poll_fn},
@@ -55,7 +57,7 @@ pub enum Opened {
     /// A connection, and what came on it already.
     Connection(Box<Transport>, Bytes),
     /// A stream of an HTTP/2 connection.
-    Stream(Upgraded),
+    Stream(Http2Stream),
 }
 
 impl Pool {
@@ -85,7 +87,7 @@ impl Pool {
         seal(sealer.as_ref(), &mut request)?;
         let answered = async {
             match protocol {
-                Protocol::Http11 => {
+                tls::Protocol::Http11 => {
                     for_http1(&mut request);
                     let answer = over_http1(transport, request, switch, behalf).await?;
                     Ok(match answer {
@@ -96,7 +98,7 @@ impl Pool {
                         })),
                     })
                 }
-                Protocol::H2 => {
+                tls::Protocol::H2 => {
                     for_http2(&mut request, server);
                     over_http2(transport, request).await
                 }
@@ -124,11 +126,13 @@ async fn over_http1(
     let mut random = [0; 16];
     aws_lc_rs::rand::fill(&mut random).map_err(|_| UpstreamFault::NoRandom)?;
     let key = switch::ask_http1(request.headers_mut(), switch, || switch::key_of(random));
+    if behalf.takes_interim() {
+        interim::wanted(&mut request);
+    }
     let (mut sender, mut connection): (Sender1, Connection1) = http1::Builder::new()
         .max_buf_size(HTTP1_BUFFER)
         .handshake(TokioIo::new(transport))
-        .await
-        .map_err(UpstreamFault::Exchange)?;
+        .await?;
     let mut ended = false;
     let response = {
         let mut answer = pin!(sender.send_request(request));
@@ -139,8 +143,7 @@ async fn over_http1(
             }
             answer.as_mut().poll(cx)
         })
-        .await
-        .map_err(UpstreamFault::Exchange)?
+        .await?
     };
     if response.status() != StatusCode::SWITCHING_PROTOCOLS {
         return Ok(Http1Answer::Other(response, Http1::new(sender, connection, None)));
@@ -148,9 +151,7 @@ async fn over_http1(
     let (mut parts, _) = response.into_parts();
     switch::answered_http1(&mut parts.headers, switch, key.as_ref()).map_err(UpstreamFault::NotJoined)?;
     if !ended {
-        poll_fn(|cx| connection.poll_without_shutdown(cx))
-            .await
-            .map_err(UpstreamFault::Exchange)?;
+        poll_fn(|cx| connection.poll_without_shutdown(cx)).await?;
     }
     let left = connection.into_parts();
     let opened = Opened::Connection(Box::new(left.io.into_inner()), left.read_buf);
@@ -164,50 +165,49 @@ async fn over_http2(
     transport: Transport,
     mut request: Request<RequestBody>,
 ) -> Result<Switched, UpstreamFault> {
-    let made = http2::Builder::new(LocalExecutor)
-        .timer(LocalTimer)
-        .handshake::<_, RequestBody>(TokioIo::new(transport))
-        .await;
-    let (mut sender, mut connection) = made.map_err(UpstreamFault::Exchange)?;
-    let taken = io::timeout(Some(SETTINGS_LIMIT), async {
-        let mut look = Box::pin(io::sleep(SETTINGS_LOOK));
-        poll_fn(|cx| {
-            if Pin::new(&mut connection).poll(cx).is_ready() {
-                return Poll::Ready(Err(UpstreamFault::NoExtendedConnect));
-            }
-            while !connection.is_extended_connect_protocol_enabled() {
-                if look.as_mut().poll(cx).is_pending() {
-                    return Poll::Pending;
-                }
-                look.as_mut().reset(io::Instant::now() + SETTINGS_LOOK);
-            }
-            Poll::Ready(Ok(()))
-        })
-        .await
-    });
-    taken.await.map_err(|_| UpstreamFault::NoExtendedConnect)??;
-    drop(io::spawn(async move {
-        if let Err(error) = connection.await {
-            tracing::debug!(%error, "http/2 connection of a joined stream ended");
-        }
-    }));
+    let (mut sender, connection) = http2::begin(transport).await?;
+    let connection = until_settled(&sender, connection).await?;
+    http2::run(connection);
     let key = switch::ask_http2(request.headers_mut());
     *request.method_mut() = Method::CONNECT;
     request
         .extensions_mut()
-        .insert(hyper::ext::Protocol::from_static("websocket"));
-    let mut response = sender
-        .send_request(request)
-        .await
-        .map_err(UpstreamFault::Exchange)?;
-    if response.status() != StatusCode::OK {
-        return Ok(Switched::Answer(response.map(UpstreamBody::Http2)));
+        .insert(Protocol::from_static("websocket"));
+    let (answer, send) = sender.send_request(request.map(|_| ()), false)?;
+    let (mut head, receive) = answer.await?.into_parts();
+    if head.status != StatusCode::OK {
+        let body = Http2Body::of(receive, &head.headers);
+        let response = Response::from_parts(head, UpstreamBody::Http2(body));
+        return Ok(Switched::Answer(response));
     }
-    let stream = hyper::upgrade::on(&mut response)
-        .await
-        .map_err(UpstreamFault::Exchange)?;
-    *response.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
-    switch::answered_http2(response.headers_mut(), key.as_ref());
-    let response = response.map(|_| UpstreamBody::Empty);
-    Ok(Switched::Joined(response, Opened::Stream(stream)))
+    head.status = StatusCode::SWITCHING_PROTOCOLS;
+    switch::answered_http2(&mut head.headers, key.as_ref());
+    let opened = Opened::Stream(Http2Stream::new(send, receive));
+    Ok(Switched::Joined(
+        Response::from_parts(head, UpstreamBody::Empty),
+        opened,
+    ))
+}
+
+/// Drives a connection until its server has said that it takes extended CONNECT.
+async fn until_settled(
+    sender: &SendRequest<Bytes>,
+    mut connection: Connection<Transport, Bytes>,
+) -> Result<Connection<Transport, Bytes>, UpstreamFault> {
+    let mut look = Box::pin(io::sleep(SETTINGS_LOOK));
+    let settled = poll_fn(|cx| {
+        if Pin::new(&mut connection).poll(cx).is_ready() {
+            return Poll::Ready(Err(UpstreamFault::NoExtendedConnect));
+        }
+        while !sender.is_extended_connect_protocol_enabled() {
+            if look.as_mut().poll(cx).is_pending() {
+                return Poll::Pending;
+            }
+            look.as_mut().reset(io::Instant::now() + SETTINGS_LOOK);
+        }
+        Poll::Ready(Ok(()))
+    });
+    let settled = io::timeout(Some(SETTINGS_LIMIT), settled).await;
+    settled.map_err(|_| UpstreamFault::NoExtendedConnect)??;
+    Ok(connection)
 }

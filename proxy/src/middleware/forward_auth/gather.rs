@@ -14,6 +14,10 @@ use std::{future::poll_fn, pin::Pin};
 /// The body of a request.
 pub(super) async fn request(mut body: RequestBody, most: u64) -> Result<Bytes, Fault> {
     let mut whole = BytesMut::new();
+    // A client that waits to be asked for its body is asked now.
+    if let Some(upload) = body.upload() {
+        upload.release();
+    }
     while let Some(frame) = poll_fn(|cx| Pin::new(&mut body).poll_frame(cx)).await {
         let frame = frame.map_err(|fault| match fault {
             BodyFault::Timeout => Fault::RequestTimeout,

@@ -127,7 +127,7 @@ impl ForwardAuth {
             .exact()
             .filter(|length| *length > 0);
         let asking = self.asking(head, length).map(|()| sent);
-        let answer = next.call.call(&self.service, asking).await?;
+        let answer = next.call.aside(&self.service, asking).await?;
         let (head, body) = answer.into_parts();
         let body = gather::answer(body, self.settings.answer_bytes_max).await?;
         Ok(Word {
