@@ -97,7 +97,7 @@ fn say(before: &[UnitState], now: &[UnitState]) {
         if state.taken != known.taken {
             say_taken(&file, &state.says);
         } else if state.problems.is_empty() && !known.problems.is_empty() {
-            tracing::info!(file, "tls file is as it was taken before, and usable again");
+            tracing::info!(file, "file is as it was taken before, and usable again");
         }
     }
 }
@@ -116,7 +116,7 @@ fn say_taken(file: &str, says: &Says) {
             let revoked: usize = lists.iter().map(|list| list.revoked).sum();
             tracing::info!(file, lists = lists.len(), revoked, "revocation lists taken");
         }
-        Says::Nothing => tracing::info!(file, "tls file taken"),
+        Says::Nothing => tracing::info!(file, "file taken"),
     }
 }
 

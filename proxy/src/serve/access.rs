@@ -49,6 +49,7 @@ struct Found {
     client: Option<IpAddr>,
     /// What a parent told of the client.
     told: Option<Arc<Told>>,
+    user: Option<String>,
     router: Option<String>,
     service: Option<String>,
     server: Option<String>,
@@ -150,6 +151,7 @@ impl Pending {
                 uri: &self.uri,
                 host: self.host.as_ref().map(HeaderValue::as_bytes),
                 version: self.version,
+                user: found.user.as_deref(),
                 headers: &self.headers,
             }),
             ended: Ended {
@@ -211,7 +213,15 @@ impl<'a> Notes<'a> {
 
     /// The client, where another than who connected, and what a parent told of it.
     pub(super) fn client(self, client: IpAddr, told: Option<&Arc<Told>>) {
-        self.note(|found| (found.client, found.told) = (Some(client), told.cloned()));
+        self.note(|found| {
+            (found.client, found.told) = (Some(client), told.cloned());
+            found.user = told.and_then(|told| told.user.clone());
+        });
+    }
+
+    /// The user that was verified.
+    pub(super) fn user(self, name: &str) {
+        self.note(|found| found.user = Some(name.to_owned()));
     }
 
     /// The router.

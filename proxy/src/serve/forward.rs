@@ -220,6 +220,7 @@ impl Call for Way<'_> {
     fn user(&self, name: &str) {
         // The one nearest the client counts, should there be two.
         let _ = self.user.set(name.to_owned());
+        self.notes.user(name);
     }
 
     fn count(&self, count: Count) {

@@ -218,13 +218,13 @@ pub(super) const TLS_LIST_END: Family = gauge(
 pub(super) const TLS_FILES_VALID: Family = gauge(
     "sallyport_tls_files_valid",
     &[],
-    "1 where every file of TLS as it is now is taken.",
+    "1 where every file of TLS, and of users, as it is now is taken.",
 );
 /// Whether a file is not taken.
 pub(super) const TLS_FILE_REFUSED: Family = gauge(
     "sallyport_tls_file_refused",
     &["file"],
-    "1 where a file of TLS as it is now, for a certificate with its key, is not taken and its last good contents count.",
+    "1 where a file of TLS or of users as it is now, for a certificate with its key, is not taken and its last good contents count.",
 );
 /// How much a child's word is worth.
 pub(super) const CHILD_STATE: Family = gauge(
