@@ -157,6 +157,8 @@ pub enum Count {
     H2ControlFrames,
     /// Closed: an HTTP/2 connection against the protocol.
     H2Protocol,
+    /// Bodies that waited because the process had `proxy.max_in_flight_bytes` in flight.
+    InFlightBytes,
     /// `Hub-Uplink` headers removed on ordinary entry points or from peers without proof.
     UplinkStripped,
     /// Connections to servers that were opened.
@@ -283,6 +285,7 @@ pub const COUNTS: &[(Count, &str)] = &[
     (Count::H2Resets, "h2_resets"),
     (Count::H2ControlFrames, "h2_control_frames"),
     (Count::H2Protocol, "h2_protocol"),
+    (Count::InFlightBytes, "in_flight_bytes"),
     (Count::UplinkStripped, "uplink_stripped"),
     (Count::UpstreamOpened, "upstream_opened"),
     (Count::UpstreamReused, "upstream_reused"),
@@ -310,7 +313,7 @@ pub const COUNTS: &[(Count, &str)] = &[
 ];
 
 /// The limits and deadlines that act on what comes from clients, where they have a metric in common.
-pub const LIMITS: [Count; 13] = [
+pub const LIMITS: [Count; 14] = [
     Count::AcceptPaused,
     Count::ConnectionsPerIp,
     Count::RequestTimeout,
@@ -324,6 +327,7 @@ pub const LIMITS: [Count; 13] = [
     Count::H2Resets,
     Count::H2ControlFrames,
     Count::H2Protocol,
+    Count::InFlightBytes,
 ];
 
 impl Count {

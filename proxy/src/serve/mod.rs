@@ -44,7 +44,7 @@ use crate::{
     upstream::Own,
 };
 use clock::Clock;
-use connection::Connection;
+use connection::{Connection, Flows};
 use http::HeaderValue;
 use place::Place;
 use solo::Solo;
@@ -116,6 +116,7 @@ pub async fn connection(
         clock,
         handle,
         local,
+        flows: Flows::default(),
         own: Own::default(),
         unique_id: OnceCell::new(),
         taking: Taking::default(),
