@@ -167,6 +167,8 @@ pub enum Count {
     H2ControlFrames,
     /// Closed: an HTTP/2 connection against the protocol.
     H2Protocol,
+    /// Bodies that waited because the process had `proxy.max_in_flight_bytes` in flight.
+    InFlightBytes,
     /// Requests whose `Hub-Uplink`, or what parents send beside it, was removed on ordinary entry points or from peers without proof.
     UplinkStripped,
     /// 404: a request on an uplink entry point of whoever proves to be no parent.
@@ -308,6 +310,7 @@ pub const COUNTS: &[(Count, &str)] = &[
     (Count::H2Resets, "h2_resets"),
     (Count::H2ControlFrames, "h2_control_frames"),
     (Count::H2Protocol, "h2_protocol"),
+    (Count::InFlightBytes, "in_flight_bytes"),
     (Count::UplinkStripped, "uplink_stripped"),
     (Count::UplinkUnproven, "uplink_unproven"),
     (Count::UplinkUnknown, "uplink_unknown"),
@@ -340,7 +343,7 @@ pub const COUNTS: &[(Count, &str)] = &[
 ];
 
 /// The limits and deadlines that act on what comes from clients, where they have a metric in common.
-pub const LIMITS: [Count; 13] = [
+pub const LIMITS: [Count; 14] = [
     Count::AcceptPaused,
     Count::ConnectionsPerIp,
     Count::RequestTimeout,
@@ -354,6 +357,7 @@ pub const LIMITS: [Count; 13] = [
     Count::H2Resets,
     Count::H2ControlFrames,
     Count::H2Protocol,
+    Count::InFlightBytes,
 ];
 
 impl Count {

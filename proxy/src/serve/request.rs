@@ -138,7 +138,8 @@ async fn walk(
     let view = connection.context.view();
     let entry = view.entry(&connection.entry).ok_or(Fault::NotFound)?;
     let (mut parts, incoming) = request.into_parts();
-    let body = body_of(by.upload(connection), entry, incoming, began, notes);
+    let mut body = body_of(by.upload(connection), entry, incoming, began, notes);
+    body.counts_as(|| connection.requests_flow().clone());
     let found = examine(entry, connection, &mut parts)?;
     let reached = match &*entry.side {
         Side::Clients(table) => of_client(table, entry, connection, &mut parts, found),

@@ -57,6 +57,7 @@ use sallyport_config::{
 };
 use std::{
     collections::{BTreeMap, HashMap},
+    num::NonZeroU64,
     sync::Arc,
 };
 use upstreams::{Transports, children, services, transports};
@@ -70,6 +71,8 @@ pub struct Snapshot {
     pub gateway: GatewayId,
     /// Downstream connections of the whole process.
     pub connections_max: usize,
+    /// Bytes of bodies that the whole process has in flight; `None` is no limit.
+    pub in_flight_bytes_max: Option<NonZeroU64>,
     /// By name.
     pub entries: BTreeMap<String, Arc<Entry>>,
     /// Who may connect to them.
@@ -296,6 +299,7 @@ pub fn compile(
         access_log,
         gateway: gateway::identity(config, state_dir, &mut remarks),
         connections_max: usize::try_from(config.proxy.max_connections).unwrap_or(usize::MAX),
+        in_flight_bytes_max: config.proxy.max_in_flight_bytes,
         entries: entries?,
         admissions: Arc::new(Admissions::settled(accept::Policies::compile(config, lists))),
         routes: Arc::new(
