@@ -147,11 +147,7 @@ async fn walk(
     };
     let (table, trust) = match reached {
         Reached::Route(table, trust) => (table, trust),
-        Reached::Discovery => {
-            // It may wait long, and must not keep this snapshot meanwhile.
-            drop((body, view));
-            return Box::pin(advertising::discover(connection, parts)).await;
-        }
+        Reached::Discovery => return advertising::discover(connection, parts, (body, view)).await,
     };
     // Before rules look at the fields: a stranger's must not choose a route.
     forwarded::strip(&mut parts.headers, found, trust, own_certificate(connection));
