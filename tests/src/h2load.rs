@@ -1,8 +1,15 @@
 //! h2load: many requests over either version of HTTP, counted.
 
 use crate::lab::Ns;
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, anyhow, ensure};
 use std::process::Command;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+/// Clients of a paced run.
+const CLIENTS: u64 = 4;
+/// Seconds of one paced run; as many follow each other as are needed.
+const RUN_SECONDS: u64 = 2;
 
 /// The protocol to speak.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -70,6 +77,86 @@ pub fn all_answered(ns: &Ns, cpu: usize, requests: u64, words: &[&str], url: &st
     Ok(())
 }
 
+/// What became of one request of a paced run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Timed {
+    /// When it began.
+    pub began: SystemTime,
+    /// Its status; 0 where there was no answer.
+    pub status: u16,
+    /// How long it took.
+    pub took: Duration,
+}
+
+/// Asks for `url` so many times a second over HTTP/2 while `work` goes on, and returns what became of every request.
+///
+/// # Errors
+/// The work's own, or where h2load cannot be run or its log not be read.
+pub fn while_loaded<T>(
+    ns: &Ns,
+    url: &str,
+    each_second: u64,
+    work: impl FnOnce() -> Result<T>,
+) -> Result<(T, Vec<Timed>)> {
+    let stop = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        let load = scope.spawn(|| {
+            let mut all = Vec::new();
+            while !stop.load(Ordering::Acquire) {
+                all.extend(paced(ns, url, each_second)?);
+            }
+            Ok::<_, anyhow::Error>(all)
+        });
+        let done = work();
+        stop.store(true, Ordering::Release);
+        let timed = load.join().map_err(|_| anyhow!("the load's thread panicked"))?;
+        Ok((done?, timed?))
+    })
+}
+
+fn paced(ns: &Ns, url: &str, each_second: u64) -> Result<Vec<Timed>> {
+    let log = ns.fresh("h2load", "tsv");
+    let (requests, each) = (each_second * RUN_SECONDS, each_second / CLIENTS);
+    let words = [
+        "60".to_owned(),
+        "h2load".to_owned(),
+        format!("--requests={requests}"),
+        format!("--clients={CLIENTS}"),
+        format!("--rps={each}"),
+        "--max-concurrent-streams=32".to_owned(),
+        format!("--log-file={}", log.display()),
+        url.to_owned(),
+    ];
+    let output = ns.output(Command::new("timeout").args(words))?;
+    let errors = String::from_utf8_lossy(&output.stderr).into_owned();
+    ensure!(
+        output.status.success(),
+        "h2load ended with {}: {errors}",
+        output.status
+    );
+    let text = std::fs::read_to_string(&log).context("h2load wrote no log")?;
+    let timed: Vec<Timed> = text.lines().filter_map(timed).collect();
+    let count = u64::try_from(timed.len())?;
+    ensure!(
+        count == requests,
+        "{count} of {requests} requests are in the log: {errors}"
+    );
+    Ok(timed)
+}
+
+/// A line of h2load's log: microseconds since the epoch, status, microseconds.
+fn timed(line: &str) -> Option<Timed> {
+    let mut words = line.split_whitespace();
+    let began = words.next()?.parse().ok()?;
+    let status: i32 = words.next()?.parse().ok()?;
+    let took = words.next()?.parse().ok()?;
+    Some(Timed {
+        began: UNIX_EPOCH + Duration::from_micros(began),
+        status: u16::try_from(status).unwrap_or(0),
+        took: Duration::from_micros(took),
+    })
+}
+
 fn parse(report: &str) -> Option<Counts> {
     let requests = report.lines().find(|line| line.starts_with("requests:"))?;
     let codes = report.lines().find(|line| line.starts_with("status codes:"))?;
@@ -90,7 +177,7 @@ fn number_before(line: &str, word: &str) -> Option<u64> {
 
 #[cfg(test)]
 mod tests {
-    use super::{Counts, parse};
+    use super::{Counts, parse, timed};
 
     #[test]
     fn the_report_is_read() {
@@ -105,5 +192,8 @@ mod tests {
             })
         );
         assert_eq!(parse("finished"), None);
+        let line = timed("1700000000000001\t200\t1500").expect("a line");
+        assert_eq!((line.status, line.took.as_micros()), (200, 1500));
+        assert_eq!(timed("1700000000000001\t-1\t7").expect("a line").status, 0);
     }
 }

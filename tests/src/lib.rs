@@ -8,6 +8,8 @@ pub mod case;
 pub mod certs;
 pub mod chromium;
 pub mod curl;
+pub mod family;
+pub mod feigned;
 pub mod fickle;
 pub mod flips;
 pub mod flood;

@@ -25,14 +25,11 @@ pub(super) async fn take(state: &Rc<State>) {
         let offered = state.directory.borrow().services(Instant::now());
         let admissions = state.admitting.borrow().admissions(&running);
         let snapshot = snapshot.with_discovered(&offered).with_admissions(admissions);
-        let (_, before) = state.published().read();
-        let other_children = !snapshot.has_the_children_of(&before);
         state.publish(snapshot);
         state.restart_probes();
         state.tell_all(|| Message::Recheck).await;
-        if other_children {
-            discovery::restart(state);
-        }
+        // A child whose files are the same goes on being polled as it is.
+        discovery::restart(state);
     }
 }
 

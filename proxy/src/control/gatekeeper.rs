@@ -73,6 +73,9 @@ pub(super) fn held_now(state: &State, config: &Config) -> BTreeMap<String, Strin
 
 /// Asks the gate until nothing waits for it any more.
 pub(super) fn watch(state: &Rc<State>) {
+    if let Some(before) = state.gate_watch.take() {
+        before.abort();
+    }
     if held_now(state, &state.config()).is_empty() {
         return;
     }
@@ -95,7 +98,7 @@ pub(super) fn watch(state: &Rc<State>) {
             tokio::time::sleep(ASK_EVERY).await;
         }
     });
-    state.tasks.borrow_mut().push(task.abort_handle());
+    *state.gate_watch.borrow_mut() = Some(task.abort_handle());
 }
 
 async fn open(state: &State, waiting: &BTreeMap<String, String>) {

@@ -12,6 +12,7 @@ mod discovery;
 mod expiry;
 mod following;
 mod gatekeeper;
+mod hierarchy;
 mod keeping;
 mod listening;
 mod listing;
@@ -167,6 +168,8 @@ pub fn run(path: &Path) -> Result<(), RunError> {
         .map(|id| Worker::start(id, &started).map_err(|source| RunError::Worker { id, source }))
         .collect::<Result<Vec<_>, _>>()?;
     let state = State::new(path.to_owned(), loaded, driver, started, workers, kept);
+    let state_dir = state.config().proxy.state_dir;
+    discovery::recall(&state_dir, &mut state.directory.borrow_mut());
     io::run(DriverKind::Epoll, serve(Rc::new(state))).map_err(RunError::Runtime)?
 }
 
@@ -194,8 +197,9 @@ async fn serve(state: Rc<State>) -> Result<(), RunError> {
     let prepared = state.prepare(&held)?;
     metrics::commit(&state, metrics::prepare(&state, &state.config())?);
     state.restart_probes();
-    state.commit(prepared).await;
+    // Before anybody may ask, so that what is remembered of the children counts from the first request on.
     discovery::restart(&state);
+    state.commit(prepared).await;
     gatekeeper::watch(&state);
     keeping::start(&state);
     tracing::info!(pid = std::process::id(), "ready");

@@ -54,7 +54,8 @@ pub(super) fn remember(state_dir: &Path, config: &Config, lists: &Allowlists) {
     }
 }
 
-fn replace(path: &Path, text: &str) -> io::Result<()> {
+/// Writes `text` where it is not there yet, in one step and for this user alone.
+pub(super) fn replace(path: &Path, text: &str) -> io::Result<()> {
     if fs::read_to_string(path).is_ok_and(|there| there == text) {
         return Ok(());
     }

@@ -2,6 +2,7 @@
 
 use super::{
     admitting::Admitting,
+    discovery,
     following::Following,
     listening::{BindError, Listening, Prepared},
     load::Loaded,
@@ -45,8 +46,12 @@ pub(super) struct State {
     pub started: SystemTime,
     /// What the children advertise.
     pub directory: RefCell<Directory>,
-    /// The tasks that belong to the current configuration.
-    pub tasks: RefCell<Vec<AbortHandle>>,
+    /// The polls of the children.
+    pub polls: RefCell<Vec<discovery::Running>>,
+    /// What is remembered of the children over a restart.
+    pub memory: RefCell<discovery::Memory>,
+    /// What waits for the gate.
+    pub gate_watch: RefCell<Option<AbortHandle>>,
     /// The probes of the servers of the current snapshot.
     pub probes: RefCell<Vec<io::AbortHandle>>,
     /// Held while a reload is under way, or anything else that changes what accept judges by.
@@ -96,7 +101,9 @@ impl State {
             workers,
             started: now,
             directory: RefCell::new(Directory::new(&loaded.config.multicluster)),
-            tasks: RefCell::default(),
+            polls: RefCell::default(),
+            memory: RefCell::default(),
+            gate_watch: RefCell::default(),
             probes: RefCell::default(),
             reloading: Mutex::default(),
             admitting: RefCell::new(Admitting::new(&loaded)),

@@ -3,6 +3,7 @@
 use super::{
     following::{Agreement, agreement},
     gatekeeper::{fetch_status, is_used},
+    hierarchy::{self, ChildStatus, UplinkStatus},
     listening::display,
     listing::{self, ListStatus},
     state::State,
@@ -12,7 +13,6 @@ use crate::{
     balance::Moment,
     gate,
     snapshot::{Proof, Service, Side, Snapshot},
-    uplink::directory::ChildStatus,
     worker::Report,
 };
 use sallyport_config::{
@@ -25,7 +25,7 @@ use sallyport_config::{
 use serde::Serialize;
 use std::{
     collections::BTreeMap,
-    time::{Instant, SystemTime, UNIX_EPOCH},
+    time::{SystemTime, UNIX_EPOCH},
 };
 
 /// The document.
@@ -179,15 +179,6 @@ pub(super) struct ServerStatus {
     complaint: String,
 }
 
-/// One uplink.
-#[derive(Debug, Serialize)]
-pub(super) struct UplinkStatus {
-    name: String,
-    entry_points: Vec<String>,
-    weight: u32,
-    parents: Vec<String>,
-}
-
 /// Asks everybody.
 pub(super) async fn status(state: &State) -> Status {
     let loaded = state.loaded();
@@ -235,8 +226,8 @@ pub(super) async fn status(state: &State) -> Status {
         services: services(&snapshot),
         tcp_routers: tcp_routers(config),
         tcp_services: tcp_services(config),
-        uplinks: uplinks(config),
-        children: state.directory.borrow().children(Instant::now()),
+        uplinks: hierarchy::uplinks(state, config, &snapshot),
+        children: hierarchy::children(state, &snapshot),
         counters: state.counts(),
     }
 }
@@ -408,14 +399,4 @@ fn tcp_services(config: &Config) -> Vec<TcpServiceStatus> {
             servers: service.servers.iter().map(server).collect(),
         })
         .collect()
-}
-
-fn uplinks(config: &Config) -> Vec<UplinkStatus> {
-    let describe = |(name, uplink): (&String, &sallyport_config::model::Uplink)| UplinkStatus {
-        name: name.clone(),
-        entry_points: uplink.entry_points.clone(),
-        weight: uplink.weight,
-        parents: uplink.parents.clone(),
-    };
-    config.uplinks.iter().map(describe).collect()
 }

@@ -79,21 +79,37 @@ fn tls(text: &mut String, fields: &serde_json::Map<String, Value>) {
     }
 }
 
-/// One item: its name, then its fields.
+/// One item: its name, then its fields, then what is listed in it, an indented line each.
 fn line(text: &mut String, item: &Value) {
     let Some(fields) = item.as_object() else { return };
-    let name = fields
-        .get("name")
-        .or_else(|| fields.get("id"))
-        .map(plain)
-        .unwrap_or_default();
-    let rest = fields
-        .iter()
-        .filter(|(key, value)| !matches!(key.as_str(), "name" | "id") && !is_nothing(value));
+    let _ = writeln!(text, "  {}", described(fields));
+    for (key, items) in fields.iter().filter(|(_, value)| lists_objects(value)) {
+        for item in items
+            .as_array()
+            .into_iter()
+            .flatten()
+            .filter_map(Value::as_object)
+        {
+            let _ = writeln!(text, "    {} {}", key.replace('_', " "), described(item));
+        }
+    }
+}
+
+fn described(fields: &serde_json::Map<String, Value>) -> String {
+    let keys = ["name", "id"].into_iter();
+    let name = keys.filter_map(|key| fields.get(key)).map(plain).next();
+    let rest = fields.iter().filter(|(key, value)| {
+        !matches!(key.as_str(), "name" | "id") && !is_nothing(value) && !lists_objects(value)
+    });
     let rest: Vec<String> = rest
         .map(|(key, value)| format!("{key}={}", plain(value)))
         .collect();
-    let _ = writeln!(text, "  {name}  {}", rest.join(" "));
+    format!("{}  {}", name.unwrap_or_default(), rest.join(" "))
+}
+
+fn lists_objects(value: &Value) -> bool {
+    let items = value.as_array();
+    items.is_some_and(|items| items.first().is_some_and(Value::is_object))
 }
 
 fn is_nothing(value: &Value) -> bool {
@@ -122,6 +138,9 @@ mod tests {
                 "certificates": [{ "name": "a.pem + a.key", "days_left": 3, "problems": [] }],
             },
             "entry_points": [{ "name": "web", "address": ":80", "tls": null, "listening": true }],
+            "children": [{
+                "name": "c1", "state": "fresh", "offers": [{ "name": "orders", "weight": 2 }], "polls": { "failed": 1 },
+            }],
             "counters": { "requests": 3, "misdirected": 0 },
         });
         let text = status_text(&document);
@@ -129,6 +148,9 @@ mod tests {
         assert!(text.contains("web  address=:80 listening=true"));
         assert!(text.contains("files invalid\n    t:1:1: `a.key` is bad\n  sessions ended r 2\n"));
         assert!(text.contains("tls certificates:\n  a.pem + a.key  days_left=3\n"));
+        let child = "  c1  state=fresh polls={\"failed\":1}\n    offers orders  weight=2\n";
+        let sorted = "  c1  polls={\"failed\":1} state=fresh\n    offers orders  weight=2\n";
+        assert!(text.contains(child) || text.contains(sorted), "{text}");
         assert!(text.contains("requests 3") && !text.contains("misdirected"));
     }
 }

@@ -19,6 +19,7 @@ use http::{
     header::{CACHE_CONTROL, CONTENT_TYPE, ETAG, IF_NONE_MATCH},
     request::Parts,
 };
+use std::time::{SystemTime, UNIX_EPOCH};
 
 /// Where a parent asks what there is.
 const DISCOVERY_PATH: &str = "/uplinks";
@@ -59,6 +60,7 @@ pub(super) fn reach<'a>(
         Proof::Nothing => PeerTrust::Untrusted,
     };
     uplink
+        .inspect(|uplink| note(uplink, connection))
         .map(|uplink| Reached::Route(&uplink.table, trust))
         .ok_or(Fault::NotFound)
 }
@@ -82,6 +84,17 @@ fn is_for(uplink: &PublishedUplink, proof: Proof, connection: &Connection) -> bo
     }
     let client = connection.tls.as_ref().and_then(|facts| facts.client.as_ref());
     proof == Proof::Certificate && client.is_some_and(|client| client.has_one_of(&uplink.parents))
+}
+
+/// Counts a use of an uplink by the parent's certificate, or by its address where that is all there is.
+fn note(uplink: &PublishedUplink, connection: &Connection) {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH);
+    let now = now.map_or(0, |since| since.as_secs());
+    let client = connection.tls.as_ref().and_then(|facts| facts.client.as_deref());
+    match client {
+        Some(client) => uplink.usage.note(client.name(), now),
+        None => uplink.usage.note(&connection.client.0.ip().to_string(), now),
+    }
 }
 
 fn advertise(parents: &Parents, connection: &Connection, asked: &HeaderMap) -> Result<Outcome, Fault> {

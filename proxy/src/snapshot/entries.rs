@@ -6,6 +6,7 @@ use crate::{
     preamble,
     route::{RouteId, Table},
     tls::{self, EntryPolicies, PolicyId},
+    uplink::usage::Ledger,
 };
 use sallyport_config::{
     model::{Config, EntryPoint, EntryPointKind, Reach, Router},
@@ -25,6 +26,7 @@ pub(super) fn compile_entry(
     lists: &Allowlists,
     policies: &Policies,
     routes: &BTreeMap<&str, RouteId>,
+    usage: &Ledger,
 ) -> Option<Entry> {
     let tls = match &entry.tls {
         None => None,
@@ -59,7 +61,7 @@ pub(super) fn compile_entry(
         proofs: Arc::new(Proofs::compile(config, name, entry, policies, routes)),
         side: Arc::new(match entry.kind {
             EntryPointKind::Ordinary => Side::Clients(clients_table(config, name, routes)),
-            EntryPointKind::Uplink { .. } => Side::Parents(parents(config, name, entry, routes)),
+            EntryPointKind::Uplink { .. } => Side::Parents(parents(config, name, entry, routes, usage)),
         }),
         tcp: tcp_entry(config, name, entry, policies),
     })
@@ -116,7 +118,13 @@ fn table(config: &Config, routes: &BTreeMap<&str, RouteId>, wanted: impl Fn(&Rou
     )
 }
 
-fn parents(config: &Config, name: &str, entry: &EntryPoint, routes: &BTreeMap<&str, RouteId>) -> Parents {
+fn parents(
+    config: &Config,
+    name: &str,
+    entry: &EntryPoint,
+    routes: &BTreeMap<&str, RouteId>,
+    usage: &Ledger,
+) -> Parents {
     let (by_certificate, by_source) = (config.certificate_is_proof(entry), config.gate_is_proof(entry));
     let proof = match (by_certificate, by_source) {
         (true, _) => Proof::Certificate,
@@ -132,7 +140,12 @@ fn parents(config: &Config, name: &str, entry: &EntryPoint, routes: &BTreeMap<&s
             matches!(&router.reach, Reach::Uplinks(names) if names.iter().any(|name| name == uplink_name))
         };
         let table = table(config, routes, of_uplink);
-        let published = PublishedUplink { weight: uplink.weight, parents: uplink.parents.clone(), table };
+        let published = PublishedUplink {
+            weight: uplink.weight,
+            parents: uplink.parents.clone(),
+            table,
+            usage: usage.of(uplink_name),
+        };
         (uplink_name.clone(), published)
     });
     Parents {

@@ -30,7 +30,10 @@ use crate::{
     preamble,
     route::{RouteId, Table},
     tls::{EntryPolicies, Files, Known},
-    uplink::directory::DiscoveredService,
+    uplink::{
+        directory::DiscoveredService,
+        usage::{Ledger, Usage},
+    },
     upstream::Server,
 };
 use entries::{compile_entry, route};
@@ -145,6 +148,8 @@ pub struct PublishedUplink {
     pub parents: Vec<String>,
     /// The routers that are reached by it.
     pub table: Table,
+    /// Who used it.
+    pub usage: Arc<Usage>,
 }
 
 /// What a router does with a request.
@@ -201,6 +206,8 @@ pub struct Kept {
     pub upstreams: InUse,
     /// What middlewares count and remember.
     pub middlewares: middleware::Kept,
+    /// Who used which uplink.
+    pub usage: Ledger,
 }
 
 /// What compiling may do to the state directory.
@@ -255,7 +262,7 @@ pub fn compile(
         .iter()
         .map(|(name, entry)| {
             let own = policies_at(&policies, name, kept);
-            let mut compiled = compile_entry(config, name, entry, lists, &own, &routes)
+            let mut compiled = compile_entry(config, name, entry, lists, &own, &routes, &kept.usage)
                 .ok_or_else(|| vec![no_policies(name, entry)])?;
             compiled.middlewares = in_order(&middlewares, &entry.middlewares);
             Ok((name.clone(), Arc::new(compiled)))
@@ -404,7 +411,7 @@ impl Snapshot {
             let (servers, members) = known
                 .map(|(server, member)| {
                     let own = Member {
-                        weight: member.weight,
+                        weight: member.offer.weight,
                         key: key_of(&member.child),
                         standing: Arc::default(),
                     };
@@ -427,15 +434,6 @@ impl Snapshot {
             discovered: services.collect(),
             ..self.clone()
         }
-    }
-
-    /// Whether its children are asked by the very servers of `other`.
-    pub fn has_the_children_of(&self, other: &Self) -> bool {
-        let (own, others) = (&self.children, &other.children);
-        own.len() == others.len()
-            && own
-                .iter()
-                .all(|(name, server)| others.get(name).is_some_and(|known| Arc::ptr_eq(server, known)))
     }
 
     /// Whether a service of this name is there, of either kind.

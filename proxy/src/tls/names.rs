@@ -47,6 +47,12 @@ impl ClientIdentity {
         })
     }
 
+    /// What to call its holder: the first URI, else the first DNS name, else the subject.
+    pub fn name(&self) -> &str {
+        let named = self.uris.first().or(self.dns_names.first());
+        named.unwrap_or(&self.subject)
+    }
+
     /// Whether one of the certificate's names is one of `allowed`: a DNS name, `*.` and a DNS name for
     /// exactly one more label, a URI, or an address. An empty list allows nobody here.
     pub fn has_one_of(&self, allowed: &[String]) -> bool {

@@ -56,7 +56,7 @@ pub struct TransportOptions {
 
 /// A server. Its identity is its address in memory: where a reload, or a file of its transport, changes anything about
 /// it, it is a new one, so that no connection made under an older trust is used again.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Server {
     /// Where it is.
     pub url: ServerUrl,

@@ -226,6 +226,42 @@ pub(super) const TLS_FILE_REFUSED: Family = gauge(
     &["file"],
     "1 where a file of TLS as it is now, for a certificate with its key, is not taken and its last good contents count.",
 );
+/// How much a child's word is worth.
+pub(super) const CHILD_STATE: Family = gauge(
+    "sallyport_child_state",
+    &["child", "state"],
+    "1 for the state of a child: unknown, fresh, stale or expired.",
+);
+/// Polls of a child.
+pub(super) const CHILD_POLLS: Family = counter(
+    "sallyport_child_polls_total",
+    &["child", "result"],
+    "Polls of a child that ended; result is changed, unchanged or failed.",
+);
+/// When a child answered last.
+pub(super) const CHILD_ANSWERED: Family = gauge(
+    "sallyport_child_answered_timestamp_seconds",
+    &["child"],
+    "When a child last said what it offers, or that it still does.",
+);
+/// Different answers of a child.
+pub(super) const CHILD_GENERATION: Family = gauge(
+    "sallyport_child_generation",
+    &["child"],
+    "How many different answers a child has given.",
+);
+/// What a child offers.
+pub(super) const CHILD_UPLINKS: Family = gauge(
+    "sallyport_child_uplinks",
+    &["child", "result"],
+    "Uplinks in the last answer of a child; result is taken or refused.",
+);
+/// What parents asked for.
+pub(super) const UPLINK_REQUESTS: Family = counter(
+    "sallyport_uplink_requests_total",
+    &["uplink", "parent"],
+    "Requests of proven parents; parent is empty for those beyond the first 32 of an uplink.",
+);
 /// Lines of the access log that are lost.
 pub(super) const ACCESS_LOG_DROPPED: Family = counter(
     "sallyport_access_log_dropped_total",
@@ -283,6 +319,12 @@ pub(super) const ALL: &[&Family] = &[
     &TLS_LIST_END,
     &TLS_FILES_VALID,
     &TLS_FILE_REFUSED,
+    &CHILD_STATE,
+    &CHILD_POLLS,
+    &CHILD_ANSWERED,
+    &CHILD_GENERATION,
+    &CHILD_UPLINKS,
+    &UPLINK_REQUESTS,
     &ACCESS_LOG_DROPPED,
     &LIST_PREFIXES,
     &LIST_TAKEN,

@@ -7,7 +7,7 @@ use super::{
         GATE_PACKETS, GATE_PREFIXES, GATE_UP, HTTP_REFUSED, LIMITED, LIST_PREFIXES, LIST_STALE, LIST_TAKEN,
         PREAMBLE_LOCAL, PREAMBLE_REFUSED, REMOVED, TCP_BYTES, TCP_CLOSED, TCP_OPENED, TCP_REFUSED,
     },
-    secured, services,
+    hierarchy, secured, services,
 };
 use crate::{
     control::{
@@ -41,6 +41,7 @@ pub(super) async fn text(state: &State) -> String {
     http(state, &mut samples);
     services::gather(state, &mut samples);
     secured::gather(state, &mut samples);
+    hierarchy::gather(state, &mut samples);
     access_log(state, &mut samples);
     allowlists(state, &mut samples);
     samples.text(ALL)

@@ -6,6 +6,7 @@
 mod exposition;
 mod families;
 mod gather;
+mod hierarchy;
 mod secured;
 mod services;
 
