@@ -1,15 +1,18 @@
 //! The expression of a circuit breaker: Traefik's language, parsed once, evaluated without recursion.
 //!
-//! Comparisons of three measures with numbers, joined by `!`, `&&`, `||` and parentheses, binding in that order. Text becomes
-//! postfix by the shunting-yard way with bounded stacks. It knows nothing of requests: the caller answers each measure.
+//! Comparisons of three measures with numbers, joined by `!`, `&&`, `||` and parentheses, binding in that order. `expression`
+//! makes postfix of it. It knows nothing of requests: the caller answers each measure.
 
 mod parse;
 
 pub use parse::CONDITION_BYTES_MAX;
 
-use crate::rule::RuleError;
+use crate::{
+    expression::{self, Op},
+    rule::RuleError,
+};
 
-/// How deep parentheses and operators may nest; one bit of the evaluation stack each.
+/// How deep parentheses and `!` may nest.
 pub const CONDITION_DEPTH_MAX: usize = 32;
 /// Most comparisons of one expression.
 pub const CONDITION_MEASURES_MAX: usize = 16;
@@ -81,19 +84,18 @@ impl Comparison {
     }
 }
 
-/// One step in postfix order.
+/// A measure that is compared with a number.
 #[derive(Clone, Copy, Debug, PartialEq)]
-enum Step {
-    Compare(Measure, Comparison, f64),
-    Not,
-    And,
-    Or,
+struct Compared {
+    measure: Measure,
+    comparison: Comparison,
+    limit: f64,
 }
 
 /// A parsed expression: well-formed postfix of at most [`CONDITION_DEPTH_MAX`] pending answers.
 #[derive(Clone, Debug)]
 pub struct Condition {
-    steps: Vec<Step>,
+    steps: Vec<Op<Compared>>,
     text: String,
 }
 
@@ -127,25 +129,18 @@ impl Condition {
     /// What it measures, in its order.
     pub fn measures(&self) -> impl Iterator<Item = Measure> {
         self.steps.iter().filter_map(|step| match step {
-            Step::Compare(measure, ..) => Some(*measure),
-            Step::Not | Step::And | Step::Or => None,
+            Op::Match(compared) => Some(compared.measure),
+            Op::Not | Op::And | Op::Or => None,
         })
     }
 
     /// Whether it holds, asking `measured` once for each measure.
     pub fn holds(&self, mut measured: impl FnMut(Measure) -> f64) -> bool {
-        let mut stack = 0u64;
-        for step in &self.steps {
-            stack = match step {
-                Step::Compare(measure, comparison, limit) => {
-                    (stack << 1) | u64::from(comparison.holds(measured(*measure), *limit))
-                }
-                Step::Not => stack ^ 1,
-                Step::And => (stack >> 1) & (stack | !1),
-                Step::Or => (stack >> 1) | (stack & 1),
-            };
-        }
-        stack & 1 == 1
+        expression::holds(&self.steps, |compared| {
+            compared
+                .comparison
+                .holds(measured(compared.measure), compared.limit)
+        })
     }
 }
 

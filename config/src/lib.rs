@@ -13,6 +13,7 @@ pub mod rule;
 pub mod spelled;
 
 mod address;
+mod expression;
 mod link;
 mod reader;
 mod report;

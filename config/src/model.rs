@@ -348,7 +348,7 @@ pub enum Reach {
 }
 
 /// What a router names as its service.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum ServiceRef {
     /// A service of this file.
     Local(String),

@@ -163,6 +163,10 @@ pub enum Count {
     UpstreamOpened,
     /// Requests that went over a kept connection.
     UpstreamReused,
+    /// Kept connections that a server had closed when a request went over them; the request went over another.
+    UpstreamStale,
+    /// Requests for which a connection was made although one was kept: their body is too long to be sent twice.
+    UpstreamFresh,
     /// Requests after which a connection or a stream was HTTP no more.
     Switched,
     /// Lines of the access log that were given up because its queue was full.
@@ -282,6 +286,8 @@ pub const COUNTS: &[(Count, &str)] = &[
     (Count::UplinkStripped, "uplink_stripped"),
     (Count::UpstreamOpened, "upstream_opened"),
     (Count::UpstreamReused, "upstream_reused"),
+    (Count::UpstreamStale, "upstream_stale"),
+    (Count::UpstreamFresh, "upstream_fresh"),
     (Count::Switched, "switched"),
     (Count::AccessLogDropped, "access_log_dropped"),
     (Count::HelloRefused, "hello_refused"),

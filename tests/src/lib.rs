@@ -4,6 +4,7 @@
 //! not know how the proxy or the gate are built inside.
 
 pub mod bench;
+pub mod caddy;
 pub mod case;
 pub mod certs;
 pub mod chromium;
@@ -26,10 +27,12 @@ pub mod hello;
 pub mod lab;
 pub mod lan;
 pub mod near_valid;
+pub mod near_valid_http2;
 pub mod nghttpd;
 pub mod nginx;
 pub mod nginx_stream;
 pub mod openssl;
+pub mod own_reading;
 pub mod process;
 pub mod raw_client;
 pub mod raw_http2;
@@ -43,8 +46,11 @@ pub mod signals;
 pub mod slots;
 pub mod stage;
 pub mod storm;
+pub mod strict;
+pub mod tap;
 pub mod terminal;
 pub mod testssl;
 pub mod tls_client;
 pub mod wait;
 pub mod wired;
+pub mod witness;

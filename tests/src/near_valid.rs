@@ -7,19 +7,27 @@ use crate::storm::Chance;
 use std::ops::Range;
 
 /// What an input is chosen by.
-struct Dice(Chance);
+pub(crate) struct Dice(Chance);
 
 impl Dice {
-    fn below(&mut self, limit: usize) -> usize {
+    /// A number below `limit`.
+    pub(crate) fn below(&mut self, limit: usize) -> usize {
         let end = u64::try_from(limit).unwrap_or(u64::MAX);
         usize::try_from(self.0.below(end)).unwrap_or(0)
     }
 
-    fn one_in(&mut self, count: usize) -> bool {
+    /// Yes, once in `count` times.
+    pub(crate) fn one_in(&mut self, count: usize) -> bool {
         self.below(count) == 0
     }
 
-    fn pick<'a>(&mut self, from: &[&'a str]) -> &'a str {
+    /// One of these.
+    pub(crate) fn pick<'a>(&mut self, from: &[&'a str]) -> &'a str {
+        self.choose(from)
+    }
+
+    /// One of these.
+    pub(crate) fn choose<T: Copy + Default>(&mut self, from: &[T]) -> T {
         let index = self.below(from.len());
         from.get(index).copied().unwrap_or_default()
     }
@@ -107,6 +115,21 @@ const CODINGS: &[&str] = &[
     "TE: chunked",
     "Trailer: Content-Length",
 ];
+const HOSTS: &[&str] = &[
+    "Host: A.Example",
+    "host:a.example",
+    "Host: a.example:80",
+    "Host: a.example:",
+    "Host: [::1]:8001",
+    "Host: a.example.",
+    "Host:",
+    "Host: a.example/x",
+    "Host: b@a.example",
+    "Host: a.example, b.example",
+    "Host: a.example\r\n x",
+    "Host : a.example",
+    "X-Host: a.example",
+];
 const OTHERS: &[&str] = &[
     "Connection: close",
     "Connection: keep-alive",
@@ -117,6 +140,11 @@ const OTHERS: &[&str] = &[
     "Expect: 100-continue",
     "Expect: 200-ok",
     "Host: b.example",
+    "X: first\r\nx: second",
+    "Range: bytes=0-",
+    "Via: 1.1 other",
+    "X-Forwarded-For: 6.6.6.6",
+    "X-Forwarded-For: 6.6.6.6, 7.7.7.7",
     "X-Long: aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa",
     "X_Under: 1",
     "X: \u{e9}",
@@ -171,10 +199,19 @@ pub struct Input {
 
 /// The inputs of these numbers, each from the seed and its number alone.
 pub fn inputs(seed: u64, ids: Range<usize>) -> impl Iterator<Item = Input> {
+    seeded(seed, ids, input)
+}
+
+/// What `make` makes of these numbers, each with dice of its own.
+pub(crate) fn seeded(
+    seed: u64,
+    ids: Range<usize>,
+    make: fn(&mut Dice, usize) -> Vec<u8>,
+) -> impl Iterator<Item = Input> {
     ids.map(move |id| {
         let salt = u64::try_from(id).unwrap_or(0).wrapping_mul(0x2545_f491_4f6c_dd1d);
         let mut dice = Dice(Chance::of(seed ^ salt));
-        let bytes = input(&mut dice, id);
+        let bytes = make(&mut dice, id);
         Input { id, bytes }
     })
 }
@@ -188,7 +225,12 @@ fn input(dice: &mut Dice, id: usize) -> Vec<u8> {
     };
     let (body, declared) = body(dice, &hidden);
     let mut head = request_line(dice, id);
-    let mut fields = vec!["Host: a.example".to_owned()];
+    let host = if dice.one_in(12) {
+        dice.pick(HOSTS)
+    } else {
+        "Host: a.example"
+    };
+    let mut fields = vec![host.to_owned()];
     for (chance, kinds) in [(3, OTHERS), (6, OTHERS), (4, LENGTHS), (4, CODINGS)] {
         if dice.one_in(chance) {
             fields.push(dice.pick(kinds).replace("{}", &declared.to_string()));
@@ -226,13 +268,21 @@ fn input(dice: &mut Dice, id: usize) -> Vec<u8> {
 
 fn request_line(dice: &mut Dice, id: usize) -> String {
     let method = dice.pick(METHODS);
-    let target = match dice.below(12) {
+    let target = match dice.below(24) {
         0 => format!("http://a.example/i{id}"),
         1 => format!("http://b.example/i{id}"),
         2 => format!("/i{id}?a=b;c"),
         3 => format!("/i{id}/../i{id}"),
         4 => format!("/i{id}/%2e%2e%2f"),
         5 => format!("/i{id}#frag"),
+        6 => format!("/i{id}//x/./y/"),
+        7 => format!("/i{id}/%41%2f%5c;a=b"),
+        8 => format!("/i{id}?q=%0d%0aX:%20y&&=#"),
+        9 => format!("/i{id}/a\\b|c^d`e{{f}}\"g<h>"),
+        10 => format!("//b.example/i{id}"),
+        11 => format!("a.example/i{id}"),
+        12 => format!("/i{id}/%00%zz%"),
+        13 => format!("/i{id}?\u{e9}"),
         _ => format!("/i{id}"),
     };
     let space = if dice.one_in(25) {

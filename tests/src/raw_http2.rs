@@ -7,7 +7,7 @@ use crate::lab::Ns;
 use crate::raw_client;
 use anyhow::{Context, Result, bail, ensure};
 use std::io::{ErrorKind, Read, Write};
-use std::net::{TcpListener, TcpStream};
+use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::time::Duration;
 
 /// Preface and an empty SETTINGS frame (RFC 9113 section 3.4).
@@ -109,7 +109,15 @@ impl Peer {
     /// # Errors
     /// Where it is not let in.
     pub fn connect(ns: &Ns, limit: Duration) -> Result<Peer> {
-        let mut socket = raw_client::connect(ns, None, local(PORT))?;
+        Peer::connect_to(ns, local(PORT), limit)
+    }
+
+    /// The same to another address.
+    ///
+    /// # Errors
+    /// Where it is not let in.
+    pub fn connect_to(ns: &Ns, to: SocketAddr, limit: Duration) -> Result<Peer> {
+        let mut socket = raw_client::connect(ns, None, to)?;
         socket.write_all(PREFACE)?;
         socket.set_read_timeout(Some(limit))?;
         Ok(Peer { socket })

@@ -14,6 +14,7 @@ on_both_drivers!(
     users_of_htpasswd_and_argon2_get_in_and_nobody_else,
     servers_learn_the_user_and_not_the_password,
     a_users_file_that_changes_counts_and_a_broken_one_does_not,
+    the_access_log_names_verified_users_alone,
     a_password_that_was_verified_costs_no_second_verification,
 );
 
@@ -161,6 +162,35 @@ fn a_users_file_that_changes_counts_and_a_broken_one_does_not(case: &Case) -> Re
     )?;
     ask(case, Some("joe:new"))?.expect(200)?;
     ask(case, Some("joe:not a hash"))?.expect(401)?;
+    let log = gateway.proc.log();
+    ensure!(
+        log.contains("file taken") && !log.to_lowercase().contains("tls file"),
+        "{log}"
+    );
+    Ok(())
+}
+
+fn the_access_log_names_verified_users_alone(case: &Case) -> Result<()> {
+    let _server = RawServer::start(&case.ns, local(BACKEND), Behaviour::Echo)?;
+    let (file, user) = (case.dir().join("access.json"), htpasswd(&["-s"], "joe", "four")?);
+    // Its middlewares stand before nothing: 404, and the user is known all the same.
+    let empty = "[entry_points.empty]\naddress = \"127.0.0.1:8001\"\nmiddlewares = [\"staff\"]\n";
+    let log = format!("[access_log]\npath = \"{}\"\n", file.display());
+    let mut gateway = case.gateway(&(body(&format!("users = [{user:?}]")) + empty + &log))?;
+    ask(case, Some("joe:four"))?.expect(200)?;
+    ask(case, Some("joe:five"))?.expect(401)?;
+    ask(case, None)?.expect(401)?;
+    let curl = Curl::new(&case.ns).args(&["-u", "joe:four"]);
+    curl.get("http://127.0.0.1:8001/")?.expect(404)?;
+    gateway.stop()?;
+    let text = std::fs::read_to_string(&file)?;
+    ensure!(text.lines().count() == 4, "{text}");
+    for line in text.lines() {
+        let entry: serde_json::Value = serde_json::from_str(line)?;
+        let user = entry.get("user").and_then(serde_json::Value::as_str);
+        let passed = entry.get("status").and_then(serde_json::Value::as_u64) != Some(401);
+        ensure!(user == passed.then_some("joe"), "{line}");
+    }
     Ok(())
 }
 

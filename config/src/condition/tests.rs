@@ -74,7 +74,7 @@ fn what_is_wrong_has_its_place() {
         ("NetworkErrorRatios() > 1", 1, "found `NetworkErrorRatios`"),
         ("NetworkErrorRatio() > 0.1 NetworkErrorRatio() > 0.1", 27, "`&&`"),
         ("NetworkErrorRatio() > 0.1 &&", 29, "found the end"),
-        ("(NetworkErrorRatio() > 0.1", 1, "never closed"),
+        ("(NetworkErrorRatio() > 0.1", 1, "without its `)`"),
         ("NetworkErrorRatio() > 0.1)", 26, "without its `(`"),
         ("LatencyAtQuantileMS(101) > 1", 21, "from 0 to 100"),
         ("ResponseCodeRatio(500, 500, 0, 600) > 1", 19, "is empty"),

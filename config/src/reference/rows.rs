@@ -652,6 +652,12 @@ pub(super) const HTTP: &[Row] = &[
         "Port of the probes.",
     ),
     now(
+        "services.NAME.health_check.follow_redirects",
+        "boolean",
+        "true",
+        "Whether a probe asks where an answer from 300 to 399 leads at the same server; one that leads to another server fails. `false` judges it by its status.",
+    ),
+    now(
         "services.NAME.health_check.hostname",
         "host name",
         "that of the URL",
@@ -866,6 +872,22 @@ pub(super) const HTTP: &[Row] = &[
         "duration",
         "10s",
         "How long the first must have been up again before it gets requests again.",
+    ),
+    table(
+        "services.NAME.failover.errors",
+        "Answers of the first in whose place the other is asked, whatever the method.",
+    ),
+    now(
+        "services.NAME.failover.errors.status",
+        "list of statuses or ranges",
+        "",
+        "Their statuses, such as `\"503\"` or `\"500-504\"`, from 400 to 599. Required.",
+    ),
+    now(
+        "services.NAME.failover.errors.max_request_body_bytes",
+        "size up to `64MiB`",
+        "64KiB",
+        "How much of a request body is remembered for it; the client of a longer one gets the answer of the first.",
     ),
     table(
         "services.NAME.mirroring",
@@ -1131,6 +1153,64 @@ pub(super) const HTTP: &[Row] = &[
         "duration",
         "`timeouts.idle` of the entry point",
         "How long a connection may be without a byte either way.",
+    ),
+    table(
+        "tcp_services.NAME.health_check",
+        "Probes of the servers: each connects anew.",
+    ),
+    now(
+        "tcp_services.NAME.health_check.port",
+        "number from 1 to 65535",
+        "that of the address",
+        "Port of the probes.",
+    ),
+    now(
+        "tcp_services.NAME.health_check.send",
+        "string of at most 4096 bytes",
+        "nothing",
+        "What a probe sends.",
+    ),
+    now(
+        "tcp_services.NAME.health_check.expect",
+        "string of at most 4096 bytes",
+        "nothing",
+        "What the server must begin with; without it a connection is enough.",
+    ),
+    now(
+        "tcp_services.NAME.health_check.interval",
+        "duration of at least 10ms",
+        "30s",
+        "Between two probes of a server, give or take a tenth. The first comes at once.",
+    ),
+    now(
+        "tcp_services.NAME.health_check.unhealthy_interval",
+        "duration of at least 10ms",
+        "`interval`",
+        "Between two probes of a server that is down.",
+    ),
+    now(
+        "tcp_services.NAME.health_check.timeout",
+        "duration of at least 10ms",
+        "5s",
+        "How long a probe may take.",
+    ),
+    now(
+        "tcp_services.NAME.health_check.rise",
+        "number from 1 to 1000000",
+        "2",
+        "Probes in a row that must succeed until a server is up again.",
+    ),
+    now(
+        "tcp_services.NAME.health_check.fall",
+        "number from 1 to 1000000",
+        "3",
+        "Probes in a row that must fail until a server is down.",
+    ),
+    now(
+        "tcp_services.NAME.health_check.initial",
+        "`up` or `down`",
+        "up",
+        "What a server is until its first probe has ended, whose outcome counts at once.",
     ),
 ];
 

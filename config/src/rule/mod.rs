@@ -1,7 +1,7 @@
 //! The rule language of routers: parsed once, evaluated without recursion.
 //!
-//! Text becomes postfix in `parse`, calls become matchers in `matcher` (of HTTP) and `tcp`. A rule is kept in
-//! postfix form. What a rule demands of names and paths is told by `claim`, whether two mean the same by `meaning`.
+//! Tokens and calls are read in `parse`, calls become matchers in `matcher` (of HTTP) and `tcp`. A rule is kept in
+//! postfix form, which `expression` makes. What a rule demands of names and paths is told by `claim`, whether two mean the same by `meaning`.
 //! It knows nothing of requests and connections: the caller answers each matcher.
 
 mod claim;
@@ -13,12 +13,14 @@ mod tcp;
 #[cfg(test)]
 mod tests;
 
+pub use crate::expression::Op;
 pub use claim::{Claim, PathClaim};
 pub use meaning::Meaning;
 pub use parse::RULE_BYTES_MAX;
 pub use pattern::Pattern;
 pub use tcp::{TcpMatcher, TcpRule};
 
+use crate::expression;
 use ipnet::IpNet;
 use std::collections::BTreeSet;
 
@@ -124,19 +126,6 @@ impl std::fmt::Display for RuleError {
     }
 }
 
-/// One step of a rule in postfix order.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Op<M = Matcher> {
-    /// Push the answer.
-    Match(M),
-    /// Replace the top by its negation.
-    Not,
-    /// Replace the two topmost by their conjunction.
-    And,
-    /// Replace the two topmost by their disjunction.
-    Or,
-}
-
 /// A parsed rule: well-formed postfix of at most [`RULE_DEPTH_MAX`] pending answers.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Rule<M = Matcher> {
@@ -163,17 +152,8 @@ impl<M> Rule<M> {
     }
 
     /// Evaluates the rule, asking `answer` once for each matcher, in the order of the text.
-    pub fn eval(&self, mut answer: impl FnMut(&M) -> bool) -> bool {
-        let mut stack = 0u64;
-        for op in &self.ops {
-            stack = match op {
-                Op::Match(matcher) => (stack << 1) | u64::from(answer(matcher)),
-                Op::Not => stack ^ 1,
-                Op::And => (stack >> 1) & (stack | !1),
-                Op::Or => (stack >> 1) | (stack & 1),
-            };
-        }
-        stack & 1 == 1
+    pub fn eval(&self, answer: impl FnMut(&M) -> bool) -> bool {
+        expression::holds(&self.ops, answer)
     }
 
     /// What the rule comes to, from what its matchers and operators come to.

@@ -1,8 +1,9 @@
-//! Text of a rule to postfix, by the shunting-yard way: no recursion, bounded stacks.
+//! The tokens and the calls of a rule; `expression` joins them.
 //!
 //! The grammar is Traefik v3's: calls joined by `!`, `&&`, `||` and parentheses, binding in that order.
 
-use super::{Op, RULE_DEPTH_MAX, Rule, RuleError, matcher::Language};
+use super::{RULE_DEPTH_MAX, Rule, RuleError, matcher::Language};
+use crate::expression::{self, Language as _, Sign, Words};
 
 /// Longest rule, in bytes.
 pub const RULE_BYTES_MAX: usize = 8 << 10;
@@ -12,12 +13,8 @@ pub const RULE_BYTES_MAX: usize = 8 << 10;
 enum Token {
     Name(String),
     Text(String),
-    Open,
-    Close,
     Comma,
-    Not,
-    And,
-    Or,
+    Sign(Sign),
 }
 
 /// An argument of a matcher with the place of its quote.
@@ -52,15 +49,6 @@ impl Argument {
     }
 }
 
-/// What waits on the operator stack.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-enum Waiting {
-    Parenthesis,
-    Or,
-    And,
-    Not,
-}
-
 struct Lexer<'t> {
     text: &'t str,
     offset: usize,
@@ -80,12 +68,12 @@ impl<'t> Lexer<'t> {
             return Ok(None);
         };
         let (length, token) = match first {
-            '(' => (1, Token::Open),
-            ')' => (1, Token::Close),
+            '(' => (1, Token::Sign(Sign::Open)),
+            ')' => (1, Token::Sign(Sign::Close)),
             ',' => (1, Token::Comma),
-            '!' => (1, Token::Not),
-            '&' if trimmed.starts_with("&&") => (2, Token::And),
-            '|' if trimmed.starts_with("||") => (2, Token::Or),
+            '!' => (1, Token::Sign(Sign::Not)),
+            '&' if trimmed.starts_with("&&") => (2, Token::Sign(Sign::And)),
+            '|' if trimmed.starts_with("||") => (2, Token::Sign(Sign::Or)),
             '`' => raw_text(self.text, start)?,
             '"' => quoted_text(self.text, start)?,
             letter if letter.is_ascii_alphabetic() => {
@@ -165,14 +153,10 @@ fn quoted_text(text: &str, start: usize) -> Result<(usize, Token), RuleError> {
     Err(unclosed(text, start))
 }
 
-/// The parser: postfix so far, operators that wait, and what may come next.
-struct Parser<'t, M: 'static> {
+/// Reads one rule.
+struct Reader<'t, M: 'static> {
     lexer: Lexer<'t>,
     language: &'t Language<M>,
-    ops: Vec<Op<M>>,
-    waiting: Vec<(usize, Waiting)>,
-    /// Pending answers of the postfix so far.
-    pending: usize,
     /// Faults of single matchers; the rest of the rule is still read.
     errors: Vec<RuleError>,
 }
@@ -191,121 +175,87 @@ impl<M> Rule<M> {
                 "split it into several routers",
             )]);
         }
-        let lexer = Lexer { text, offset: 0 };
-        let mut parser = Parser {
-            lexer,
+        let mut reader = Reader {
+            lexer: Lexer { text, offset: 0 },
             language,
-            ops: Vec::new(),
-            waiting: Vec::new(),
-            pending: 0,
             errors: Vec::new(),
         };
-        if let Err(error) = parser.run() {
-            parser.errors.push(error);
-        }
-        if parser.errors.is_empty() {
-            Ok(Self {
-                ops: parser.ops,
+        match expression::postfix(&mut reader) {
+            Ok(ops) if reader.errors.is_empty() => Ok(Self {
+                ops,
                 text: text.to_owned(),
-            })
-        } else {
-            Err(parser.errors)
+            }),
+            Ok(_) => Err(reader.errors),
+            Err(error) => {
+                reader.errors.push(error);
+                Err(reader.errors)
+            }
         }
     }
 }
 
-impl<M> Parser<'_, M> {
-    fn run(&mut self) -> Result<(), RuleError> {
-        loop {
-            self.operand()?;
-            if !self.operators()? {
-                return self.finish();
-            }
+impl<M> expression::Language for Reader<'_, M> {
+    type Token = Token;
+    type Question = M;
+    const DEPTH_MAX: usize = RULE_DEPTH_MAX;
+
+    fn text(&self) -> &str {
+        self.lexer.text
+    }
+
+    fn words(&self) -> Words {
+        Words {
+            whole: "rule",
+            question: "a matcher",
+            flatten: "remove parentheses or split the rule into several routers",
         }
     }
 
-    /// Reads `!` and `(` up to and with one matcher.
-    fn operand(&mut self) -> Result<(), RuleError> {
-        loop {
-            let next = self.lexer.next()?;
-            match next {
-                Some((at, Token::Not)) => self.nest(at, Waiting::Not)?,
-                Some((at, Token::Open)) => self.nest(at, Waiting::Parenthesis)?,
-                Some((at, Token::Name(name))) => return self.call(at, &name),
-                Some((at, token)) => return Err(self.unexpected(at, &token, "a matcher, `!` or `(`")),
-                None => return Err(self.ended("a matcher")),
-            }
-        }
+    fn next(&mut self) -> Result<Option<(usize, Token)>, RuleError> {
+        self.lexer.next()
     }
 
-    /// Reads `)` up to and with one `&&` or `||`; false at the end of the rule.
-    fn operators(&mut self) -> Result<bool, RuleError> {
-        loop {
-            let next = self.lexer.next()?;
-            match next {
-                Some((at, Token::Close)) => self.close(at)?,
-                Some((at, Token::And)) => {
-                    self.apply_down_to(Waiting::And);
-                    self.waiting.push((at, Waiting::And));
-                    return Ok(true);
-                }
-                Some((at, Token::Or)) => {
-                    self.apply_down_to(Waiting::Or);
-                    self.waiting.push((at, Waiting::Or));
-                    return Ok(true);
-                }
-                Some((at, token)) => return Err(self.unexpected(at, &token, "`&&`, `||` or `)`")),
-                None => return Ok(false),
-            }
+    fn sign(token: &Token) -> Option<Sign> {
+        match token {
+            Token::Sign(sign) => Some(*sign),
+            Token::Name(_) | Token::Text(_) | Token::Comma => None,
         }
-    }
-
-    fn nest(&mut self, at: usize, waiting: Waiting) -> Result<(), RuleError> {
-        let nested = self
-            .waiting
-            .iter()
-            .filter(|(_, w)| matches!(w, Waiting::Not | Waiting::Parenthesis))
-            .count();
-        if nested >= RULE_DEPTH_MAX {
-            return Err(self.too_deep(at));
-        }
-        self.waiting.push((at, waiting));
-        Ok(())
-    }
-
-    fn too_deep(&self, at: usize) -> RuleError {
-        let expected = format!("at most {RULE_DEPTH_MAX} levels");
-        RuleError::new(
-            self.lexer.text,
-            at,
-            "found too deep a nesting",
-            expected,
-            "remove parentheses or split the rule into several routers",
-        )
     }
 
     /// One matcher with its arguments.
-    fn call(&mut self, at: usize, name: &str) -> Result<(), RuleError> {
-        match self.lexer.next()? {
-            Some((_, Token::Open)) => {}
+    fn question(&mut self, at: usize, token: Token) -> Result<Option<M>, RuleError> {
+        let Token::Name(name) = token else {
+            return Err(self.unexpected(at, &token, "a matcher, `!` or `(`"));
+        };
+        match self.next()? {
+            Some((_, Token::Sign(Sign::Open))) => {}
             Some((found, token)) => {
                 return Err(self.unexpected(found, &token, "`(` after the name of a matcher"));
             }
             None => return Err(self.ended("`(` after the name of a matcher")),
         }
         let arguments = self.arguments()?;
-        self.pending += 1;
-        if self.pending > RULE_DEPTH_MAX {
-            return Err(self.too_deep(at));
+        match self.language.matcher(self.lexer.text, at, &name, &arguments) {
+            Ok(matcher) => Ok(Some(matcher)),
+            Err(error) => {
+                self.errors.push(error);
+                Ok(None)
+            }
         }
-        match self.language.matcher(self.lexer.text, at, name, &arguments) {
-            Ok(matcher) => self.ops.push(Op::Match(matcher)),
-            // The postfix lacks an operand now; a rule with errors is never returned.
-            Err(error) => self.errors.push(error),
-        }
-        Ok(())
     }
 
+    fn unexpected(&self, at: usize, token: &Token, expected: &str) -> RuleError {
+        let found = match token {
+            Token::Name(name) => format!("found `{name}`"),
+            Token::Text(_) => "found a quoted text".to_owned(),
+            Token::Comma => "found `,`".to_owned(),
+            Token::Sign(sign) => format!("found `{}`", sign.text()),
+        };
+        RuleError::new(self.lexer.text, at, found, expected, self.language.example)
+    }
+}
+
+impl<M> Reader<'_, M> {
     fn arguments(&mut self) -> Result<Vec<Argument>, RuleError> {
         let mut arguments = Vec::new();
         let mut separated = true;
@@ -317,7 +267,9 @@ impl<M> Parser<'_, M> {
                     separated = false;
                 }
                 Some((_, Token::Comma)) if !separated => separated = true,
-                Some((_, Token::Close)) if !separated || arguments.is_empty() => return Ok(arguments),
+                Some((_, Token::Sign(Sign::Close))) if !separated || arguments.is_empty() => {
+                    return Ok(arguments);
+                }
                 Some((at, token)) if separated => {
                     return Err(self.unexpected(at, &token, "a quoted argument"));
                 }
@@ -325,78 +277,5 @@ impl<M> Parser<'_, M> {
                 None => return Err(self.ended("`)`")),
             }
         }
-    }
-
-    fn close(&mut self, at: usize) -> Result<(), RuleError> {
-        self.apply_down_to(Waiting::Or);
-        if self.waiting.pop().is_some() {
-            return Ok(());
-        }
-        let expected = "a `(` for every `)`";
-        Err(RuleError::new(
-            self.lexer.text,
-            at,
-            "found `)` without its `(`",
-            expected,
-            "remove it or add a `(`",
-        ))
-    }
-
-    /// Applies what waits and binds at least as tightly as `least`; a parenthesis stops it.
-    fn apply_down_to(&mut self, least: Waiting) {
-        while let Some((at, waiting)) = self.waiting.pop() {
-            if waiting < least {
-                self.waiting.push((at, waiting));
-                return;
-            }
-            self.ops.push(match waiting {
-                Waiting::Not => Op::Not,
-                Waiting::And => Op::And,
-                Waiting::Or | Waiting::Parenthesis => Op::Or,
-            });
-            self.pending -= usize::from(waiting != Waiting::Not);
-        }
-    }
-
-    fn finish(&mut self) -> Result<(), RuleError> {
-        self.apply_down_to(Waiting::Or);
-        match self.waiting.pop() {
-            None => Ok(()),
-            Some((at, _)) => {
-                let expected = "a `)` for every `(`";
-                Err(RuleError::new(
-                    self.lexer.text,
-                    at,
-                    "found `(` without its `)`",
-                    expected,
-                    "add a `)`",
-                ))
-            }
-        }
-    }
-
-    fn unexpected(&self, at: usize, token: &Token, expected: &str) -> RuleError {
-        let found = match token {
-            Token::Name(name) => format!("found `{name}`"),
-            Token::Text(_) => "found a quoted text".to_owned(),
-            Token::Open => "found `(`".to_owned(),
-            Token::Close => "found `)`".to_owned(),
-            Token::Comma => "found `,`".to_owned(),
-            Token::Not => "found `!`".to_owned(),
-            Token::And => "found `&&`".to_owned(),
-            Token::Or => "found `||`".to_owned(),
-        };
-        RuleError::new(self.lexer.text, at, found, expected, self.language.example)
-    }
-
-    fn ended(&self, expected: &str) -> RuleError {
-        let end = self.lexer.text.len();
-        RuleError::new(
-            self.lexer.text,
-            end,
-            "found the end of the rule",
-            expected,
-            "complete it",
-        )
     }
 }

@@ -4,7 +4,7 @@ use proptest::prelude::*;
 /// The postfix of a rule in short: matchers by their argument, operators by their sign.
 fn postfix(text: &str) -> String {
     let rule = Rule::parse(text).unwrap_or_else(|errors| panic!("{text}: {errors:?}"));
-    let word = |op: &Op| match op {
+    let word = |op: &Op<Matcher>| match op {
         Op::Match(Matcher::Host(s) | Matcher::Path(s) | Matcher::PathPrefix(s) | Matcher::Method(s)) => {
             s.clone()
         }

@@ -12,6 +12,7 @@ mod process;
 mod router;
 mod send_proxy;
 mod service;
+mod statuses;
 mod tcp;
 mod tls;
 

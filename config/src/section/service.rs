@@ -1,7 +1,7 @@
 //! `[services]` and `[servers_transports]`.
 
 mod composite;
-mod health;
+pub(super) mod health;
 mod sticky;
 
 use crate::{

@@ -2,7 +2,7 @@
 
 use super::{
     Chosen,
-    text::{Moment, Object, lossy, quoted, unquoted},
+    text::{Moment, Object, lossy, quoted, unquoted, word},
 };
 use crate::{
     preamble::Asserted,
@@ -88,6 +88,8 @@ pub struct Asked<'a> {
     pub host: Option<&'a [u8]>,
     /// Its protocol.
     pub version: Version,
+    /// The user that a middleware verified; never what a client merely claims.
+    pub user: Option<&'a str>,
     /// Fields that are told of.
     pub headers: &'a [Chosen],
 }
@@ -172,12 +174,9 @@ impl Line<'_> {
     /// reason, router, server, milliseconds.
     pub(super) fn common(&self, query: FieldRule) -> String {
         let mut text = String::with_capacity(256);
-        let _ = write!(
-            text,
-            "{} - - [{}] ",
-            self.came.client.to_canonical(),
-            Moment::of(self.time).common()
-        );
+        let _ = write!(text, "{} - ", self.came.client.to_canonical());
+        word(&mut text, self.asked.and_then(|asked| asked.user));
+        let _ = write!(text, " [{}] ", Moment::of(self.time).common());
         match &self.asked {
             Some(asked) => asked.request_line(&mut text, query),
             None => text.push_str("\"-\""),
@@ -222,6 +221,7 @@ impl Asked<'_> {
         object.text("path", self.path());
         object.maybe("query", self.query(query));
         object.text("protocol", protocol(self.version));
+        object.maybe("user", self.user);
     }
 
     /// `CONNECT` has an authority in place of a path.

@@ -166,6 +166,19 @@ pub(super) fn unquoted(into: &mut String, value: &str) {
     }
 }
 
+/// The same as a field of its own between spaces; `-` where there is nothing.
+pub(super) fn word(into: &mut String, value: Option<&str>) {
+    match value.map(|value| cut(value).text) {
+        None | Some("") => into.push('-'),
+        Some("-") => into.push_str("\\x2D"),
+        Some(value) => {
+            let mut plain = String::with_capacity(value.len());
+            unquoted(&mut plain, value);
+            into.push_str(&plain.replace(' ', "\\x20"));
+        }
+    }
+}
+
 /// A moment as a calendar has it, in UTC.
 pub(super) struct Moment {
     year: u64,

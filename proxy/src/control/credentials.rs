@@ -24,7 +24,9 @@ pub(super) async fn take(state: &Rc<State>) {
     if let Some(snapshot) = compiled {
         let offered = state.directory.borrow().services(Instant::now());
         let admissions = state.admitting.borrow().admissions(&running);
-        let snapshot = snapshot.with_discovered(&offered).with_admissions(admissions);
+        let snapshot = snapshot
+            .with_discovered(&offered, &state.kept.upstreams)
+            .with_admissions(admissions);
         state.publish(snapshot);
         state.restart_probes();
         state.tell_all(|| Message::Recheck).await;
@@ -97,7 +99,7 @@ fn say(before: &[UnitState], now: &[UnitState]) {
         if state.taken != known.taken {
             say_taken(&file, &state.says);
         } else if state.problems.is_empty() && !known.problems.is_empty() {
-            tracing::info!(file, "tls file is as it was taken before, and usable again");
+            tracing::info!(file, "file is as it was taken before, and usable again");
         }
     }
 }
@@ -116,7 +118,7 @@ fn say_taken(file: &str, says: &Says) {
             let revoked: usize = lists.iter().map(|list| list.revoked).sum();
             tracing::info!(file, lists = lists.len(), revoked, "revocation lists taken");
         }
-        Says::Nothing => tracing::info!(file, "tls file taken"),
+        Says::Nothing => tracing::info!(file, "file taken"),
     }
 }
 

@@ -69,7 +69,9 @@ async fn attempt(state: &Rc<State>) -> Result<(), Vec<Diagnostic>> {
         admitting.reloaded(&running, &loaded);
         admitting.admissions(&loaded)
     };
-    let snapshot = snapshot.with_discovered(&offered).with_admissions(admissions);
+    let snapshot = snapshot
+        .with_discovered(&offered, &state.kept.upstreams)
+        .with_admissions(admissions);
     state.publish(snapshot);
     state.restart_probes();
     state.adopt(loaded);

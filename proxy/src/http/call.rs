@@ -31,6 +31,9 @@ pub trait Call {
         ""
     }
 
+    /// A middleware has verified that the request is from this user.
+    fn user(&self, _: &str) {}
+
     /// Counts something that is no fault of this request.
     fn count(&self, _: Count) {}
 }

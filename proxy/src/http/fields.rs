@@ -23,6 +23,7 @@ pub struct Found {
     uplink: bool,
     via: bool,
     disguised: bool,
+    length: bool,
 }
 
 impl Found {
@@ -63,6 +64,7 @@ pub fn scan(headers: &HeaderMap) -> Found {
             Some(b'c') => {
                 found.hop_by_hop |= *name == CONNECTION;
                 found.disguised |= is_disguised(bytes);
+                found.length |= *name == CONTENT_LENGTH;
                 found.note_forwarding(bytes);
             }
             Some(b't') => {
@@ -169,6 +171,9 @@ pub fn strip_request(headers: &mut HeaderMap, found: Found) {
     if found.disguised {
         remove_where(headers, is_disguised);
     }
+    if found.length {
+        spell_length(headers);
+    }
     if !found.hop_by_hop {
         return;
     }
@@ -177,6 +182,55 @@ pub fn strip_request(headers: &mut HeaderMap, found: Found) {
     if trailers {
         headers.insert(TE, HeaderValue::from_static("trailers"));
     }
+}
+
+/// A length that is none, or more than one: HTTP/2 does not need it, and HTTP/1.1 would go by it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("`Content-Length` is not one number")]
+pub struct WrongLength;
+
+/// Whether there is at most one length, and it is a number.
+///
+/// # Errors
+/// Where it is not.
+pub fn check_length(headers: &HeaderMap, found: Found) -> Result<(), WrongLength> {
+    if !found.length {
+        return Ok(());
+    }
+    let mut lengths = headers.get_all(CONTENT_LENGTH).iter();
+    let is_number = |value: &HeaderValue| {
+        let text = value.to_str().unwrap_or_default();
+        text.bytes().all(|byte| byte.is_ascii_digit()) && text.parse::<u64>().is_ok()
+    };
+    if lengths.next().is_none_or(is_number) && lengths.next().is_none() {
+        Ok(())
+    } else {
+        Err(WrongLength)
+    }
+}
+
+/// Writes a length as everybody reads it: one that begins with zeros is octal to some. It is a number, or the request had
+/// been refused ([`check_length`]).
+fn spell_length(headers: &mut HeaderMap) {
+    let length = headers.get(CONTENT_LENGTH).map(HeaderValue::as_bytes);
+    let Some(padded @ [b'0', _, ..]) = length else {
+        return;
+    };
+    let digits = padded.iter().position(|digit| *digit != b'0');
+    let digits = padded.get(digits.unwrap_or(padded.len() - 1)..);
+    if let Some(Ok(length)) = digits.map(HeaderValue::from_bytes) {
+        headers.insert(CONTENT_LENGTH, length);
+    }
+}
+
+/// Whether a value begins or ends with a space, which HTTP/1.1 takes for its framing and HTTP/2 forbids (RFC 9113 section
+/// 8.2.1).
+pub fn has_padded_value(headers: &HeaderMap) -> bool {
+    let space = |byte: Option<&u8>| matches!(byte, Some(b' ' | b'\t'));
+    headers.values().any(|value| {
+        let bytes = value.as_bytes();
+        space(bytes.first()) || space(bytes.last())
+    })
 }
 
 /// Removes the hop-by-hop fields of an answer, and a length beside a transfer coding (RFC 9112 section 6.3):
@@ -425,6 +479,37 @@ mod tests {
         strip_underscored(&mut request);
         assert_eq!(names(&request), ["content-length"]);
         assert!(!has_underscore(&request));
+    }
+
+    #[test]
+    fn a_length_has_one_spelling() {
+        for (sent, passed) in [("0", "0"), ("5", "5"), ("05", "5"), ("0050", "50"), ("000", "0")] {
+            let mut request = headers(&[("content-length", sent)]);
+            let found = scan(&request);
+            strip_request(&mut request, found);
+            assert_eq!(request[CONTENT_LENGTH], passed, "{sent}");
+        }
+    }
+
+    #[test]
+    fn a_length_is_one_number() {
+        let check = |values: &[&str]| {
+            let pairs: Vec<(&str, &str)> = values.iter().map(|value| ("content-length", *value)).collect();
+            let request = headers(&pairs);
+            check_length(&request, scan(&request)).is_ok()
+        };
+        assert!(check(&[]) && check(&["0"]) && check(&["007"]) && check(&["18446744073709551615"]));
+        for wrong in ["", "+1", "-1", "1,1", "0x1", "1 ", "1.0", "18446744073709551616"] {
+            assert!(!check(&[wrong]), "{wrong}");
+        }
+        assert!(!check(&["1", "1"]) && !check(&["1", ""]));
+    }
+
+    #[test]
+    fn spaces_around_a_value_are_seen() {
+        let padded = |value: &str| has_padded_value(&headers(&[("a", "b"), ("x", value)]));
+        assert!(padded(" y") && padded("y ") && padded("\ty") && padded("y\t") && padded(" "));
+        assert!(!padded("y") && !padded("") && !padded("a b"));
     }
 
     #[test]

@@ -13,6 +13,7 @@ pub mod forwarded;
 pub mod interim;
 pub mod pace;
 pub mod received;
+mod replay;
 pub mod sending;
 pub mod stream;
 pub mod switch;

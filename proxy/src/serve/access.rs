@@ -46,6 +46,7 @@ pub(super) struct Pending {
 #[derive(Default)]
 struct Found {
     client: Option<IpAddr>,
+    user: Option<String>,
     router: Option<String>,
     service: Option<String>,
     server: Option<String>,
@@ -141,6 +142,7 @@ impl Pending {
                 uri: &self.uri,
                 host: self.host.as_ref().map(HeaderValue::as_bytes),
                 version: self.version,
+                user: found.user.as_deref(),
                 headers: &self.headers,
             }),
             ended: Ended {
@@ -192,6 +194,11 @@ impl<'a> Notes<'a> {
     /// The client, where another than who connected.
     pub(super) fn client(self, client: IpAddr) {
         self.note(|found| found.client = Some(client));
+    }
+
+    /// The user that was verified.
+    pub(super) fn user(self, name: &str) {
+        self.note(|found| found.user = Some(name.to_owned()));
     }
 
     /// The router.

@@ -192,6 +192,10 @@ impl Call for Way<'_> {
         &self.route.router
     }
 
+    fn user(&self, name: &str) {
+        self.notes.user(name);
+    }
+
     fn count(&self, count: Count) {
         self.connection.context.counters.add(count);
     }

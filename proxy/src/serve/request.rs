@@ -176,7 +176,7 @@ async fn walk(
     let route = match leads {
         Ok(route) => route,
         // In a box, so that requests with a route do not carry its room around.
-        Err(unrouted) => return Box::pin(unrouted.answer(entry, facts, parts, body)).await,
+        Err(unrouted) => return Box::pin(unrouted.answer(entry, facts, notes, (parts, body))).await,
     };
     let way = Way {
         connection,
@@ -270,8 +270,17 @@ fn check_limits(parts: &Parts, found: Found, connection: &Connection) -> Result<
     if too_large || parts.headers.len() > limits.headers_max {
         return Err(Fault::HeadersTooMany);
     }
+    fields::check_length(&parts.headers, found).map_err(|error| malformed(connection, &error))?;
+    if parts.version == Version::HTTP_2 && fields::has_padded_value(&parts.headers) {
+        return Err(malformed(connection, &PaddedValue));
+    }
     fields::check_coding(&parts.headers, found).map_err(|error| malformed(connection, &error))
 }
+
+/// A value that HTTP/2 does not allow.
+#[derive(Debug, thiserror::Error)]
+#[error("a field's value begins or ends with a space")]
+struct PaddedValue;
 
 /// As HTTP/2 counts a header section (RFC 9113 section 6.5.2), without the pseudo-fields but the target.
 fn section_bytes(parts: &Parts) -> usize {

@@ -3,7 +3,7 @@
 //! The entry point's middlewares stand before it as they stand before every route, so that what they forbid is not told
 //! by a redirect or by a 404.
 
-use super::request::Outcome;
+use super::{access::Notes, request::Outcome};
 use crate::{
     fault::Fault,
     http::{
@@ -66,8 +66,8 @@ impl Unrouted {
         self,
         entry: &Entry,
         facts: Facts<'_>,
-        parts: Parts,
-        body: RequestBody,
+        notes: Notes<'_>,
+        (parts, body): (Parts, RequestBody),
     ) -> Result<Outcome, Fault> {
         // Nobody is asked.
         let service = ServiceRef::Local(String::new());
@@ -75,18 +75,27 @@ impl Unrouted {
             chain: Chain::new(&entry.middlewares, &[]),
             facts,
             service: &service,
-            call: &self,
+            call: &End {
+                unrouted: &self,
+                notes,
+            },
         };
         let answer = next.run(Request::from_parts(parts, body)).await;
         answer.map(Outcome::Through)
     }
 }
 
-impl Call for Unrouted {
+/// What the middlewares find at the end of their chain.
+struct End<'a> {
+    unrouted: &'a Unrouted,
+    notes: Notes<'a>,
+}
+
+impl Call for End<'_> {
     fn call<'a>(&'a self, _service: &'a ServiceRef, _request: Request<RequestBody>) -> Answering<'a> {
-        Box::pin(future::ready(match self {
-            Self::Nowhere => Err(Fault::NotFound),
-            Self::Elsewhere(status, location) => {
+        Box::pin(future::ready(match self.unrouted {
+            Unrouted::Nowhere => Err(Fault::NotFound),
+            Unrouted::Elsewhere(status, location) => {
                 let mut response = Response::new(AnswerBody::Own(Some(Bytes::new())));
                 *response.status_mut() = *status;
                 let headers = response.headers_mut();
@@ -95,6 +104,10 @@ impl Call for Unrouted {
                 Ok(response)
             }
         }))
+    }
+
+    fn user(&self, name: &str) {
+        self.notes.user(name);
     }
 }
 

@@ -4,10 +4,12 @@
 //! opens no socket.
 
 mod composites;
+mod discovered;
 mod entries;
 mod middlewares;
 mod named;
 mod policies;
+mod probes;
 mod published;
 mod signing;
 mod sources;
@@ -16,15 +18,16 @@ mod upstreams;
 
 pub use composites::{Composite, Failover, Leading, Mirroring, Weighted};
 pub use entries::Proofs;
+pub use probes::{Asking, Probed};
 pub use published::Published;
 pub use sources::check_sources;
-pub use tcp::{TcpEntry, TcpRoute, TcpService, TcpWay, Way};
+pub use tcp::{TcpEntry, TcpRoute, TcpServer, TcpService, TcpWay, Way};
 pub use upstreams::InUse;
 
 use crate::{
     accept::{self, Admissions},
     access_log::{self, AccessLog, Opening},
-    balance::{Group, Health, Member, Rules, Sticky, key_of},
+    balance::{Group, Moment, Sticky},
     gate::policy::{Allowlists, SourceSet, resolve},
     middleware::{self, Making, Middleware},
     preamble,
@@ -45,7 +48,6 @@ use sallyport_config::{
         Config, EntryPoint, ServiceRef, UnderscoreHeaders,
         encoded::EncodedCharacters,
         limits::{Limits, Redirect, Timeouts},
-        service::{HealthCheck, InitialState},
     },
 };
 use std::{
@@ -73,6 +75,10 @@ pub struct Snapshot {
     pub composites: HashMap<String, Arc<Composite>>,
     /// By name.
     pub tcp_services: HashMap<String, Arc<TcpService>>,
+    /// The servers that are probed, but for uplinks.
+    pub probes: Arc<Vec<Arc<Probed>>>,
+    /// The uplinks of children that are probed.
+    pub uplink_probes: Arc<Vec<Arc<Probed>>>,
     /// The children's uplink entry points, by child.
     pub children: BTreeMap<String, Arc<Server>>,
     /// What the children advertise, by service name without `@multicluster`.
@@ -176,23 +182,12 @@ pub struct Service {
     pub group: Group,
     /// The cookie that keeps a client at one server.
     pub sticky: Option<Sticky>,
-    /// How its servers are probed.
-    pub probes: Option<Probes>,
     /// Whether the client's `Host` goes upstream.
     pub pass_host_header: bool,
     /// For a discovered service, the uplink to name in `Hub-Uplink`.
     pub uplink: Option<http::HeaderValue>,
     /// For a discovered service, what it was made of.
     pub advertised: Option<DiscoveredService>,
-}
-
-/// How the servers of a service are probed.
-#[derive(Debug)]
-pub struct Probes {
-    /// What is asked, and how often.
-    pub check: HealthCheck,
-    /// Where each server is probed, in their order.
-    pub servers: Vec<Arc<Server>>,
 }
 
 /// What outlives a snapshot.
@@ -231,8 +226,7 @@ pub fn compile(
     kept: &Kept,
     state_dir: StateDir,
 ) -> Result<Snapshot, Vec<Diagnostic>> {
-    let mut problems = Vec::new();
-    let mut remarks = Vec::new();
+    let (mut problems, mut remarks, mut probes) = (Vec::new(), Vec::new(), Vec::new());
     let policies = tls_policies(config, files, kept, state_dir, &mut problems, &mut remarks);
     let transports = transports(config, files, workers, &kept.upstreams, &mut problems);
     problems.append(&mut check_sources(config, lists));
@@ -247,7 +241,7 @@ pub fn compile(
         kept: &kept.middlewares,
     };
     let middlewares = middlewares(making, &mut problems);
-    let (services, composites) = answering(config, &transports, kept, state_dir, &mut problems);
+    let (services, composites) = answering(config, &transports, kept, state_dir, &mut probes, &mut problems);
     if !problems.is_empty() {
         return Err(with_untold(problems, config, files));
     }
@@ -285,7 +279,9 @@ pub fn compile(
         ),
         services,
         composites,
-        tcp_services: tcp::tcp_services(config),
+        tcp_services: tcp::tcp_services(config, &kept.upstreams, &mut probes),
+        probes: Arc::new(probes),
+        uplink_probes: Arc::default(),
         children: children(config, &transports, &kept.upstreams),
         discovered: HashMap::new(),
         remarks: Arc::new(remarks),
@@ -312,14 +308,15 @@ fn answering(
     transports: &Transports,
     kept: &Kept,
     state_dir: StateDir,
+    probes: &mut Vec<Arc<Probed>>,
     problems: &mut Vec<Diagnostic>,
 ) -> (Services, Composites) {
     let key = signing::key(config, state_dir).unwrap_or_else(|problem| {
         problems.push(problem);
         signing::passing()
     });
-    let services = services(config, transports, &kept.upstreams, &key);
-    let composites = composites::compile(config, &services, &key);
+    let services = services(config, transports, &kept.upstreams, &key, probes);
+    let composites = composites::compile(config, &services, &kept.upstreams, &key);
     (services, composites)
 }
 
@@ -350,14 +347,13 @@ impl Snapshot {
     /// From here on servers are judged as this configuration says. It is about to be published; one that is compiled
     /// and refused must change nothing.
     pub fn supervise(&self) {
-        for service in self.services.values() {
-            let initially = service.probes.as_ref().map(|probes| match probes.check.initial {
-                InitialState::Up => Health::Up,
-                InitialState::Down => Health::Down,
-            });
+        for service in self.services.values().chain(self.discovered.values()) {
             for member in service.group.members() {
-                member.standing.supervise(initially);
+                member.standing.supervise(member.probed);
             }
+        }
+        for server in self.tcp_services.values().flat_map(|service| &service.servers) {
+            server.standing.supervise(server.probed);
         }
     }
 
@@ -402,36 +398,11 @@ impl Snapshot {
     }
 
     /// The same configuration with what the children advertise now.
-    pub fn with_discovered(&self, found: &[DiscoveredService]) -> Self {
-        let services = found.iter().filter_map(|service| {
-            let known = service
-                .members
-                .iter()
-                .filter_map(|member| Some((Arc::clone(self.children.get(&member.child)?), member)));
-            let (servers, members) = known
-                .map(|(server, member)| {
-                    let own = Member {
-                        weight: member.offer.weight,
-                        key: key_of(&member.child),
-                        standing: Arc::default(),
-                    };
-                    (server, own)
-                })
-                .unzip();
-            let compiled = Service {
-                name: format!("{}@multicluster", service.name),
-                servers,
-                group: Group::new(members, Rules::turns(), Arc::default()),
-                sticky: None,
-                probes: None,
-                pass_host_header: true,
-                uplink: Some(http::HeaderValue::from_str(&service.uplink).ok()?),
-                advertised: Some(service.clone()),
-            };
-            Some((service.name.clone(), Arc::new(compiled)))
-        });
+    pub fn with_discovered(&self, found: &[DiscoveredService], in_use: &InUse) -> Self {
+        let (discovered, probes) = discovered::compile(found, &self.children, in_use, Moment::now());
         Self {
-            discovered: services.collect(),
+            discovered,
+            uplink_probes: Arc::new(probes),
             ..self.clone()
         }
     }

@@ -153,7 +153,11 @@ fn disable_services(packages: &[&str]) {
     {
         return;
     }
-    for (package, unit) in [("nginx-light", "nginx.service"), ("haproxy", "haproxy.service")] {
+    for (package, unit) in [
+        ("nginx-light", "nginx.service"),
+        ("haproxy", "haproxy.service"),
+        ("caddy", "caddy.service"),
+    ] {
         if packages.contains(&package) {
             println!("setup: {unit} is installed for its program alone: disabled");
             tasks::succeeds(Command::new("systemctl").args(["disable", unit]));

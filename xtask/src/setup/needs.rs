@@ -162,6 +162,13 @@ const NEEDS: &[Need] = &[
         "python3-websockets",
         "python3-websockets",
     ),
+    tool(
+        Group::Test,
+        "caddy",
+        "a server and a proxy of another hand in tests",
+        "caddy",
+        "caddy",
+    ),
     tool(Group::Test, "wrk", "HTTP/1.1 load", "wrk", "wrk"),
     tool(Group::Test, "nft", "DNAT in tests", "nftables", "nftables"),
     tool(

@@ -5,7 +5,7 @@ use crate::{
     address,
     model::{
         Scheme,
-        service::{HealthCheck, InitialState, PassiveHealthCheck, Probe},
+        service::{HealthCheck, InitialState, PassiveHealthCheck, Probe, Redirects, Rhythm, TcpHealthCheck},
     },
     reader::{Table, Value},
     report::Fault,
@@ -31,29 +31,77 @@ const OWN_FIELDS: [&str; 8] = [
 ];
 
 /// The probes of a service, where it has some.
-pub(super) fn check(table: &Table<'_>) -> Option<HealthCheck> {
+pub(in crate::section) fn check(table: &Table<'_>) -> Option<HealthCheck> {
     let table = table.table("health_check")?;
-    let second = Duration::from_secs(1);
-    let interval = table.duration_from("interval", PROBE_MIN, 30 * second);
-    let count = |key: &str, default: u32| number(&table, key, default);
-    let word = table
-        .get("initial")
-        .and_then(|value| value.word(InitialState::WORDS, &[]));
+    let rhythm = rhythm(&table, PROBE_MIN);
     Some(HealthCheck {
         probe: probe(&table)?,
+        redirects: redirects(&table),
         scheme: table.get("scheme").and_then(|value| value.word(SCHEMES, &[])),
         port: port(&table),
         hostname: table
             .get("hostname")
             .and_then(|value| value.parsed(address::host_name)),
         headers: headers(&table),
-        interval,
-        unhealthy_interval: table.duration_from("unhealthy_interval", PROBE_MIN, interval),
-        timeout: table.duration_from("timeout", PROBE_MIN, 5 * second),
-        rise: count("rise", 2),
-        fall: count("fall", 3),
-        initial: word.unwrap_or(InitialState::Up),
+        interval: rhythm.interval,
+        unhealthy_interval: rhythm.unhealthy_interval,
+        timeout: rhythm.timeout,
+        rise: rhythm.rise,
+        fall: rhythm.fall,
+        initial: rhythm.initial,
     })
+}
+
+/// The probes of a TCP service, where it has some.
+pub(in crate::section) fn tcp_check(table: &Table<'_>) -> Option<TcpHealthCheck> {
+    let table = table.table("health_check")?;
+    let text = |key: &str| {
+        table
+            .get(key)
+            .and_then(|value| value.parsed(payload))
+            .unwrap_or_default()
+    };
+    Some(TcpHealthCheck {
+        port: port(&table),
+        send: text("send"),
+        expect: text("expect"),
+        rhythm: rhythm(&table, PROBE_MIN),
+    })
+}
+
+fn payload(text: &str) -> Result<String, Fault> {
+    if (1..=TEXT_BYTES_MAX).contains(&text.len()) {
+        return Ok(text.to_owned());
+    }
+    // Not quoted: it may be a secret.
+    let fault = Fault::found(format!("found {} bytes", text.len()));
+    Err(fault
+        .expected(format!("from 1 to {TEXT_BYTES_MAX} bytes"))
+        .fix("write fewer, or leave the key out where nothing is to be said"))
+}
+
+/// How often, at least `least` apart, and how many.
+fn rhythm(table: &Table<'_>, least: Duration) -> Rhythm {
+    let second = Duration::from_secs(1);
+    let interval = table.duration_from("interval", least, 30 * second);
+    let word = table
+        .get("initial")
+        .and_then(|value| value.word(InitialState::WORDS, &[]));
+    Rhythm {
+        interval,
+        unhealthy_interval: table.duration_from("unhealthy_interval", least, interval),
+        timeout: table.duration_from("timeout", PROBE_MIN, 5 * second),
+        rise: number(table, "rise", 2),
+        fall: number(table, "fall", 3),
+        initial: word.unwrap_or(InitialState::Up),
+    }
+}
+
+fn redirects(table: &Table<'_>) -> Redirects {
+    match table.flag("follow_redirects") {
+        Some(false) => Redirects::Judge,
+        Some(true) | None => Redirects::Follow,
+    }
 }
 
 const SCHEMES: &[(&str, Scheme)] = &[
@@ -87,7 +135,7 @@ fn probe(table: &Table<'_>) -> Option<Probe> {
             status: status(table),
         });
     }
-    refuse_beside(table, "grpc", &["path", "method", "status"]);
+    refuse_beside(table, "grpc", &["path", "method", "status", "follow_redirects"]);
     let service = table.get("grpc_service").and_then(|value| {
         value.parsed(|text| {
             let plain = text.len() <= TEXT_BYTES_MAX && text.bytes().all(|byte| byte.is_ascii_graphic());
@@ -176,7 +224,7 @@ fn header(name: &str, value: &Value<'_>) -> Option<String> {
 }
 
 /// What ejects servers, where something does.
-pub(super) fn passive(table: &Table<'_>) -> Option<PassiveHealthCheck> {
+pub(in crate::section) fn passive(table: &Table<'_>) -> Option<PassiveHealthCheck> {
     let table = table.table("passive_health_check")?;
     let window = table.duration_from("failure_window", PROBE_MIN, Duration::from_secs(10));
     Some(PassiveHealthCheck {

@@ -23,6 +23,11 @@ fn chosen(pairs: &[(&'static str, Option<&str>)]) -> Vec<Chosen> {
 
 /// Both forms of a request.
 fn lines(uri: &Uri, host: &[u8], headers: &[Chosen], query: FieldRule) -> [String; 2] {
+    lines_of(uri, host, headers, query, None)
+}
+
+/// Both forms of a request of a verified user.
+fn lines_of(uri: &Uri, host: &[u8], headers: &[Chosen], query: FieldRule, user: Option<&str>) -> [String; 2] {
     let line = Line {
         time: SystemTime::UNIX_EPOCH,
         came: came(),
@@ -32,6 +37,7 @@ fn lines(uri: &Uri, host: &[u8], headers: &[Chosen], query: FieldRule) -> [Strin
             uri,
             host: Some(host),
             version: Version::HTTP_11,
+            user,
             headers,
         }),
         ended: Ended {
@@ -71,6 +77,26 @@ fn a_request_has_its_facts_in_both_forms() {
     assert!(json.contains("\"query\":\"token=1\"") && common.contains("\"GET /a?token=1 HTTP/1.1\""));
     let [json, common] = lines(&uri, b"a", &[], FieldRule::Redact);
     assert!(json.contains("\"query\":\"REDACTED\"") && common.contains("/a?REDACTED "));
+}
+
+#[test]
+fn a_verified_user_has_a_field_that_nothing_breaks_out_of() {
+    let uri = Uri::from_static("/");
+    let check = |user: &str, told: &str, word: &str| {
+        let [json, common] = lines_of(&uri, b"a", &[], FieldRule::Drop, Some(user));
+        let parsed: serde_json::Value = serde_json::from_str(&json).expect("JSON");
+        assert_eq!(parsed["user"], told, "{json}");
+        assert!(
+            common.starts_with(&format!("203.0.113.9 - {word} [01/Jan/1970:")),
+            "{common}"
+        );
+    };
+    check("joe", "joe", "joe");
+    check("joe doe", "joe doe", "joe\\x20doe");
+    check("j [01] \"\n", "j [01] \"\n", "j\\x20[01]\\x20\\x22\\x0A");
+    check("jörg", "jörg", "j\\xC3\\xB6rg");
+    check("-", "-", "\\x2D");
+    check("", "", "-");
 }
 
 #[test]

@@ -154,6 +154,18 @@ pub(super) const SERVER_UP: Family = gauge(
     &["service", "server"],
     "1 where requests may go to the server; 0 where probes fail or it is ejected.",
 );
+/// Whether a server of TCP is asked.
+pub(super) const TCP_SERVER_UP: Family = gauge(
+    "sallyport_tcp_service_server_up",
+    &["service", "server"],
+    "1 where connections may go to the server; 0 where probes fail.",
+);
+/// Requests whose kept connection was closed already, and those that were spared it.
+pub(super) const STALE: Family = counter(
+    "sallyport_upstream_stale_total",
+    &["kind"],
+    "Requests that went over another connection: `upstream_stale`, the kept one had been closed by the server; `upstream_fresh`, none was to be tried because their body cannot be sent twice.",
+);
 /// Ejections.
 pub(super) const SERVER_EJECTED: Family = counter(
     "sallyport_service_ejections_total",
@@ -218,13 +230,13 @@ pub(super) const TLS_LIST_END: Family = gauge(
 pub(super) const TLS_FILES_VALID: Family = gauge(
     "sallyport_tls_files_valid",
     &[],
-    "1 where every file of TLS as it is now is taken.",
+    "1 where every file of TLS, and of users, as it is now is taken.",
 );
 /// Whether a file is not taken.
 pub(super) const TLS_FILE_REFUSED: Family = gauge(
     "sallyport_tls_file_refused",
     &["file"],
-    "1 where a file of TLS as it is now, for a certificate with its key, is not taken and its last good contents count.",
+    "1 where a file of TLS or of users as it is now, for a certificate with its key, is not taken and its last good contents count.",
 );
 /// How much a child's word is worth.
 pub(super) const CHILD_STATE: Family = gauge(
@@ -307,6 +319,8 @@ pub(super) const ALL: &[&Family] = &[
     &LIMITED,
     &HTTP_REFUSED,
     &SERVER_UP,
+    &TCP_SERVER_UP,
+    &STALE,
     &SERVER_EJECTED,
     &RETRIED,
     &QUEUED,

@@ -130,6 +130,7 @@ impl BasicAuth {
             Ok(Verdict::Nobody) => return Ok(self.refusal()),
             Err(Busy) => return Ok(busy()),
         };
+        next.call.user(&user);
         if let Some(field) = &self.header_field {
             tell(&mut head.headers, field, &user);
         }
