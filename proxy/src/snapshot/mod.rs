@@ -6,6 +6,7 @@
 mod composites;
 mod discovered;
 mod entries;
+mod gateway;
 mod middlewares;
 mod named;
 mod policies;
@@ -35,6 +36,7 @@ use crate::{
     tls::{EntryPolicies, Files, Known},
     uplink::{
         audience::Audience,
+        context::GatewayId,
         directory::DiscoveredService,
         usage::{Ledger, Usage},
         wire::{self, Advertised, Advertisement},
@@ -42,8 +44,8 @@ use crate::{
     upstream::Server,
 };
 use entries::{compile_entry, route};
-use middlewares::{in_order, middlewares, of_lists, replaced};
-use policies::{policies_at, tls_policies};
+use middlewares::{Middlewares, in_order, middlewares, of_lists, replaced};
+use policies::{Policies, policies_at, tls_policies};
 use sallyport_config::{
     diagnostic::Diagnostic,
     model::{
@@ -55,6 +57,7 @@ use sallyport_config::{
 };
 use std::{
     collections::{BTreeMap, HashMap},
+    num::NonZeroU64,
     sync::Arc,
 };
 use upstreams::{Transports, children, services, transports};
@@ -64,8 +67,12 @@ use upstreams::{Transports, children, services, transports};
 pub struct Snapshot {
     /// Where a line for each request goes; `None` is off.
     pub access_log: Option<Arc<AccessLog>>,
+    /// What this gateway is called towards other gateways.
+    pub gateway: GatewayId,
     /// Downstream connections of the whole process.
     pub connections_max: usize,
+    /// Bytes of bodies that the whole process has in flight; `None` is no limit.
+    pub in_flight_bytes_max: Option<NonZeroU64>,
     /// By name.
     pub entries: BTreeMap<String, Arc<Entry>>,
     /// Who may connect to them.
@@ -270,28 +277,13 @@ pub fn compile(
     if !problems.is_empty() {
         return Err(with_untold(problems, config, files));
     }
-    let routes: BTreeMap<&str, RouteId> = config
-        .routers
-        .keys()
-        .zip(0..)
-        .map(|(name, id)| (name.as_str(), RouteId(id)))
-        .collect();
-    let entries: Result<_, Vec<Diagnostic>> = config
-        .entry_points
-        .iter()
-        .map(|(name, entry)| {
-            let own = policies_at(&policies, name, kept);
-            let mut compiled = compile_entry(config, name, entry, (lists, kept), &own, &routes)
-                .ok_or_else(|| vec![no_policies(name, entry)])?;
-            check_advertised(&compiled, entry)?;
-            compiled.middlewares = in_order(&middlewares, &entry.middlewares);
-            Ok((name.clone(), Arc::new(compiled)))
-        })
-        .collect();
+    let entries = compile_entries(config, &policies, (lists, kept), &middlewares)?;
     Ok(Snapshot {
         access_log,
+        gateway: gateway::identity(config, state_dir, &mut remarks),
         connections_max: usize::try_from(config.proxy.max_connections).unwrap_or(usize::MAX),
-        entries: entries?,
+        in_flight_bytes_max: config.proxy.max_in_flight_bytes,
+        entries,
         admissions: Arc::new(Admissions::settled(accept::Policies::compile(config, lists))),
         routes: Arc::new(
             config
@@ -312,6 +304,31 @@ pub fn compile(
         discovered: HashMap::new(),
         remarks: Arc::new(remarks),
     })
+}
+
+/// The entry points with all that they take.
+fn compile_entries(
+    config: &Config,
+    policies: &Policies,
+    (lists, kept): (&Allowlists, &Kept),
+    middlewares: &Middlewares<'_>,
+) -> Result<BTreeMap<String, Arc<Entry>>, Vec<Diagnostic>> {
+    let routes: BTreeMap<&str, RouteId> = config
+        .routers
+        .keys()
+        .zip(0..)
+        .map(|(name, id)| (name.as_str(), RouteId(id)))
+        .collect();
+    let entries = config.entry_points.iter();
+    let compiled = entries.map(|(name, entry)| {
+        let own = policies_at(policies, name, entry.kind, kept);
+        let mut compiled = compile_entry(config, name, entry, (lists, kept), &own, &routes)
+            .ok_or_else(|| vec![no_policies(name, entry)])?;
+        check_advertised(&compiled, entry)?;
+        compiled.middlewares = in_order(middlewares, &entry.middlewares);
+        Ok((name.clone(), Arc::new(compiled)))
+    });
+    compiled.collect()
 }
 
 /// Problems, and those of files that nobody came to look at because of them.
