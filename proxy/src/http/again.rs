@@ -20,6 +20,13 @@ pub fn take(request: &mut Request<RequestBody>) -> Request<RequestBody> {
     std::mem::replace(request, Request::new(RequestBody::Empty))
 }
 
+/// The same request once more, with a body of which up to `bytes_max` are remembered as they pass; extensions are not
+/// copied.
+pub fn once_more(request: &mut Request<RequestBody>, bytes_max: usize) -> Request<RequestBody> {
+    let body = request.body_mut().remembered(bytes_max);
+    same_head(request, body)
+}
+
 /// Another request with the same method, target, version, fields and luggage; other extensions are not copied.
 pub fn same_head<A, B>(request: &Request<A>, body: B) -> Request<B> {
     let mut copy = Request::new(body);

@@ -115,6 +115,16 @@ impl Shelf {
         idle.http1.pop().map(|(connection, _)| Ready::Http1(connection))
     }
 
+    /// Makes room for a connection that is made although one is kept: one of HTTP/1.1 is closed, and one of HTTP/2 is
+    /// shared by the requests to come no more. Whether there was one.
+    pub(super) fn give_up(&self, server: &Arc<Server>) -> bool {
+        let mut servers = self.servers.borrow_mut();
+        let Some(idle) = servers.get_mut(&identity(server)) else {
+            return false;
+        };
+        idle.http2.take().is_some() || idle.http1.pop().is_some()
+    }
+
     /// Keeps an HTTP/1.1 connection whose exchange is over. More than the server's share may be kept until the
     /// next [`Pool::reap`]: in a burst, closing what is needed a moment later would cost more than anything else.
     pub(super) fn keep(&self, server: &Arc<Server>, connection: Http1) {
@@ -197,9 +207,9 @@ impl Pool {
         self.notices.forget(now);
     }
 
-    /// Closes all kept connections that any request may use.
-    pub fn forget(&self) {
-        self.shared.servers.borrow_mut().clear();
+    /// Closes the kept connections to `server` that any request may use.
+    pub fn forget(&self, server: &Arc<Server>) {
+        self.shared.servers.borrow_mut().remove(&identity(server));
     }
 
     /// Kept HTTP/1.1 connections, for `status`.
