@@ -14,7 +14,7 @@ use hyper::StatusCode;
 use std::error::Error;
 
 /// What requests can be refused for, or come to in place of a server's answer: the counts of [`Fault`], each once.
-pub const REFUSALS: [Count; 25] = [
+pub const REFUSALS: [Count; 34] = [
     Count::BadRequest,
     Count::HeaderTooLarge,
     Count::EncodedCharacter,
@@ -24,11 +24,20 @@ pub const REFUSALS: [Count; 25] = [
     Count::NotProven,
     Count::NotImplemented,
     Count::Loop,
+    Count::ContextMalformed,
+    Count::ContextForged,
+    Count::ContextReplayed,
+    Count::ContextExpired,
+    Count::ContextMissing,
     Count::SourceForbidden,
     Count::HostForbidden,
     Count::PathAmbiguous,
     Count::BodyTooLarge,
     Count::NoRouter,
+    Count::UplinkUnproven,
+    Count::UplinkUnknown,
+    Count::UplinkForbidden,
+    Count::DiscoveryExceeded,
     Count::Unauthorized,
     Count::AuthBusy,
     Count::AuthRefused,
@@ -77,8 +86,18 @@ pub enum Fault {
     NotProven,
     /// CONNECT, which this gateway does not do.
     NotImplemented,
-    /// It has passed here again and again.
+    /// It has passed here again and again, or too many gateways.
     Loop,
+    /// What a parent says of whom the request is from cannot be read.
+    ContextMalformed,
+    /// That was not written by this parent for this connection and uplink.
+    ContextForged,
+    /// That was said before.
+    ContextReplayed,
+    /// The parent's grant is over.
+    ContextExpired,
+    /// The parent says it of its other requests, and not of this one.
+    ContextMissing,
     /// `ip_allow_list` does not let the client in, or `ip_deny_list` keeps it out; with the status that the operator chose.
     SourceForbidden(StatusCode),
     /// `allowed_hosts` does not hold the host that was asked for.
@@ -87,8 +106,16 @@ pub enum Fault {
     PathAmbiguous,
     /// The body is longer than `limit_body` allows.
     BodyTooLarge,
-    /// No router, or nothing that this peer may see.
+    /// No router.
     NotFound,
+    /// On an uplink entry point, and the peer has not proven to be a parent. It is told what [`Fault::NotFound`] tells.
+    UplinkUnproven,
+    /// No such uplink is published here; told in the same way.
+    UplinkUnknown,
+    /// The uplink is not for this parent; told in the same way.
+    UplinkForbidden,
+    /// The parent asks too often what there is.
+    DiscoveryExceeded,
     /// The server refused, reset, or answered with something that is no answer.
     UpstreamFailed,
     /// No server to ask.
@@ -142,11 +169,20 @@ impl Fault {
             Self::NotProven => (StatusCode::FORBIDDEN, Count::NotProven),
             Self::NotImplemented => (StatusCode::NOT_IMPLEMENTED, Count::NotImplemented),
             Self::Loop => (StatusCode::LOOP_DETECTED, Count::Loop),
+            Self::ContextMalformed => (StatusCode::BAD_REQUEST, Count::ContextMalformed),
+            Self::ContextForged => (StatusCode::FORBIDDEN, Count::ContextForged),
+            Self::ContextReplayed => (StatusCode::FORBIDDEN, Count::ContextReplayed),
+            Self::ContextExpired => (StatusCode::FORBIDDEN, Count::ContextExpired),
+            Self::ContextMissing => (StatusCode::FORBIDDEN, Count::ContextMissing),
             Self::SourceForbidden(status) => (status, Count::SourceForbidden),
             Self::HostForbidden => (StatusCode::FORBIDDEN, Count::HostForbidden),
             Self::PathAmbiguous => (StatusCode::BAD_REQUEST, Count::PathAmbiguous),
             Self::BodyTooLarge => (StatusCode::PAYLOAD_TOO_LARGE, Count::BodyTooLarge),
             Self::NotFound => (StatusCode::NOT_FOUND, Count::NoRouter),
+            Self::UplinkUnproven => (StatusCode::NOT_FOUND, Count::UplinkUnproven),
+            Self::UplinkUnknown => (StatusCode::NOT_FOUND, Count::UplinkUnknown),
+            Self::UplinkForbidden => (StatusCode::NOT_FOUND, Count::UplinkForbidden),
+            Self::DiscoveryExceeded => (StatusCode::TOO_MANY_REQUESTS, Count::DiscoveryExceeded),
             Self::UpstreamFailed | Self::Unreached => (StatusCode::BAD_GATEWAY, Count::UpstreamFailed),
             Self::NoServer => (StatusCode::SERVICE_UNAVAILABLE, Count::NoServer),
             Self::Unauthorized => (StatusCode::UNAUTHORIZED, Count::Unauthorized),

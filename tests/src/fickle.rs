@@ -27,6 +27,11 @@ pub enum Manner {
     AnswersAndCloses,
     /// Closes without an answer.
     HangsUp,
+    /// Answers the first request of each connection, and closes without an answer when another one comes: what is kept
+    /// goes stale while it is used.
+    HangsUpLater,
+    /// The same, and says that it waited for too long.
+    TimesOutLater,
 }
 
 /// Its state.
@@ -36,6 +41,8 @@ struct State {
     health: AtomicU16,
     status: AtomicU16,
     manner: Mutex<Manner>,
+    /// Where a probe of exactly [`HEALTH`] is sent.
+    redirect: Mutex<Option<String>>,
     /// Milliseconds before each answer.
     delay: AtomicU64,
     holding: Mutex<bool>,
@@ -138,6 +145,11 @@ impl Fickle {
         self.state.health.store(status, Ordering::SeqCst);
     }
 
+    /// Where a probe of exactly [`HEALTH`] is sent; all below that path is answered as before.
+    pub fn set_redirect(&self, to: Option<&str>) {
+        *lock(&self.state.redirect) = to.map(str::to_owned);
+    }
+
     /// What requests are answered with.
     pub fn set_status(&self, status: u16) {
         self.state.status.store(status, Ordering::SeqCst);
@@ -209,6 +221,7 @@ impl State {
             health: AtomicU16::new(200),
             status: AtomicU16::new(200),
             manner: Mutex::new(Manner::Answers),
+            redirect: Mutex::default(),
             delay: AtomicU64::new(0),
             holding: Mutex::new(false),
             let_go: Condvar::new(),
@@ -246,15 +259,16 @@ fn accept_all(listener: &TcpListener, state: &Arc<State>) {
 fn serve(mut stream: TcpStream, state: &State) -> std::io::Result<()> {
     stream.set_read_timeout(Some(PATIENCE))?;
     stream.set_write_timeout(Some(PATIENCE))?;
-    let mut pending = Vec::new();
+    let (mut pending, mut before) = (Vec::new(), 0);
     let mut buffer = [0_u8; 16 * 1024];
     loop {
         while let Some(length) = request_length(&pending) {
             let rest = pending.split_off(length);
             let request = String::from_utf8_lossy(&std::mem::replace(&mut pending, rest)).into_owned();
-            if !answer(&mut stream, state, request)? {
+            if !answer(&mut stream, state, request, before)? {
                 return stream.shutdown(Shutdown::Both);
             }
+            before += 1;
         }
         let count = stream.read(&mut buffer)?;
         if count == 0 {
@@ -264,17 +278,23 @@ fn serve(mut stream: TcpStream, state: &State) -> std::io::Result<()> {
     }
 }
 
-/// Answers one request; returns whether the connection stays.
-fn answer(stream: &mut TcpStream, state: &State, request: String) -> std::io::Result<bool> {
+/// Answers a probe.
+fn answer_probe(stream: &mut TcpStream, state: &State, path: &str, head: bool) -> std::io::Result<()> {
+    state.probed.fetch_add(1, Ordering::SeqCst);
+    let redirect = lock(&state.redirect).clone().filter(|_| path == HEALTH);
+    if let Some(to) = redirect {
+        let answer = format!("HTTP/1.1 302 Found\r\nLocation: {to}\r\nContent-Length: 0\r\n\r\n");
+        return stream.write_all(answer.as_bytes());
+    }
+    write(stream, state.health.load(Ordering::SeqCst), "", head)
+}
+
+/// Answers one request, the one after `before` others on its connection; returns whether the connection stays.
+fn answer(stream: &mut TcpStream, state: &State, request: String, before: usize) -> std::io::Result<bool> {
     let head = request.starts_with("HEAD ");
-    if request
-        .split(' ')
-        .nth(1)
-        .is_some_and(|path| path.starts_with(HEALTH))
-    {
-        state.probed.fetch_add(1, Ordering::SeqCst);
-        let status = state.health.load(Ordering::SeqCst);
-        write(stream, status, "", head)?;
+    let path = request.split(' ').nth(1).unwrap_or_default();
+    if path.starts_with(HEALTH) {
+        answer_probe(stream, state, path, head)?;
         return Ok(true);
     }
     state.asked.fetch_add(1, Ordering::SeqCst);
@@ -291,10 +311,18 @@ fn answer(stream: &mut TcpStream, state: &State, request: String) -> std::io::Re
     let status = state.status.load(Ordering::SeqCst);
     // Before the answer: whoever has it may look.
     state.under_way.fetch_sub(1, Ordering::SeqCst);
-    if manner != Manner::HangsUp {
-        write(stream, status, &state.name, head)?;
+    match manner {
+        Manner::HangsUpLater if before > 0 => return Ok(false),
+        Manner::TimesOutLater if before > 0 => {
+            let late = b"HTTP/1.1 408 Request Timeout\r\nConnection: close\r\nContent-Length: 0\r\n\r\n";
+            stream.write_all(late)?;
+            return Ok(false);
+        }
+        Manner::HangsUp => return Ok(false),
+        Manner::Answers | Manner::AnswersAndCloses | Manner::HangsUpLater | Manner::TimesOutLater => {}
     }
-    Ok(manner == Manner::Answers)
+    write(stream, status, &state.name, head)?;
+    Ok(manner != Manner::AnswersAndCloses)
 }
 
 fn write(stream: &mut TcpStream, status: u16, body: &str, head: bool) -> std::io::Result<()> {

@@ -3,7 +3,7 @@
 //! A service has servers, or leads to other services. Which of them is up is not the configuration's to know.
 
 use super::{ServerUrl, ServiceRef};
-use std::{num::NonZeroU32, time::Duration};
+use std::{num::NonZeroU32, ops::RangeInclusive, time::Duration};
 
 /// `[services.NAME]`.
 #[derive(Clone, Debug)]
@@ -74,6 +74,8 @@ pub struct HealthCheck {
     pub scheme: Option<super::Scheme>,
     /// Another port than the server's URL has.
     pub port: Option<u16>,
+    /// Whether an answer that leads elsewhere at the same server is followed; default true.
+    pub redirects: Redirects,
     /// `Host` of the probe; `None` is the server's own.
     pub hostname: Option<String>,
     /// More fields of the probe.
@@ -90,6 +92,59 @@ pub struct HealthCheck {
     pub fall: NonZeroU32,
     /// What a server is until its first probe has ended, whose outcome counts at once; default up.
     pub initial: InitialState,
+}
+
+/// `health_check.follow_redirects`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Redirects {
+    /// The server is asked where its answer leads; one that leads to another server fails the probe.
+    Follow,
+    /// They are answers like others.
+    Judge,
+}
+
+/// `tcp_services.NAME.health_check`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TcpHealthCheck {
+    /// Another port than the server's address has.
+    pub port: Option<u16>,
+    /// What is sent once the connection stands; empty is nothing.
+    pub send: String,
+    /// What the server must begin with; empty is nothing.
+    pub expect: String,
+    /// How often, and how many.
+    pub rhythm: Rhythm,
+}
+
+/// How often a server is probed, and how many outcomes change what is thought of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Rhythm {
+    /// Between two probes of a server that is up; default 30 s.
+    pub interval: Duration,
+    /// Between two probes of a server that is down; default `interval`.
+    pub unhealthy_interval: Duration,
+    /// Deadline of one probe; default 5 s.
+    pub timeout: Duration,
+    /// Probes in a row that must succeed until a server is up again; default 2.
+    pub rise: NonZeroU32,
+    /// Probes in a row that must fail until a server is down; default 3.
+    pub fall: NonZeroU32,
+    /// What a server is until its first probe has ended, whose outcome counts at once; default up.
+    pub initial: InitialState,
+}
+
+impl HealthCheck {
+    /// How often, and how many.
+    pub fn rhythm(&self) -> Rhythm {
+        Rhythm {
+            interval: self.interval,
+            unhealthy_interval: self.unhealthy_interval,
+            timeout: self.timeout,
+            rise: self.rise,
+            fall: self.fall,
+            initial: self.initial,
+        }
+    }
 }
 
 /// What a probe asks.
@@ -186,6 +241,24 @@ pub struct Failover {
     pub fallback: ServiceRef,
     /// How long the first must have been up again before it is asked again; default 10 s.
     pub return_after: Duration,
+    /// Answers of the first in whose place the other is asked.
+    pub errors: Option<FailoverErrors>,
+}
+
+/// `failover.errors`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FailoverErrors {
+    /// Statuses of such answers; at least one.
+    pub status: Vec<RangeInclusive<u16>>,
+    /// How much of a request body is remembered for that; default 64 KiB. A request with a longer one is not sent again.
+    pub body_bytes_max: u64,
+}
+
+impl FailoverErrors {
+    /// Whether an answer of this status is one.
+    pub fn holds(&self, status: u16) -> bool {
+        self.status.iter().any(|range| range.contains(&status))
+    }
 }
 
 /// `mirroring`.

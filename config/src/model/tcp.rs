@@ -1,6 +1,6 @@
 //! TCP routers and TCP services, as configured. It knows no sockets.
 
-use super::sending::SendProxy;
+use super::{sending::SendProxy, service::TcpHealthCheck};
 use crate::{diagnostic::Location, rule::TcpRule};
 use std::{collections::BTreeMap, fmt, time::Duration};
 
@@ -55,6 +55,8 @@ pub struct TcpService {
     pub dial_timeout: Option<Duration>,
     /// How long a tunnel may be without a byte either way.
     pub idle_timeout: TunnelIdle,
+    /// Probes; `None`: servers are not probed.
+    pub health_check: Option<TcpHealthCheck>,
 }
 
 /// `tcp_services.NAME.timeouts.idle`.

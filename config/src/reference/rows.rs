@@ -77,6 +77,12 @@ pub(super) const PROCESS: &[Row] = &[
         "Downstream connections of the whole process; over it, accepting pauses and is counted.",
     ),
     now(
+        "proxy.max_in_flight_bytes",
+        "size, or `0`",
+        "1GiB",
+        "Bytes of bodies that the whole process has taken from one side and not yet given to the other; over it, bodies wait and it is counted. `0` is no limit.",
+    ),
+    now(
         "proxy.drain",
         "duration",
         "10s",
@@ -652,6 +658,12 @@ pub(super) const HTTP: &[Row] = &[
         "Port of the probes.",
     ),
     now(
+        "services.NAME.health_check.follow_redirects",
+        "boolean",
+        "true",
+        "Whether a probe asks where an answer from 300 to 399 leads at the same server; one that leads to another server fails. `false` judges it by its status.",
+    ),
+    now(
         "services.NAME.health_check.hostname",
         "host name",
         "that of the URL",
@@ -866,6 +878,22 @@ pub(super) const HTTP: &[Row] = &[
         "duration",
         "10s",
         "How long the first must have been up again before it gets requests again.",
+    ),
+    table(
+        "services.NAME.failover.errors",
+        "Answers of the first in whose place the other is asked, whatever the method.",
+    ),
+    now(
+        "services.NAME.failover.errors.status",
+        "list of statuses or ranges",
+        "",
+        "Their statuses, such as `\"503\"` or `\"500-504\"`, from 400 to 599. Required.",
+    ),
+    now(
+        "services.NAME.failover.errors.max_request_body_bytes",
+        "size up to `64MiB`",
+        "64KiB",
+        "How much of a request body is remembered for it; the client of a longer one gets the answer of the first.",
     ),
     table(
         "services.NAME.mirroring",
@@ -1132,6 +1160,64 @@ pub(super) const HTTP: &[Row] = &[
         "`timeouts.idle` of the entry point",
         "How long a connection may be without a byte either way.",
     ),
+    table(
+        "tcp_services.NAME.health_check",
+        "Probes of the servers: each connects anew.",
+    ),
+    now(
+        "tcp_services.NAME.health_check.port",
+        "number from 1 to 65535",
+        "that of the address",
+        "Port of the probes.",
+    ),
+    now(
+        "tcp_services.NAME.health_check.send",
+        "string of at most 4096 bytes",
+        "nothing",
+        "What a probe sends.",
+    ),
+    now(
+        "tcp_services.NAME.health_check.expect",
+        "string of at most 4096 bytes",
+        "nothing",
+        "What the server must begin with; without it a connection is enough.",
+    ),
+    now(
+        "tcp_services.NAME.health_check.interval",
+        "duration of at least 10ms",
+        "30s",
+        "Between two probes of a server, give or take a tenth. The first comes at once.",
+    ),
+    now(
+        "tcp_services.NAME.health_check.unhealthy_interval",
+        "duration of at least 10ms",
+        "`interval`",
+        "Between two probes of a server that is down.",
+    ),
+    now(
+        "tcp_services.NAME.health_check.timeout",
+        "duration of at least 10ms",
+        "5s",
+        "How long a probe may take.",
+    ),
+    now(
+        "tcp_services.NAME.health_check.rise",
+        "number from 1 to 1000000",
+        "2",
+        "Probes in a row that must succeed until a server is up again.",
+    ),
+    now(
+        "tcp_services.NAME.health_check.fall",
+        "number from 1 to 1000000",
+        "3",
+        "Probes in a row that must fail until a server is down.",
+    ),
+    now(
+        "tcp_services.NAME.health_check.initial",
+        "`up` or `down`",
+        "up",
+        "What a server is until its first probe has ended, whose outcome counts at once.",
+    ),
 ];
 
 pub(super) const TLS: &[Row] = &[
@@ -1261,17 +1347,113 @@ pub(super) const MULTICLUSTER: &[Row] = &[
         "any verified parent",
         "DNS names or URIs of which the parent's certificate must carry one.",
     ),
-    later(
+    table(
         "uplinks.NAME.health_check",
-        "table",
-        "",
-        "Probes that the parent runs.",
+        "Probes that parents run, each over its own connection to this gateway and through the routers of the uplink.",
     ),
-    later(
-        "uplinks.NAME.passive",
-        "table",
+    now(
+        "uplinks.NAME.health_check.mode",
+        "`http` or `grpc`",
+        "http",
+        "What is asked: a path, or `grpc.health.v1.Health/Check`.",
+    ),
+    now(
+        "uplinks.NAME.health_check.path",
+        "path",
         "",
-        "Ejection of children that fail, by the parent.",
+        "What a probe asks for. Required with `http`.",
+    ),
+    now(
+        "uplinks.NAME.health_check.grpc_service",
+        "name",
+        "the whole server",
+        "The service that a probe asks for with `grpc`.",
+    ),
+    now(
+        "uplinks.NAME.health_check.follow_redirects",
+        "boolean",
+        "true",
+        "Whether a probe asks where an answer from 300 to 399 leads through the same uplink; one that leads elsewhere fails. `false` judges it by its status.",
+    ),
+    now(
+        "uplinks.NAME.health_check.hostname",
+        "host name",
+        "that of the child's `address`",
+        "`Host` of the probes.",
+    ),
+    now(
+        "uplinks.NAME.health_check.method",
+        "method",
+        "GET",
+        "Method of the probes.",
+    ),
+    now(
+        "uplinks.NAME.health_check.status",
+        "number from 200 to 599",
+        "200 to 399",
+        "The status that is wanted.",
+    ),
+    table(
+        "uplinks.NAME.health_check.headers",
+        "More header fields of the probes; every parent reads them.",
+    ),
+    now(
+        "uplinks.NAME.health_check.headers.NAME",
+        "string",
+        "",
+        "Value of the field.",
+    ),
+    now(
+        "uplinks.NAME.health_check.interval",
+        "duration of at least 100ms",
+        "30s",
+        "Between two probes by one parent.",
+    ),
+    now(
+        "uplinks.NAME.health_check.unhealthy_interval",
+        "duration of at least 100ms",
+        "`interval`",
+        "Between two probes while the uplink is down here.",
+    ),
+    now(
+        "uplinks.NAME.health_check.timeout",
+        "duration of at least 10ms",
+        "5s",
+        "How long a probe may take.",
+    ),
+    now(
+        "uplinks.NAME.health_check.rise",
+        "number from 1 to 1000000",
+        "2",
+        "Probes in a row that must succeed until the uplink is up again.",
+    ),
+    now(
+        "uplinks.NAME.health_check.fall",
+        "number from 1 to 1000000",
+        "3",
+        "Probes in a row that must fail until the uplink is down.",
+    ),
+    now(
+        "uplinks.NAME.health_check.initial",
+        "`up` or `down`",
+        "up",
+        "What the uplink is until a parent's first probe has ended, whose outcome counts at once.",
+    ),
+    table(
+        "uplinks.NAME.passive_health_check",
+        "When parents leave this gateway out because requests over the uplink fail.",
+    ),
+    now(
+        "uplinks.NAME.passive_health_check.failure_window",
+        "duration of at least 10ms",
+        "10s",
+        "How long failures are counted together, and how long the uplink is left out then.",
+    ),
+    now(
+        "uplinks.NAME.passive_health_check.max_failed_attempts",
+        "number from 1 to 1000000",
+        "1",
+        "Failures that eject: no answer, or one from 500 on.",
     ),
     table("multicluster", "The children of this gateway."),
     now(

@@ -10,7 +10,7 @@ use crate::{
         Kind, Mention, Names,
         router::{Priority, entry_points, length, rule},
         send_proxy::send_proxy,
-        service::weighted,
+        service::{health::tcp_check, weighted},
     },
 };
 use std::{collections::BTreeMap, time::Duration};
@@ -126,6 +126,7 @@ pub(super) fn tcp_services(root: &Table<'_>, names: &mut Names) -> BTreeMap<Stri
                 Some(table) if table.has("idle") => TunnelIdle::Own(table.deadline("idle", None)),
                 _ => TunnelIdle::OfEntryPoint,
             },
+            health_check: tcp_check(table),
         };
         found.insert(named.name, service);
     }

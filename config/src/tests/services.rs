@@ -3,7 +3,7 @@
 use super::{accepted, refused, refused_with, warned};
 use crate::model::{
     Scheme, ServerPlace, ServiceRef,
-    service::{InitialState, MirrorBody, Probe, SameSite, Servers, Service, Strategy},
+    service::{InitialState, MirrorBody, Probe, Redirects, SameSite, Servers, Service, Strategy},
 };
 use std::{path::PathBuf, time::Duration};
 
@@ -34,7 +34,10 @@ fn a_service_has_the_documented_defaults() {
         .expect("a check");
     let seconds = [check.interval, check.unhealthy_interval, check.timeout].map(|time| time.as_secs());
     assert_eq!((seconds, check.rise.get(), check.fall.get()), ([30, 30, 5], 2, 3));
-    assert_eq!(check.initial, InitialState::Up);
+    assert_eq!(
+        (check.initial, check.redirects),
+        (InitialState::Up, Redirects::Follow)
+    );
     let Probe::Http { method, status, .. } = check.probe else {
         panic!("{:?}", check.probe)
     };
@@ -150,6 +153,14 @@ fn wrong_probes() {
         wrong(&format!("{{ path = \"/\", {key} = 0 }}"), &["from 1 to"]);
     }
     wrong("{ path = \"/\", status = 100 }", &["from 200 to 599"]);
+    wrong(
+        "{ path = \"/\", follow_redirects = \"no\" }",
+        &["`true` or `false`"],
+    );
+    wrong(
+        "{ mode = \"grpc\", follow_redirects = true }",
+        &["beside `mode = \"grpc\"`"],
+    );
     wrong("{ path = \"/\", port = 0 }", &["from 1 to 65535"]);
     wrong(
         "{ path = \"/\", method = \"get\" }",
@@ -189,9 +200,49 @@ fn services_lead_to_services() {
         panic!("{config:?}")
     };
     assert_eq!(failover.return_after.as_secs(), 10);
+    assert!(failover.errors.is_none());
     assert_eq!(
         (mirroring.mirrors[0].percent, mirroring.body),
         (5, MirrorBody::UpTo(64 << 10))
+    );
+}
+
+#[test]
+fn a_failover_names_answers_by_status() {
+    let errors = |keys: &str| {
+        let config = accepted(&format!(
+            "[services.a]\nservers = [{{ url = \"http://a\" }}]\n\
+             [services.f.failover]\nservice = \"a\"\nfallback = \"x@multicluster\"\nerrors = {{ {keys} }}\n"
+        ));
+        match &config.services["f"] {
+            Service::Failover(failover) => failover.errors.clone().expect("errors"),
+            other => panic!("{other:?}"),
+        }
+    };
+    let read = errors("status = [\"500-502\", \"429\"]");
+    assert_eq!(read.body_bytes_max, 64 << 10);
+    let held: Vec<u16> = (400..600).filter(|status| read.holds(*status)).collect();
+    assert_eq!(held, [429, 500, 501, 502]);
+    assert_eq!(
+        errors("status = [\"503\"], max_request_body_bytes = \"1B\"").body_bytes_max,
+        1
+    );
+    let wrong = |keys: &str, fragments: &[&str]| {
+        refused_with(
+            &format!(
+                "[services.a]\nservers = [{{ url = \"http://a\" }}]\n\
+                 [services.f.failover]\nservice = \"a\"\nfallback = \"x@multicluster\"\nerrors = {{ {keys} }}\n"
+            ),
+            fragments,
+        );
+    };
+    wrong("", &["`status` is missing"]);
+    wrong("status = []", &["empty list"]);
+    wrong("status = [\"200\"]", &["found `200`", "from 400 to 599"]);
+    wrong("status = [\"504-500\"]", &["found `504-500`"]);
+    wrong(
+        "status = [\"500\"], max_request_body_bytes = \"65MiB\"",
+        &["at most `64MiB`", "kept in memory"],
     );
 }
 

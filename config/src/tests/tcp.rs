@@ -49,6 +49,46 @@ fn a_handshake_without_own_options_goes_by_those_of_the_entry_point() {
 }
 
 #[test]
+fn services_have_probes_of_their_own() {
+    let with_check = |keys: &str| {
+        format!("[tcp_services.s]\nservers = [{{ address = \"db:1\" }}]\nhealth_check = {{ {keys} }}\n")
+    };
+    let check = |keys: &str| {
+        let config = accepted(&with_check(keys));
+        config.tcp.services["s"].health_check.clone().expect("a check")
+    };
+    let plain = check("");
+    assert_eq!(
+        (plain.port, plain.send.as_str(), plain.expect.as_str()),
+        (None, "", "")
+    );
+    let rhythm = plain.rhythm;
+    let seconds = [rhythm.interval, rhythm.unhealthy_interval, rhythm.timeout].map(|time| time.as_secs());
+    assert_eq!(
+        (seconds, rhythm.rise.get(), rhythm.fall.get()),
+        ([30, 30, 5], 2, 3)
+    );
+    let told = check("port = 2, send = \"PING\\r\\n\", expect = \"+PONG\", interval = \"1s\"");
+    assert_eq!(
+        (told.port, told.send.as_str(), told.expect.as_str()),
+        (Some(2), "PING\r\n", "+PONG")
+    );
+    assert_eq!(told.rhythm.unhealthy_interval.as_secs(), 1);
+    let long = "x".repeat(4097);
+    for (keys, fragment) in [
+        ("port = 0", "from 1 to 65535"),
+        ("send = \"\"", "found 0 bytes"),
+        ("timeout = \"1ms\"", "at least 10ms"),
+        ("fall = 0", "from 1 to"),
+        ("initial = \"new\"", "`up` or `down`"),
+        ("path = \"/\"", "unknown key"),
+        (&format!("expect = \"{long}\""), "found 4097 bytes"),
+    ] {
+        refused_with(&with_check(keys), &[fragment]);
+    }
+}
+
+#[test]
 fn services_have_deadlines_of_their_own() {
     let service = |keys: &str| {
         accepted(&format!(

@@ -1,6 +1,6 @@
 //! Servers that share requests: who of them can be asked now, and who is.
 
-use super::{FULL_SHARE, Line, Moment, Picker, Standing, Tried, picker::affinity};
+use super::{FULL_SHARE, Health, Line, Moment, Picker, Standing, Tried, picker::affinity};
 use crate::io;
 use sallyport_config::model::service::{PassiveHealthCheck, Queue, Servers, Strategy};
 use std::{net::IpAddr, num::NonZeroU32, pin::pin, sync::Arc, time::Duration};
@@ -14,6 +14,10 @@ pub struct Member {
     pub key: u64,
     /// How it stands.
     pub standing: Arc<Standing>,
+    /// What it is until its first probe has ended; `None`: it is not probed.
+    pub probed: Option<Health>,
+    /// What ejects it.
+    pub passive: Option<PassiveHealthCheck>,
 }
 
 /// How one is chosen.
@@ -21,10 +25,6 @@ pub struct Member {
 pub struct Rules {
     /// The strategy.
     pub strategy: Strategy,
-    /// Whether probes judge the servers.
-    pub probed: bool,
-    /// What ejects one.
-    pub passive: Option<PassiveHealthCheck>,
     /// How long one that came back takes to its whole share.
     pub slow_start: Duration,
     /// Requests that one has at once.
@@ -38,8 +38,6 @@ impl Rules {
     pub fn of(servers: &Servers) -> Self {
         Self {
             strategy: servers.strategy,
-            probed: servers.health_check.is_some(),
-            passive: servers.passive,
             slow_start: servers.slow_start,
             requests_max: servers.requests_max,
             queue: servers.queue,
@@ -50,8 +48,6 @@ impl Rules {
     pub fn turns() -> Self {
         Self {
             strategy: Strategy::Wrr,
-            probed: false,
-            passive: None,
             slow_start: Duration::ZERO,
             requests_max: None,
             queue: Queue {
@@ -81,6 +77,9 @@ pub struct Asked<'a> {
     pub tried: &'a Tried,
     /// Where the client is to stay.
     pub stays: Option<usize>,
+    /// Whether the client was led here to stay, by a cookie of a service in front: then servers that take no new clients
+    /// are asked too, where no other is there.
+    pub kept: bool,
 }
 
 /// Who gets a request.
@@ -131,10 +130,9 @@ pub enum NoSeat {
 impl Group {
     /// These servers under these rules; who waits for them waits in `line`.
     pub fn new(members: Vec<Member>, rules: Rules, line: Arc<Line>) -> Self {
-        let plain = rules.strategy == Strategy::Wrr
-            && !rules.probed
-            && rules.passive.is_none()
-            && rules.requests_max.is_none();
+        let judged = |member: &Member| member.probed.is_some() || member.passive.is_some();
+        let plain =
+            rules.strategy == Strategy::Wrr && rules.requests_max.is_none() && !members.iter().any(judged);
         Self {
             members,
             rules,
@@ -158,9 +156,9 @@ impl Group {
         &self.line
     }
 
-    /// What ejects servers.
-    pub fn passive(&self) -> Option<&PassiveHealthCheck> {
-        self.rules.passive.as_ref()
+    /// What ejects the server at `place`.
+    pub fn passive(&self, place: usize) -> Option<&PassiveHealthCheck> {
+        self.members.get(place)?.passive.as_ref()
     }
 
     /// Whether it matters how soon servers answer.
@@ -172,6 +170,13 @@ impl Group {
     pub fn is_up(&self, now: Moment) -> bool {
         self.plain && self.members.iter().any(|member| member.weight > 0)
             || self.members.iter().any(|member| member.can_be_asked(now))
+    }
+
+    /// Whether some server takes clients that are to stay, those that take no new ones included.
+    pub fn keeps(&self, now: Moment) -> bool {
+        self.members
+            .iter()
+            .any(|member| member.standing.is_available(now))
     }
 
     /// Whether some server has taken new clients for at least so long.
@@ -197,14 +202,14 @@ impl Group {
 
     /// The server of a request, at once; where nothing but turns decides, no clock is read.
     pub fn pick_now(&self, picker: &Picker, asked: &Asked<'_>) -> Pick {
-        let plain = self.plain && asked.tried.is_empty() && asked.stays.is_none();
+        let plain = self.plain && asked.is_plain();
         let now = if plain { Moment::NEVER } else { Moment::now() };
         self.pick(picker, asked, now)
     }
 
     /// The server of a request at `now`.
     pub fn pick(&self, picker: &Picker, asked: &Asked<'_>, now: Moment) -> Pick {
-        if self.plain && asked.tried.is_empty() && asked.stays.is_none() {
+        if self.plain && asked.is_plain() {
             let turn = picker.turns.next();
             return turn.map_or(Pick::Nobody, |place| Pick::Seat(Seat { place, lease: None }));
         }
@@ -246,7 +251,8 @@ impl Group {
         // Another worker may take the last place first; each round then finds one server fewer.
         for _ in 0..=self.members.len() {
             let share = |place: usize| self.share(place, asked, now);
-            let Some(place) = self.choose(picker, asked.client, &share, now) else {
+            let chosen = self.choose(picker, asked.client, &share, now);
+            let Some(place) = chosen.or_else(|| self.drained(picker, asked, now)) else {
                 break;
             };
             if let Some(seat) = self.take(place) {
@@ -256,8 +262,27 @@ impl Group {
         self.full_or_nobody(asked, now)
     }
 
+    /// A server that takes no new clients, for one that was led here to stay.
+    fn drained(&self, picker: &Picker, asked: &Asked<'_>, now: Moment) -> Option<usize> {
+        if !asked.kept {
+            return None;
+        }
+        let limit = self.rules.requests_max.map_or(u32::MAX, NonZeroU32::get);
+        let willing = |(place, member): &(usize, &Member)| {
+            let room = member.standing.under_way() < limit;
+            room && !asked.tried.contains(*place) && member.standing.is_available(now)
+        };
+        let count = self.members.iter().enumerate().filter(willing).count();
+        let mut all = self.members.iter().enumerate().filter(willing);
+        all.nth(picker.below(count)).map(|(place, _)| place)
+    }
+
     fn full_or_nobody(&self, asked: &Asked<'_>, now: Moment) -> Pick {
-        if self.has_untried(asked.tried, now) {
+        let untried = |(place, member): (usize, &Member)| {
+            !asked.tried.contains(place) && member.standing.is_available(now)
+        };
+        let waits_for_any = asked.kept && self.members.iter().enumerate().any(untried);
+        if waits_for_any || self.has_untried(asked.tried, now) {
             Pick::Full
         } else {
             Pick::Nobody
@@ -399,6 +424,13 @@ impl Group {
             waiting_max,
             timeout: Duration::from_secs(60),
         };
+    }
+}
+
+impl Asked<'_> {
+    /// Whether nothing is known that turns do not decide.
+    fn is_plain(&self) -> bool {
+        self.tried.is_empty() && self.stays.is_none() && !self.kept
     }
 }
 

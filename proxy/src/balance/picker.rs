@@ -24,6 +24,14 @@ impl Picker {
         }
     }
 
+    /// Of servers with these weights, each of which goes on where it stood with `before`, at the place that `was` gives.
+    pub fn after(before: &Self, weights: &[u32], was: impl Fn(usize) -> Option<usize>) -> Self {
+        Self {
+            turns: RoundRobin::after(&before.turns, weights, was),
+            state: before.state.clone(),
+        }
+    }
+
     /// The same with a seed that nobody knows.
     pub fn unforeseen(weights: &[u32]) -> Self {
         Self::new(weights, RandomState::new().build_hasher().finish())

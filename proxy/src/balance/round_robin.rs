@@ -23,6 +23,28 @@ impl RoundRobin {
         }
     }
 
+    /// Servers with these weights, each of which keeps what it has earned with `before`, at the place that `was` gives.
+    /// Nobody's credit outlives a change of its own weight.
+    pub fn after(before: &Self, weights: &[u32], was: impl Fn(usize) -> Option<usize>) -> Self {
+        let fresh = Self::new(weights);
+        let total: i64 = fresh.weights.iter().sum::<i64>() * i64::from(FULL_SHARE);
+        let credits = before.credits.borrow();
+        for (place, (credit, weight)) in fresh
+            .credits
+            .borrow_mut()
+            .iter_mut()
+            .zip(&fresh.weights)
+            .enumerate()
+        {
+            let was = was(place).filter(|was| before.weights.get(*was) == Some(weight));
+            let kept = was.and_then(|was| credits.get(was)).copied();
+            // Among lighter servers than before nobody waits for longer than one round.
+            *credit = kept.unwrap_or(0).clamp(-total, total);
+        }
+        drop(credits);
+        fresh
+    }
+
     /// The next server's index, `None` where no server has weight.
     pub fn next(&self) -> Option<usize> {
         if let [weight] = self.weights[..] {
@@ -97,6 +119,43 @@ mod tests {
         assert_eq!(counts, [0, 100, 200]);
         let back: Vec<_> = (0..8).filter_map(|_| order.next()).collect();
         assert_eq!(back.iter().filter(|index| **index == 0).count(), 2, "{back:?}");
+    }
+
+    #[test]
+    fn turns_go_on_over_a_change_of_the_list() {
+        // A list that is made anew before each turn takes the turns of one that never was.
+        let (steady, weights) = (RoundRobin::new(&[3, 2, 1]), [3, 2, 1]);
+        let mut remade = RoundRobin::new(&weights);
+        for _ in 0..60 {
+            assert_eq!(remade.next(), steady.next());
+            remade = RoundRobin::after(&remade, &weights, Some);
+        }
+        // And one whose order changes each time gives everybody the same share.
+        let (mut order, mut counts) = (vec![0_usize, 1, 2], [0; 3]);
+        let mut turning = RoundRobin::new(&weights);
+        for _ in 0..600 {
+            counts[order[turning.next().expect("a turn")]] += 1;
+            let before = order.clone();
+            order.rotate_left(1);
+            let weights: Vec<u32> = order.iter().map(|server| weights[*server]).collect();
+            turning = RoundRobin::after(&turning, &weights, |place| {
+                before.iter().position(|server| *server == order[place])
+            });
+        }
+        assert_eq!(counts, [300, 200, 100]);
+    }
+
+    #[test]
+    fn who_is_new_or_weighs_otherwise_begins_without_credit_and_none_is_owed_more_than_a_round() {
+        let heavy = RoundRobin::new(&[60_000, 60_000]);
+        heavy.next();
+        let light = RoundRobin::after(&heavy, &[1, 60_000], Some);
+        assert_eq!(*light.credits.borrow(), [0, 6_000_000]);
+        let alone = RoundRobin::after(&heavy, &[60_000, 5], |place| (place == 0).then_some(0));
+        assert_eq!(*alone.credits.borrow(), [-6_000_000, 0]);
+        let gone = RoundRobin::after(&heavy, &[1, 1], |_| None);
+        assert_eq!(*gone.credits.borrow(), [0, 0]);
+        assert!(RoundRobin::after(&heavy, &[], Some).next().is_none());
     }
 
     #[test]

@@ -97,6 +97,10 @@ impl World {
     fn new(seed: u64) -> Self {
         let dice = Dice::new(seed);
         let initial = [Health::Up, Health::Down][dice.below(2)];
+        let passive = PassiveHealthCheck {
+            failure_window: Duration::from_millis(dice.number(50, 500).into()),
+            failures_max: count(dice.number(1, 4)),
+        };
         let members: Vec<Member> = (0..dice.number(1, 6))
             .map(|index| {
                 let standing = Arc::new(Standing::default());
@@ -105,16 +109,13 @@ impl World {
                     weight: dice.number(0, 4),
                     key: key_of(&index.to_string()),
                     standing,
+                    probed: Some(initial),
+                    passive: Some(passive),
                 }
             })
             .collect();
         let rules = Rules {
             strategy: STRATEGIES[dice.below(4)],
-            probed: true,
-            passive: Some(PassiveHealthCheck {
-                failure_window: Duration::from_millis(dice.number(50, 500).into()),
-                failures_max: count(dice.number(1, 4)),
-            }),
             slow_start: Duration::from_millis(dice.number(0, 300).into()),
             requests_max: [None, Some(count(dice.number(1, 3)))][dice.below(2)],
             queue: Queue {
@@ -168,7 +169,7 @@ impl World {
 
     fn fail(&self, place: usize) {
         let standing = &self.group.members()[place].standing;
-        let passive = self.group.passive().expect("it ejects");
+        let passive = self.group.passive(place).expect("it ejects");
         if standing.failed(passive, self.now) {
             assert!(!standing.is_available(self.now), "ejected and available");
             assert!(self.oracles[place].up == Some(false) || standing.health(self.now) != Health::Up);
@@ -182,17 +183,21 @@ impl World {
         }
         let stays = (self.dice.below(3) == 0).then(|| self.dice.below(self.oracles.len()));
         let client = IpAddr::V4(Ipv4Addr::from(self.dice.number(0, 50)));
+        let kept = self.dice.below(4) == 0;
         let asked = Asked {
             client,
             tried: &tried,
             stays,
+            kept,
         };
         let room = |place: usize| {
             let standing = &self.group.members()[place].standing;
             let limit = self.group.limit().map_or(u32::MAX, NonZeroU32::get);
             self.counts() == 0 || standing.under_way() < limit
         };
-        let free = |place: usize| self.may(place) && !tried.contains(place);
+        let free =
+            |place: usize| (self.may(place) || (kept && self.is_there(place))) && !tried.contains(place);
+        let new = |place: usize| self.may(place) && !tried.contains(place);
         let picker = &self.pickers[self.dice.below(2)];
         match self.group.pick(picker, &asked, self.now) {
             Pick::Nobody => assert!(
@@ -210,6 +215,11 @@ impl World {
                 let stayed = stays == Some(seat.place);
                 assert!(!tried.contains(seat.place), "tried again");
                 assert!(free(seat.place) || stayed, "it cannot be asked");
+                let better = (0..self.oracles.len()).any(|place| new(place) && room(place));
+                assert!(
+                    new(seat.place) || stayed || !better,
+                    "one that takes nobody new, beside one that does"
+                );
                 assert!(self.group.members()[seat.place].standing.is_available(self.now));
                 self.leases.extend(seat.lease.map(|lease| (seat.place, lease)));
             }
@@ -218,9 +228,13 @@ impl World {
 
     /// Whether new clients may go there, told from the oracle.
     fn may(&self, place: usize) -> bool {
-        let member = &self.group.members()[place];
+        self.group.members()[place].weight > 0 && self.is_there(place)
+    }
+
+    /// Whether clients that are to stay may go there.
+    fn is_there(&self, place: usize) -> bool {
         let up = self.oracles[place].up.unwrap_or(self.initial == Health::Up);
-        up && member.weight > 0 && member.standing.health(self.now) != Health::Ejected
+        up && self.group.members()[place].standing.health(self.now) != Health::Ejected
     }
 
     /// Requests that are counted.
@@ -261,6 +275,8 @@ fn settled(strategy: Strategy, weights: &[u32]) -> Group {
         weight: *weight,
         key: key_of(&format!("http://10.0.0.{index}:80")),
         standing: Arc::default(),
+        probed: None,
+        passive: None,
     };
     let members = weights.iter().enumerate().map(member).collect();
     let rules = Rules {
@@ -275,6 +291,7 @@ fn place_of(group: &Group, picker: &Picker, client: IpAddr) -> usize {
         client,
         tried: &Tried::default(),
         stays: None,
+        kept: false,
     };
     match group.pick(picker, &asked, Moment(1)) {
         Pick::Seat(seat) => seat.place,
@@ -337,6 +354,7 @@ fn of_two_at_random_the_busier_is_never_taken() {
             client: IpAddr::V4(Ipv4Addr::LOCALHOST),
             tried: &Tried::default(),
             stays: None,
+            kept: false,
         };
         let Pick::Seat(seat) = group.pick(&picker, &asked, Moment(1)) else {
             panic!("no seat at turn {turn}")
@@ -356,6 +374,7 @@ fn the_soonest_gets_most_and_a_slow_one_is_tried_again_later() {
             client: IpAddr::V4(Ipv4Addr::LOCALHOST),
             tried: &Tried::default(),
             stays: None,
+            kept: false,
         };
         match group.pick(&picker, &asked, now) {
             Pick::Seat(seat) => seat.place,
@@ -428,6 +447,7 @@ async fn visit(group: Arc<Group>, picker: std::rc::Rc<Picker>, most: Arc<AtomicU
             client: IpAddr::V4(Ipv4Addr::LOCALHOST),
             tried: &tried,
             stays: None,
+            kept: false,
         };
         let seat = match group.pick(&picker, &asked, Moment::now()) {
             Pick::Seat(seat) => seat,

@@ -88,6 +88,8 @@ pub struct Standing {
     against: AtomicU32,
     /// When it last came back from being down; 0: it never was.
     up_since: AtomicU64,
+    /// When it came to be, or came to be again; 0: it was always there.
+    appeared: AtomicU64,
     ejected_until: AtomicU64,
     failures: AtomicU64,
     ejections: AtomicU64,
@@ -113,6 +115,11 @@ impl Standing {
             self.against.store(0, Ordering::Relaxed);
         }
         self.verdict.store(now as u8, Ordering::Release);
+    }
+
+    /// It is there since `now`, and was not before.
+    pub fn appeared(&self, now: Moment) {
+        self.appeared.store(now.0, Ordering::Relaxed);
     }
 
     fn verdict(&self) -> Verdict {
@@ -198,8 +205,9 @@ impl Standing {
 
     /// Since when it is available again; [`Moment::NEVER`]: it always was.
     pub fn back_since(&self) -> Moment {
-        let ejected = self.ejected_until.load(Ordering::Relaxed);
-        Moment(self.up_since.load(Ordering::Relaxed).max(ejected))
+        let all = [&self.ejected_until, &self.up_since, &self.appeared];
+        let last = all.into_iter().map(|at| at.load(Ordering::Relaxed)).max();
+        last.map_or(Moment::NEVER, Moment)
     }
 
     /// Its share while it starts slowly, of [`super::FULL_SHARE`].

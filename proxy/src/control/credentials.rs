@@ -24,7 +24,9 @@ pub(super) async fn take(state: &Rc<State>) {
     if let Some(snapshot) = compiled {
         let offered = state.directory.borrow().services(Instant::now());
         let admissions = state.admitting.borrow().admissions(&running);
-        let snapshot = snapshot.with_discovered(&offered).with_admissions(admissions);
+        let snapshot = snapshot
+            .with_discovered(&offered, &state.kept.upstreams)
+            .with_admissions(admissions);
         state.publish(snapshot);
         state.restart_probes();
         state.tell_all(|| Message::Recheck).await;

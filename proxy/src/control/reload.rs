@@ -1,6 +1,6 @@
 //! Taking a new configuration: all or nothing, and the old one serves until the new one is whole.
 
-use super::{discovery, gatekeeper, listening::BindError, load::load_after, metrics, state::State};
+use super::{discovery, gatekeeper, listening::BindError, load::load_after, metrics, shout, state::State};
 use crate::{
     fault::with_causes,
     snapshot::{StateDir, compile},
@@ -69,7 +69,10 @@ async fn attempt(state: &Rc<State>) -> Result<(), Vec<Diagnostic>> {
         admitting.reloaded(&running, &loaded);
         admitting.admissions(&loaded)
     };
-    let snapshot = snapshot.with_discovered(&offered).with_admissions(admissions);
+    let snapshot = snapshot
+        .with_discovered(&offered, &state.kept.upstreams)
+        .with_admissions(admissions);
+    shout(&snapshot);
     state.publish(snapshot);
     state.restart_probes();
     state.adopt(loaded);

@@ -10,12 +10,12 @@ use super::{
 };
 use crate::{
     gate::{self, lists::Lists},
-    health,
-    io::{self, Choice},
+    health::Probes,
+    io::Choice,
     snapshot::{Kept, Published, Snapshot},
     telemetry::{COUNTS, Count},
     tls::{Files, TLS_REASONS},
-    uplink::directory::Directory,
+    uplink::directory::{Directory, DiscoveredService},
     worker::{Message, Shared, Worker},
 };
 use sallyport_config::{diagnostic::Diagnostic, model::Config};
@@ -53,7 +53,9 @@ pub(super) struct State {
     /// What waits for the gate.
     pub gate_watch: RefCell<Option<AbortHandle>>,
     /// The probes of the servers of the current snapshot.
-    pub probes: RefCell<Vec<io::AbortHandle>>,
+    pub probes: RefCell<Probes>,
+    /// Those of what the children offer.
+    pub uplink_probes: RefCell<Probes>,
     /// Held while a reload is under way, or anything else that changes what accept judges by.
     pub reloading: Mutex<()>,
     /// What accept judges by.
@@ -105,6 +107,7 @@ impl State {
             memory: RefCell::default(),
             gate_watch: RefCell::default(),
             probes: RefCell::default(),
+            uplink_probes: RefCell::default(),
             reloading: Mutex::default(),
             admitting: RefCell::new(Admitting::new(&loaded)),
             following: RefCell::default(),
@@ -153,13 +156,23 @@ impl State {
         self.published().publish(snapshot);
     }
 
+    /// Publishes what the children offer now, and probes what they ask to have probed.
+    pub(super) fn offer(&self, services: &[DiscoveredService]) {
+        let (_, snapshot) = self.published().read();
+        self.publish(snapshot.with_discovered(services, &self.kept.upstreams));
+        self.adjust_uplink_probes();
+    }
+
     /// Stops the probes of the snapshot before and starts those of the current one.
     pub(super) fn restart_probes(&self) {
-        for probe in self.probes.take() {
-            probe.abort();
-        }
         let (_, snapshot) = self.published().read();
-        *self.probes.borrow_mut() = health::start(&snapshot);
+        self.probes.borrow_mut().restart(&snapshot.probes);
+        self.adjust_uplink_probes();
+    }
+
+    fn adjust_uplink_probes(&self) {
+        let (_, snapshot) = self.published().read();
+        self.uplink_probes.borrow_mut().adjust(&snapshot.uplink_probes);
     }
 
     /// Counts the configurations that ran: 1 is the first.
@@ -269,6 +282,11 @@ impl State {
     /// Live downstream connections of the process.
     pub(super) fn connections(&self) -> usize {
         self.shared.connections.load(Ordering::Relaxed)
+    }
+
+    /// Bytes of bodies that the process has in flight, as far as its workers have settled them.
+    pub(super) fn in_flight_bytes(&self) -> u64 {
+        self.shared.in_flight.held()
     }
 
     /// `proxy.accept_grace` and `proxy.drain`.

@@ -12,14 +12,14 @@ use super::{
 use crate::{
     balance::Moment,
     gate,
-    snapshot::{Proof, Service, Side, Snapshot},
+    snapshot::{Proof, Service, Side, Snapshot, TcpServer},
     worker::Report,
 };
 use sallyport_config::{
     diagnostic::Diagnostic,
     model::{
         Config, EntryPointKind, Reach, ServiceRef,
-        tcp::{TcpRouter, TcpServer, TcpTls},
+        tcp::{TcpRouter, TcpTls},
     },
 };
 use serde::Serialize;
@@ -67,6 +67,8 @@ pub(super) struct Status {
     pub uplinks: Vec<UplinkStatus>,
     /// Whom it polls.
     pub children: Vec<ChildStatus>,
+    /// Bytes of bodies that were taken from one side and not yet given to the other.
+    pub in_flight_bytes: u64,
     /// Counters since the start, by code.
     pub counters: BTreeMap<&'static str, u64>,
 }
@@ -225,9 +227,10 @@ pub(super) async fn status(state: &State) -> Status {
         routers: routers(config, &snapshot),
         services: services(&snapshot),
         tcp_routers: tcp_routers(config),
-        tcp_services: tcp_services(config),
+        tcp_services: tcp_services(&snapshot),
         uplinks: hierarchy::uplinks(state, config, &snapshot),
         children: hierarchy::children(state, &snapshot),
+        in_flight_bytes: state.in_flight_bytes(),
         counters: state.counts(),
     }
 }
@@ -369,6 +372,11 @@ pub(super) struct TcpServiceStatus {
 pub(super) struct TcpServerStatus {
     address: String,
     weight: u32,
+    /// As of a server of HTTP.
+    health: &'static str,
+    /// Why the last probe failed.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    complaint: String,
 }
 
 fn tcp_routers(config: &Config) -> Vec<TcpRouterStatus> {
@@ -387,12 +395,16 @@ fn tcp_routers(config: &Config) -> Vec<TcpRouterStatus> {
     config.tcp.routers.iter().map(describe).collect()
 }
 
-fn tcp_services(config: &Config) -> Vec<TcpServiceStatus> {
+fn tcp_services(snapshot: &Snapshot) -> Vec<TcpServiceStatus> {
+    let now = Moment::now();
     let server = |server: &TcpServer| TcpServerStatus {
         address: server.address.to_string(),
         weight: server.weight,
+        health: server.standing.health(now).word(),
+        complaint: server.standing.complaint(),
     };
-    let services = config.tcp.services.iter();
+    let services: BTreeMap<&String, _> = snapshot.tcp_services.iter().collect();
+    let services = services.into_iter();
     services
         .map(|(name, service)| TcpServiceStatus {
             name: name.clone(),

@@ -1,51 +1,96 @@
 //! Probes of servers: one task a server, on the control thread, over the connector that workers use too.
 //!
-//! It says how a server stands, and writes that into its [`Standing`]; who is asked then is not its business. What
-//! probes came to outlives a reload with the standing, the tasks do not.
+//! It says how a server stands, and writes that into its [`Standing`](crate::balance::Standing); who is asked then is
+//! not its business. What probes came to outlives a reload with the standing, the tasks do not.
 
 mod grpc;
 mod probe;
+mod redirect;
+mod tcp;
 
 use crate::{
     balance::{Change, Moment, Outcome, Picker, Standing},
     io::{self, AbortHandle, Instant},
-    snapshot::{Service, Snapshot},
-    upstream::{Pool, Server},
+    snapshot::{Asking, Probed},
+    upstream::Pool,
 };
-use sallyport_config::model::service::HealthCheck;
-use std::{rc::Rc, sync::Arc, time::Duration};
+use probe::Complaint;
+use std::{collections::HashMap, rc::Rc, sync::Arc, time::Duration};
 use tokio::sync::Semaphore;
 
 /// Probes that are under way at once; one that waits for others is late, and no more.
 const PROBES_MAX: usize = 1024;
 
-/// Starts the probes of all services; the first of each server goes out at once. They go on until they are aborted.
-pub fn start(snapshot: &Snapshot) -> Vec<AbortHandle> {
-    let room = Rc::new(Semaphore::new(PROBES_MAX));
-    let mut started = Vec::new();
-    for service in snapshot.services.values() {
-        let Some(probes) = &service.probes else { continue };
-        let pool = Rc::new(Pool::default());
-        for (place, server) in probes.servers.iter().enumerate() {
-            let watch = Watch {
-                service: Arc::clone(service),
-                place,
-                server: Arc::clone(server),
-                pool: Rc::clone(&pool),
-                room: Rc::clone(&room),
-                dice: Picker::unforeseen(&[]),
-            };
-            started.push(io::spawn(watch.run()).abort_handle());
+/// Probes that go on until they are not wanted any more.
+pub struct Probes {
+    /// By standing, which is a server's own.
+    running: HashMap<usize, Running>,
+    pool: Rc<Pool>,
+    room: Rc<Semaphore>,
+}
+
+struct Running {
+    probed: Arc<Probed>,
+    task: AbortHandle,
+}
+
+impl Default for Probes {
+    fn default() -> Self {
+        Self {
+            running: HashMap::new(),
+            pool: Rc::default(),
+            room: Rc::new(Semaphore::new(PROBES_MAX)),
         }
     }
-    started
+}
+
+impl Probes {
+    /// Probes these and no others; the first of each goes out at once, also where it was probed before.
+    pub fn restart(&mut self, wanted: &[Arc<Probed>]) {
+        for (_, running) in self.running.drain() {
+            running.task.abort();
+        }
+        self.adjust(wanted);
+    }
+
+    /// Probes these and no others. What is asked as before goes on as before.
+    pub fn adjust(&mut self, wanted: &[Arc<Probed>]) {
+        let mut before = std::mem::take(&mut self.running);
+        for probed in wanted {
+            let identity = Arc::as_ptr(&probed.standing).addr();
+            let known = before.remove(&identity);
+            let running = match known {
+                Some(known) if known.probed.is_like(probed) => known,
+                other => {
+                    other.inspect(|other| other.task.abort());
+                    self.start(probed)
+                }
+            };
+            self.running.insert(identity, running);
+        }
+        for (_, unwanted) in before {
+            unwanted.task.abort();
+        }
+        self.pool.reap();
+    }
+
+    fn start(&self, probed: &Arc<Probed>) -> Running {
+        let watch = Watch {
+            probed: Arc::clone(probed),
+            pool: Rc::clone(&self.pool),
+            room: Rc::clone(&self.room),
+            dice: Picker::unforeseen(&[]),
+        };
+        Running {
+            probed: Arc::clone(probed),
+            task: io::spawn(watch.run()).abort_handle(),
+        }
+    }
 }
 
 /// The probes of one server.
 struct Watch {
-    service: Arc<Service>,
-    place: usize,
-    server: Arc<Server>,
+    probed: Arc<Probed>,
     pool: Rc<Pool>,
     room: Rc<Semaphore>,
     dice: Picker,
@@ -53,45 +98,75 @@ struct Watch {
 
 impl Watch {
     async fn run(self) {
-        let (Some(probes), Some(member)) =
-            (&self.service.probes, self.service.group.members().get(self.place))
-        else {
-            return;
-        };
-        let (check, standing) = (&probes.check, &*member.standing);
+        let (rhythm, standing) = (&self.probed.rhythm, &*self.probed.standing);
         loop {
             let began = Instant::now();
             let result = {
                 // Never closed.
                 let _room = self.room.acquire().await;
-                let asked = probe::ask(&self.pool, &self.server, check);
-                io::timeout(Some(check.timeout), asked)
+                io::timeout(Some(rhythm.timeout), self.ask())
                     .await
-                    .unwrap_or(Err(probe::Complaint::Late))
+                    .unwrap_or(Err(Complaint::Late))
             };
-            // Each probe is to find out whether the server takes connections.
-            self.pool.forget();
-            self.take(check, standing, &result);
+            self.put_away(&result);
+            self.take(standing, &result);
             let interval = if standing.is_up() {
-                check.interval
+                rhythm.interval
             } else {
-                check.unhealthy_interval
+                rhythm.unhealthy_interval
             };
             io::sleep_until(began + jittered(interval, &self.dice)).await;
         }
     }
 
-    fn take(&self, check: &HealthCheck, standing: &Standing, result: &Result<(), probe::Complaint>) {
+    async fn ask(&self) -> Result<(), Complaint> {
+        match &self.probed.asking {
+            Asking::Http {
+                server,
+                check,
+                uplink,
+            } => probe::ask(&self.pool, server, check, uplink.as_ref()).await,
+            Asking::Tcp {
+                at,
+                check,
+                proxy_protocol,
+            } => tcp::ask(&self.pool, at, check, proxy_protocol.as_ref()).await,
+        }
+    }
+
+    /// Each probe is to find out whether the server takes connections. A child proves itself with each, and may offer
+    /// many uplinks: there a connection that serves is kept.
+    fn put_away(&self, result: &Result<(), Complaint>) {
+        match &self.probed.asking {
+            Asking::Http {
+                server,
+                uplink: Some(_),
+                ..
+            } if result.is_err() => self.pool.forget(server),
+            Asking::Http { uplink: Some(_), .. } | Asking::Tcp { .. } => {}
+            Asking::Http { server, .. } => self.pool.forget(server),
+        }
+    }
+
+    fn take(&self, standing: &Standing, result: &Result<(), Complaint>) {
         let (outcome, cause) = match result {
             Ok(()) => (Outcome::Passed, String::new()),
             Err(complaint) => (Outcome::Failed, crate::fault::with_causes(complaint)),
         };
-        let change = standing.probed(outcome, check.rise, check.fall, Moment::now());
-        let (service, server) = (&self.service.name, self.server.url.to_string());
+        let Probed {
+            service,
+            server,
+            rhythm,
+            line,
+            ..
+        } = &*self.probed;
+        let change = standing.probed(outcome, rhythm.rise, rhythm.fall, Moment::now());
         match change {
             Some(Change::CameUp) => {
                 tracing::info!(service, server, "server is up");
-                self.service.group.line().call_all();
+                if let Some(line) = line {
+                    line.call_all();
+                }
             }
             Some(Change::WentDown) => tracing::warn!(service, server, cause, "server is down"),
             None => {}

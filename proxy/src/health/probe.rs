@@ -1,22 +1,31 @@
-//! One probe: a request, and whether its answer is the wanted one.
+//! One probe over HTTP: a request, and whether its answer is the wanted one.
 
-use super::grpc;
+use super::{
+    grpc,
+    redirect::{self, Leads},
+};
 use crate::{
-    http::{body::RequestBody, received::Broken},
+    http::{body::RequestBody, fields::HUB_UPLINK, received::Broken},
     telemetry::Counters,
     upstream::{Behalf, Pool, Server, UpstreamBody, UpstreamFault},
 };
 use bytes::{Bytes, BytesMut};
 use http::{
     HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode, Uri,
-    header::{CONTENT_TYPE, HOST, TE, USER_AGENT},
+    header::{CONTENT_TYPE, HOST, LOCATION, TE, USER_AGENT},
+    uri::{PathAndQuery, Scheme},
 };
 use http_body::Body;
-use sallyport_config::model::service::{HealthCheck, Probe};
+use sallyport_config::model::{
+    Scheme as ServerScheme,
+    service::{HealthCheck, Probe, Redirects},
+};
 use std::{future::poll_fn, pin::Pin, sync::Arc};
 
 /// Largest answer over gRPC: the message has a few bytes.
 const ANSWER_BYTES_MAX: usize = 64 << 10;
+/// Redirections that one probe follows.
+const REDIRECTS_MAX: usize = 10;
 
 /// Why a probe failed.
 #[derive(Debug, thiserror::Error)]
@@ -42,24 +51,111 @@ pub(super) enum Complaint {
     /// The answer is no gRPC.
     #[error("the answer is no message of `grpc.health.v1`")]
     NoMessage,
+    /// It leads to another server.
+    #[error(
+        "status {0} that leads to another server, which says nothing of this one; `follow_redirects = false` takes it as it is"
+    )]
+    Elsewhere(StatusCode),
+    /// It leads on and on.
+    #[error("more than {REDIRECTS_MAX} redirections")]
+    Circle,
+    /// The connection broke.
+    #[error("the connection broke off")]
+    Unsaid(#[source] std::io::Error),
+    /// A TCP server said something else, or ended.
+    #[error("what the server said is not `health_check.expect`; it differs or ends within {length} bytes")]
+    Unexpected {
+        /// Bytes until then.
+        length: usize,
+    },
     /// The request cannot be written; the configuration would have refused it.
     #[error("the probe cannot be written")]
     Unwritable,
 }
 
-/// Probes `server`. Cancelling closes the connection.
-pub(super) async fn ask(pool: &Pool, server: &Arc<Server>, check: &HealthCheck) -> Result<(), Complaint> {
-    let request = request(server, check).ok_or(Complaint::Unwritable)?;
-    let counters = Counters::default();
-    let sent = pool.send(server, request, &counters, Behalf::Gateway).await;
-    let response = sent.map_err(|unanswered| Complaint::Unanswered(unanswered.fault))?;
-    match &check.probe {
-        Probe::Http { status, .. } => judge(response.status(), *status),
-        Probe::Grpc { .. } => judge_grpc(response).await,
+/// Probes `server`, for `uplink` where it is a child. Cancelling closes the connection.
+pub(super) async fn ask(
+    pool: &Pool,
+    server: &Arc<Server>,
+    check: &HealthCheck,
+    uplink: Option<&HeaderValue>,
+) -> Result<(), Complaint> {
+    let first = request(server, check, uplink).ok_or(Complaint::Unwritable)?;
+    let (Probe::Http { status: wanted, .. }, Redirects::Follow) = (&check.probe, check.redirects) else {
+        let response = send(pool, server, first).await?;
+        return match &check.probe {
+            Probe::Http { status, .. } => judge(response.status(), *status),
+            Probe::Grpc { .. } => judge_grpc(response).await,
+        };
+    };
+    let (mut method, mut target) = (first.method().clone(), first.uri().path_and_query().cloned());
+    let mut next = Some(first);
+    for _ in 0..=REDIRECTS_MAX {
+        let request = next.take().ok_or(Complaint::Unwritable)?;
+        let response = send(pool, server, request).await?;
+        let status = response.status();
+        let location = response
+            .headers()
+            .get(LOCATION)
+            .filter(|_| redirect::is_one(status));
+        let Some(location) = location.filter(|_| *wanted != Some(status.as_u16())) else {
+            return judge(status, *wanted);
+        };
+        let at = target.ok_or(Complaint::Unwritable)?;
+        let Leads::Here(led) = leads(location, &at, server, check) else {
+            return Err(Complaint::Elsewhere(status));
+        };
+        method = redirect::method(status, &method);
+        next = asked_there(server, check, uplink, &method, &led);
+        target = Some(led);
     }
+    Err(Complaint::Circle)
 }
 
-fn request(server: &Server, check: &HealthCheck) -> Option<Request<RequestBody>> {
+async fn send(
+    pool: &Pool,
+    server: &Arc<Server>,
+    request: Request<RequestBody>,
+) -> Result<Response<UpstreamBody>, Complaint> {
+    let counters = Counters::default();
+    let sent = pool.send(server, request, &counters, Behalf::Gateway).await;
+    sent.map_err(|unanswered| Complaint::Unanswered(unanswered.fault))
+}
+
+fn leads(location: &HeaderValue, at: &PathAndQuery, server: &Server, check: &HealthCheck) -> Leads {
+    let scheme = match server.url.scheme {
+        ServerScheme::Https => Scheme::HTTPS,
+        ServerScheme::Http | ServerScheme::H2c => Scheme::HTTP,
+    };
+    let host = host(server, check);
+    location.to_str().map_or(Leads::Elsewhere, |text| {
+        redirect::resolve(text, at, host, &scheme)
+    })
+}
+
+/// The probe again, where an answer led.
+fn asked_there(
+    server: &Server,
+    check: &HealthCheck,
+    uplink: Option<&HeaderValue>,
+    method: &Method,
+    target: &PathAndQuery,
+) -> Option<Request<RequestBody>> {
+    let mut request = request(server, check, uplink)?;
+    *request.method_mut() = method.clone();
+    *request.uri_mut() = Uri::from(target.clone());
+    Some(request)
+}
+
+fn host<'a>(server: &'a Server, check: &'a HealthCheck) -> &'a str {
+    check.hostname.as_deref().unwrap_or(server.authority.as_str())
+}
+
+fn request(
+    server: &Server,
+    check: &HealthCheck,
+    uplink: Option<&HeaderValue>,
+) -> Option<Request<RequestBody>> {
     let (method, path, body) = match &check.probe {
         Probe::Http { path, method, .. } => {
             (Method::from_bytes(method.as_bytes()).ok()?, path.as_str(), None)
@@ -72,8 +168,10 @@ fn request(server: &Server, check: &HealthCheck) -> Option<Request<RequestBody>>
         let name = HeaderName::from_bytes(name.as_bytes()).ok()?;
         headers.insert(name, HeaderValue::from_str(value).ok()?);
     }
-    let host = check.hostname.as_deref().unwrap_or(server.authority.as_str());
-    headers.insert(HOST, HeaderValue::from_str(host).ok()?);
+    headers.insert(HOST, HeaderValue::from_str(host(server, check)).ok()?);
+    if let Some(uplink) = uplink {
+        headers.insert(HUB_UPLINK, uplink.clone());
+    }
     if body.is_some() {
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/grpc"));
         headers.insert(TE, HeaderValue::from_static("trailers"));

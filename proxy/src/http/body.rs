@@ -4,8 +4,10 @@
 
 use super::{
     fields,
+    in_flight::{Flow, Passage},
     pace::{Demands, Judged, Pace},
     received::{Broken, Incoming},
+    replay::Replayed,
     upload::{Upload, Uploading},
 };
 use crate::io::{Instant, Sleep, sleep_until};
@@ -48,6 +50,8 @@ pub enum RequestBody {
     Watched(Box<Watched>),
     /// One of the others, lent for one try.
     Lent(Lent),
+    /// One of the others, of which so much is remembered that it can be sent again.
+    Replayed(Replayed),
 }
 
 /// Lends a body for one try after the other, as long as nobody has read of it.
@@ -152,6 +156,9 @@ pub struct Streamed {
     allowance: Option<Allowance>,
     /// How it stands, for others.
     upload: Option<Uploading>,
+    /// Whose bytes in flight its own are.
+    flow: Option<Flow>,
+    passage: Passage,
 }
 
 /// How long a body may be.
@@ -176,7 +183,15 @@ impl RequestBody {
     pub fn watch(&mut self, watcher: Rc<Upload>) {
         match self {
             Self::Streamed(body) => body.upload = Some(Uploading(watcher)),
+            Self::Replayed(replayed) => replayed.watch(watcher),
             Self::Empty | Self::Whole(_) | Self::Watched(_) | Self::Lent(_) => watcher.complete(),
+        }
+    }
+
+    /// Has the bytes of a client's body count as those of `flow`, where it has any.
+    pub fn counts_as(&mut self, flow: impl FnOnce() -> Flow) {
+        if let Self::Streamed(body) = self {
+            body.flow = Some(flow());
         }
     }
 
@@ -187,6 +202,7 @@ impl RequestBody {
             Self::Streamed(body) => body.upload.as_ref().map(|uploading| Rc::clone(&uploading.0)),
             Self::Watched(watched) => watched.body.upload(),
             Self::Lent(lent) => lent.body.borrow().upload(),
+            Self::Replayed(replayed) => replayed.upload(),
         }
     }
 
@@ -203,6 +219,8 @@ impl RequestBody {
             sleep: None,
             upload: None,
             allowance: None,
+            flow: None,
+            passage: Passage::default(),
         }))
     }
 
@@ -224,6 +242,30 @@ impl RequestBody {
     /// The same body, and `onlooker` sees it pass.
     pub fn watched(self, onlooker: Rc<dyn Onlooker>) -> Self {
         Self::Watched(Box::new(Watched { body: self, onlooker }))
+    }
+
+    /// The same body once more, to be sent where this one was sent in vain; of what passes up to `bytes_max` are
+    /// remembered. Where more passes, [`RequestBody::is_whole`] says so.
+    pub fn remembered(&mut self, bytes_max: usize) -> Self {
+        match self {
+            Self::Empty => Self::Empty,
+            Self::Whole(bytes) => Self::Whole(bytes.clone()),
+            Self::Replayed(replayed) => Self::Replayed(replayed.another()),
+            Self::Streamed(_) | Self::Watched(_) | Self::Lent(_) => {
+                let replayed = Replayed::new(std::mem::replace(self, Self::Empty), bytes_max);
+                let another = Self::Replayed(replayed.another());
+                *self = Self::Replayed(replayed);
+                another
+            }
+        }
+    }
+
+    /// Whether all of the body is there or still to come.
+    pub fn is_whole(&self) -> bool {
+        match self {
+            Self::Replayed(replayed) => replayed.is_whole(),
+            Self::Empty | Self::Whole(_) | Self::Streamed(_) | Self::Watched(_) | Self::Lent(_) => true,
+        }
     }
 }
 
@@ -290,10 +332,15 @@ impl Body for RequestBody {
             Self::Whole(bytes) => return Poll::Ready(bytes.take().map(|bytes| Ok(Frame::data(bytes)))),
             Self::Lent(lent) => return lent.poll_frame(cx),
             Self::Watched(watched) => return watched.poll_frame(cx),
+            Self::Replayed(replayed) => return replayed.poll_frame(cx),
             Self::Streamed(body) => body,
         };
         if let Some(upload) = &body.upload {
             ready!(upload.0.poll_released(cx));
+        }
+        if let Some(flow) = &body.flow {
+            let left = body.incoming.size_hint();
+            ready!(body.passage.poll_room(|| flow, &left, cx));
         }
         match Pin::new(&mut body.incoming).poll_frame(cx) {
             Poll::Ready(Some(Ok(mut frame))) => {
@@ -308,6 +355,9 @@ impl Body for RequestBody {
                 }
                 if body.incoming.is_end_stream() {
                     body.complete();
+                }
+                if let Some(flow) = &body.flow {
+                    frame = body.passage.passes(|| flow, frame);
                 }
                 Poll::Ready(Some(body.check_length().map(|()| frame)))
             }
@@ -332,6 +382,7 @@ impl Body for RequestBody {
             Self::Whole(bytes) => bytes.is_none(),
             Self::Lent(lent) => lent.body.borrow().is_end_stream(),
             Self::Watched(watched) => watched.body.is_end_stream(),
+            Self::Replayed(replayed) => replayed.is_end_stream(),
         }
     }
 
@@ -342,6 +393,7 @@ impl Body for RequestBody {
             Self::Whole(bytes) => SizeHint::with_exact(bytes.as_ref().map_or(0, |bytes| bytes.len() as u64)),
             Self::Lent(lent) => lent.body.borrow().size_hint(),
             Self::Watched(watched) => watched.body.size_hint(),
+            Self::Replayed(replayed) => replayed.size_hint(),
         }
     }
 }

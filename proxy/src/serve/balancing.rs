@@ -5,13 +5,14 @@ use super::{
     connection::Connection,
     context::View,
     forward::{self, Way},
+    hop::Asker,
     mirroring::Copying,
 };
 use crate::{
     balance::{Asked, Moment, NoSeat, Pick, Seat, Tried},
     fault::Fault,
     http::{
-        again::{same_head, take},
+        again::{once_more, same_head, take},
         body::RequestBody,
         switch::Switch,
     },
@@ -23,7 +24,7 @@ use crate::{
 use http::{HeaderMap, HeaderValue, Request, Response, header::SET_COOKIE};
 use sallyport_config::model::{
     ServiceRef,
-    service::{Mirror, MirrorBody},
+    service::{FailoverErrors, Mirror, MirrorBody},
 };
 use std::{net::IpAddr, sync::Arc};
 
@@ -42,6 +43,10 @@ pub(super) struct Led<'v> {
 struct Along<'v> {
     /// The service that is asked where the first does not take the request.
     fallback: Option<&'v ServiceRef>,
+    /// The service that is asked where the answer of the first is one of these.
+    instead: Option<(&'v FailoverErrors, &'v ServiceRef)>,
+    /// A cookie led the client here.
+    kept: bool,
     /// For the client, so that it is led the same way again.
     cookies: Vec<HeaderValue>,
     mirrors: Vec<(&'v Mirror, MirrorBody)>,
@@ -63,9 +68,17 @@ pub(super) fn lead<'v>(view: &'v View, named: &'v ServiceRef, headers: &HeaderMa
                     let service = weighted.services.get(place);
                     service.is_some_and(|service| snapshot.is_up(service, now))
                 };
+                // Who is here already stays where no new clients are taken.
+                let keeps = |place: &usize| {
+                    let service = weighted.services.get(*place);
+                    service.is_some_and(|service| snapshot.keeps(service, now))
+                };
                 let kept = weighted.sticky.as_ref().and_then(|sticky| sticky.find(headers));
-                let place = match kept.filter(|place| up(*place)) {
-                    Some(place) => place,
+                let place = match kept.filter(keeps) {
+                    Some(place) => {
+                        along.kept = true;
+                        place
+                    }
                     None => {
                         let place = steering.turn(up)?;
                         let sticky = weighted.sticky.as_ref();
@@ -80,7 +93,14 @@ pub(super) fn lead<'v>(view: &'v View, named: &'v ServiceRef, headers: &HeaderMa
             Leading::Failover(failover) => {
                 let chosen = snapshot.chosen(failover, now);
                 let first = std::ptr::eq(chosen, &raw const failover.service);
-                along.fallback = first.then_some(&failover.fallback).or(along.fallback);
+                if first {
+                    along.fallback = Some(&failover.fallback);
+                    let errors = failover
+                        .errors
+                        .as_ref()
+                        .map(|errors| (errors, &failover.fallback));
+                    along.instead = errors.or(along.instead);
+                }
                 chosen
             }
             Leading::Mirroring(mirroring) => {
@@ -104,6 +124,7 @@ pub(super) async fn ask(
 ) -> Result<Response<UpstreamBody>, Fault> {
     let mut led = lead(way.view, named, request.headers()).ok_or(Fault::NoServer)?;
     let copying = Copying::begin(way.connection, &led.along.mirrors, &mut request);
+    let mut spare = led.along.instead.map(|(errors, _)| spare(&mut request, errors));
     let mut tried = Tried::default();
     let mut failed = None;
     loop {
@@ -116,6 +137,7 @@ pub(super) async fn ask(
             client: way.client,
             tried: &tried,
             stays,
+            kept: led.along.kept,
         };
         let seat = match seat(way, led.service, &asked).await {
             Ok(seat) => seat,
@@ -124,6 +146,13 @@ pub(super) async fn ask(
         let place = seat.place;
         let (unanswered, fault) = match attempt(way, led.service, seat, &mut request).await {
             Ok(mut response) => {
+                if let Some((other, again)) = instead(way.view, &mut led.along, &mut spare, &response)
+                    && let Some(next) = turn_to(way.view, other, again.headers(), &mut led)
+                {
+                    way.connection.context.counters.add(Count::UpstreamRetried);
+                    (led, request, tried, failed) = (next, again, Tried::default(), None);
+                    continue;
+                }
                 stick(&led, stays, place, response.headers_mut());
                 if let Some(copying) = copying {
                     copying.go();
@@ -139,7 +168,7 @@ pub(super) async fn ask(
         if !tried.note(place) || !led.service.group.has_untried(&tried, Moment::now()) {
             // Who is not to be asked twice may still have a stand-in.
             let fallback = led.along.fallback.take().ok_or(fault)?;
-            led = turn_to(way.view, fallback, again.headers(), led).ok_or(fault)?;
+            led = turn_to(way.view, fallback, again.headers(), &mut led).ok_or(fault)?;
             tried = Tried::default();
         }
         way.connection.context.counters.add(Count::UpstreamRetried);
@@ -152,13 +181,38 @@ fn turn_to<'v>(
     view: &'v View,
     fallback: &'v ServiceRef,
     headers: &HeaderMap,
-    before: Led<'v>,
+    before: &mut Led<'v>,
 ) -> Option<Led<'v>> {
     let mut led = lead(view, fallback, headers)?;
-    led.along.cookies.splice(0..0, before.along.cookies);
+    led.along.cookies.splice(0..0, before.along.cookies.drain(..));
     // One stand-in a request: who stands in for whom could go round for long.
-    led.along.fallback = None;
+    (led.along.fallback, led.along.instead) = (None, None);
     Some(led)
+}
+
+/// A request once more, for the service that may be asked in place of the first answer.
+fn spare(request: &mut Request<RequestBody>, errors: &FailoverErrors) -> Request<RequestBody> {
+    let bytes_max = usize::try_from(errors.body_bytes_max).unwrap_or(usize::MAX);
+    let mut spare = once_more(request, bytes_max);
+    if let Some(switch) = request.extensions().get::<Switch>() {
+        spare.extensions_mut().insert(switch.clone());
+    }
+    spare
+}
+
+/// The service that is asked in place of an answer, and the request for it: where the operator wants that of this
+/// status, the service is there, and all of the request still is.
+fn instead<'v, B>(
+    view: &View,
+    along: &mut Along<'v>,
+    spare: &mut Option<Request<RequestBody>>,
+    response: &Response<B>,
+) -> Option<(&'v ServiceRef, Request<RequestBody>)> {
+    let (errors, other) = along.instead?;
+    let wanted = errors.holds(response.status().as_u16()) && view.snapshot.is_up(other, Moment::now());
+    let again = spare.take().filter(|spare| wanted && spare.body().is_whole())?;
+    along.instead = None;
+    Some((other, again))
 }
 
 /// A server with room, after a wait where that is configured.
@@ -199,7 +253,7 @@ async fn attempt(
     };
     let server = service.servers.get(seat.place).ok_or_else(nobody)?;
     way.notes.asks(&service.name, &server.url);
-    forward::address(request, service, server);
+    forward::address(request, service, server, &way.asker());
     let (context, clock) = (&way.connection.context, way.notes.clock());
     let began = service.group.is_timed().then(Instant::now);
     let behalf = Behalf::Client(way);
@@ -280,7 +334,7 @@ fn judge(
 ) {
     if response.status().is_server_error() {
         // Whom a client can make answer so must not take the last server away from everybody.
-        let passive = service.group.passive().is_some();
+        let passive = service.group.passive(place).is_some();
         if passive && service.group.has_another(place, Moment::now()) {
             blame(connection, service, place);
         }
@@ -293,7 +347,8 @@ fn judge(
 
 /// Counts a failure of a server, where failures eject.
 fn blame(connection: &Connection, service: &Service, place: usize) {
-    let (Some(passive), Some(member)) = (service.group.passive(), service.group.members().get(place)) else {
+    let (Some(passive), Some(member)) = (service.group.passive(place), service.group.members().get(place))
+    else {
         return;
     };
     if member.standing.failed(passive, Moment::now()) {
@@ -340,6 +395,7 @@ pub(super) async fn ask_aside(
         client,
         tried: &Tried::default(),
         stays: None,
+        kept: led.along.kept,
     };
     let Pick::Seat(seat) = led
         .service
@@ -349,7 +405,13 @@ pub(super) async fn ask_aside(
         return None;
     };
     let server = Arc::clone(led.service.servers.get(seat.place)?);
-    forward::address(&mut request, led.service, &server);
+    let asker = Asker {
+        connection,
+        view,
+        client,
+        user: None,
+    };
+    forward::address(&mut request, led.service, &server, &asker);
     let context = &connection.context;
     let sent = context
         .pool

@@ -4,18 +4,20 @@ use crate::{
     accept::Sources,
     access_log::Lines,
     balance::{FULL_SHARE, Picker, RoundRobin},
-    snapshot::{Composite, Entry, Leading, Published, Service, Snapshot, TcpService},
+    http::in_flight::{Budget, Ledger},
+    snapshot::{Composite, Entry, Leading, Published, Service, Snapshot, TcpServer, TcpService},
     telemetry::Counters,
     tls::Tally,
     upstream::Pool,
 };
-use sallyport_config::model::{service::Mirror, tcp::ServerAddress};
+use sallyport_config::model::service::Mirror;
 use std::{
     cell::{Cell, RefCell},
     collections::HashMap,
     rc::Rc,
     sync::{Arc, atomic::AtomicUsize},
 };
+use tokio::sync::watch;
 
 use super::{handshakes::HandshakeLog, live::Live, recheck::Recheck, turnstile::Turnstile};
 
@@ -43,6 +45,8 @@ pub struct Context {
     pub connections: Arc<AtomicUsize>,
     /// How many each source has of them.
     pub sources: Arc<Sources>,
+    /// Bytes of bodies that are on their way.
+    pub in_flight: Rc<Ledger>,
     published: Arc<Published>,
     view: RefCell<Rc<View>>,
 }
@@ -53,11 +57,11 @@ pub struct View {
     pub snapshot: Arc<Snapshot>,
     generation: u64,
     /// By service.
-    pickers: HashMap<String, Picker>,
+    pickers: HashMap<String, Rc<Picker>>,
     /// By service that leads to others.
-    steerings: HashMap<String, Steering>,
+    steerings: HashMap<String, Rc<Steering>>,
     /// By TCP service.
-    tcp_turns: HashMap<String, RoundRobin>,
+    tcp_turns: HashMap<String, Rc<RoundRobin>>,
 }
 
 /// What a worker remembers of a service that leads to others.
@@ -77,6 +81,34 @@ impl Steering {
         Self {
             turns: RoundRobin::new(weights),
             owed: vec![Cell::new(0); mirrors],
+        }
+    }
+
+    /// The same for another list of services; what goes on is what both have.
+    fn after(&self, before: &Composite, composite: &Composite) -> Self {
+        match (&before.way, &composite.way) {
+            (Leading::Weighted(known), Leading::Weighted(weighted)) => {
+                let places = places(known.services.iter());
+                let was = |place: usize| places.get(weighted.services.get(place)?).copied();
+                Self {
+                    turns: RoundRobin::after(&self.turns, &weighted.weights, was),
+                    owed: Vec::new(),
+                }
+            }
+            (Leading::Mirroring(known), Leading::Mirroring(mirroring)) => {
+                let places = places(known.mirrors.iter().map(|mirror| &mirror.service));
+                let owed = mirroring.mirrors.iter().map(|mirror| {
+                    let was = places
+                        .get(&mirror.service)
+                        .and_then(|place| self.owed.get(*place));
+                    was.cloned().unwrap_or_default()
+                });
+                Self {
+                    turns: RoundRobin::new(&[]),
+                    owed: owed.collect(),
+                }
+            }
+            _ => Self::new(composite),
         }
     }
 
@@ -104,8 +136,11 @@ impl Context {
         tally: Arc<Tally>,
         connections: Arc<AtomicUsize>,
         sources: Arc<Sources>,
+        in_flight: Arc<Budget>,
     ) -> Self {
-        let view = RefCell::new(Rc::new(View::new(&published)));
+        let view = View::new(&published, None);
+        let in_flight = Ledger::new(in_flight, Arc::clone(&counters));
+        in_flight.limit(view.snapshot.in_flight_bytes_max);
         let (pool, live) = (Rc::default(), Rc::default());
         let handshakes = HandshakeLog::default();
         Self {
@@ -120,37 +155,40 @@ impl Context {
             recheck: Recheck::default(),
             connections,
             sources,
+            in_flight: Rc::new(in_flight),
             published,
-            view,
+            view: RefCell::new(Rc::new(view)),
         }
+    }
+
+    /// Tells of each snapshot that is published from now on.
+    pub(super) fn changes(&self) -> watch::Receiver<()> {
+        self.published.changes()
     }
 
     /// The current view; a new one where a newer snapshot was published.
     pub fn view(&self) -> Rc<View> {
         if self.view.borrow().generation != self.published.generation() {
-            *self.view.borrow_mut() = Rc::new(View::new(&self.published));
+            let next = View::new(&self.published, Some(&self.view.borrow()));
+            self.in_flight.limit(next.snapshot.in_flight_bytes_max);
+            *self.view.borrow_mut() = Rc::new(next);
         }
         Rc::clone(&self.view.borrow())
     }
 }
 
 impl View {
-    fn new(published: &Published) -> Self {
+    /// What is published now. Turns go on where they stood `before`.
+    fn new(published: &Published, before: Option<&Self>) -> Self {
         let (generation, snapshot) = published.read();
         let all = snapshot.services.values().chain(snapshot.discovered.values());
-        let pickers = all.map(|service| {
-            let picker = Picker::unforeseen(&service.group.weights());
-            (service.name.clone(), picker)
-        });
+        let pickers = all.map(|service| (service.name.clone(), next_picker(service, before)));
         let pickers = pickers.collect();
-        let steerings = snapshot.composites.iter();
-        let steerings = steerings
-            .map(|(name, composite)| (name.clone(), Steering::new(composite)))
-            .collect();
-        let tcp_turns = snapshot.tcp_services.values().map(|service| {
-            let weights: Vec<u32> = service.servers.iter().map(|(_, weight)| *weight).collect();
-            (service.name.clone(), RoundRobin::new(&weights))
-        });
+        let steerings = snapshot.composites.values();
+        let steerings = steerings.map(|composite| (composite.name.clone(), next_steering(composite, before)));
+        let steerings = steerings.collect();
+        let tcp_turns = snapshot.tcp_services.values();
+        let tcp_turns = tcp_turns.map(|service| (service.name.clone(), next_tcp_turns(service, before)));
         let tcp_turns = tcp_turns.collect();
         Self {
             snapshot,
@@ -163,30 +201,91 @@ impl View {
 
     /// What this worker remembers of a service.
     pub(super) fn picker(&self, service: &Service) -> Option<&Picker> {
-        self.pickers.get(&service.name)
+        self.pickers.get(&service.name).map(|picker| &**picker)
     }
 
     /// What this worker remembers of a service that leads to others.
     pub(super) fn steering(&self, composite: &Composite) -> Option<&Steering> {
-        self.steerings.get(&composite.name)
+        self.steerings.get(&composite.name).map(|steering| &**steering)
     }
 
-    /// The servers of a TCP service of this view: the one whose turn it is, then those to try where it cannot be
-    /// reached, each once.
-    pub fn tcp_servers<'s>(
-        &self,
-        service: &'s TcpService,
-    ) -> impl Iterator<Item = &'s ServerAddress> + use<'s> {
-        let turn = self.tcp_turns.get(&service.name).and_then(RoundRobin::next);
+    /// The servers of a TCP service of this view that take connections: the one whose turn it is, then those to try where
+    /// it cannot be reached, each once.
+    pub fn tcp_servers<'s>(&self, service: &'s TcpService) -> impl Iterator<Item = &'s TcpServer> + use<'s> {
+        let share = |place: usize| {
+            let takes = service
+                .servers
+                .get(place)
+                .is_some_and(TcpServer::takes_connections);
+            if takes { FULL_SHARE } else { 0 }
+        };
+        let turns = self.tcp_turns.get(&service.name);
+        let turn = turns.and_then(|turns| turns.next_of(share));
         let (before, from) = service
             .servers
             .split_at(turn.unwrap_or(0).min(service.servers.len()));
-        let willing = from.iter().chain(before).filter(|(_, weight)| *weight > 0);
-        willing.map(|(address, _)| address)
+        from.iter()
+            .chain(before)
+            .filter(|server| server.takes_connections())
     }
 
     /// The entry point as it is now, for a connection that came in by `known`.
     pub fn entry(&self, known: &Arc<Entry>) -> Option<&Arc<Entry>> {
         self.snapshot.entries.get(&known.name)
     }
+}
+
+/// What a worker goes on with for a service: where its list changed, each server keeps its turns.
+fn next_picker(service: &Service, before: Option<&View>) -> Rc<Picker> {
+    let weights = service.group.weights();
+    let known = before.and_then(|view| {
+        let snapshot = &view.snapshot;
+        let known = match service.name.strip_suffix("@multicluster") {
+            Some(offered) => snapshot.discovered.get(offered)?,
+            None => snapshot.services.get(&service.name)?,
+        };
+        Some((known, view.pickers.get(&service.name)?))
+    });
+    let Some((known, picker)) = known else {
+        return Rc::new(Picker::unforeseen(&weights));
+    };
+    if std::ptr::eq(&raw const **known, service) {
+        return Rc::clone(picker);
+    }
+    let keys: HashMap<u64, usize> = places(known.group.members().iter().map(|member| member.key));
+    let was = |place: usize| keys.get(&service.group.members().get(place)?.key).copied();
+    Rc::new(Picker::after(picker, &weights, was))
+}
+
+fn next_steering(composite: &Composite, before: Option<&View>) -> Rc<Steering> {
+    let known = before.and_then(|view| {
+        let known = view.snapshot.composites.get(&composite.name)?;
+        Some((known, view.steerings.get(&composite.name)?))
+    });
+    let Some((known, steering)) = known else {
+        return Rc::new(Steering::new(composite));
+    };
+    if std::ptr::eq(&raw const **known, composite) {
+        return Rc::clone(steering);
+    }
+    Rc::new(steering.after(known, composite))
+}
+
+fn next_tcp_turns(service: &TcpService, before: Option<&View>) -> Rc<RoundRobin> {
+    let weights: Vec<u32> = service.servers.iter().map(|server| server.weight).collect();
+    let known = before.and_then(|view| {
+        let known = view.snapshot.tcp_services.get(&service.name)?;
+        Some((known, view.tcp_turns.get(&service.name)?))
+    });
+    let Some((known, turns)) = known else {
+        return Rc::new(RoundRobin::new(&weights));
+    };
+    let addresses = places(known.servers.iter().map(|server| &server.address));
+    let was = |place: usize| addresses.get(&service.servers.get(place)?.address).copied();
+    Rc::new(RoundRobin::after(turns, &weights, was))
+}
+
+/// Where each stands.
+fn places<T: Eq + std::hash::Hash>(all: impl Iterator<Item = T>) -> HashMap<T, usize> {
+    all.enumerate().map(|(place, one)| (one, place)).collect()
 }

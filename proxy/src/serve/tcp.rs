@@ -182,7 +182,8 @@ async fn secure(
 async fn connect(came: &Came<'_>, route: &TcpRoute) -> Option<Reached> {
     let (view, counters) = (came.context.view(), &came.context.counters);
     let service = view.snapshot.tcp_services.get(&route.service);
-    for address in service.into_iter().flat_map(|service| view.tcp_servers(service)) {
+    for server in service.into_iter().flat_map(|service| view.tcp_servers(service)) {
+        let address = &server.address;
         let service = Arc::clone(service?);
         match came
             .context

@@ -1,10 +1,10 @@
 //! Services that lead to other services.
 
-use super::{Service, Snapshot};
+use super::{InUse, Service, Snapshot};
 use crate::balance::{Moment, Sticky, StickyKey};
 use sallyport_config::model::{
     Config, ServiceRef,
-    service::{self, Mirror, MirrorBody},
+    service::{self, FailoverErrors, Mirror, MirrorBody},
 };
 use std::{
     collections::{BTreeSet, HashMap},
@@ -56,8 +56,10 @@ pub struct Failover {
     /// The other.
     pub fallback: ServiceRef,
     return_after: Duration,
-    /// The first was down when it was last looked at, and has not been up for long enough since.
-    away: AtomicBool,
+    /// Answers of the first in whose place the other is asked.
+    pub errors: Option<FailoverErrors>,
+    /// The first was down when it was last looked at, and has not been up for long enough since. It outlives reloads.
+    away: Arc<AtomicBool>,
 }
 
 /// A service, and others that get copies.
@@ -75,6 +77,7 @@ pub struct Mirroring {
 pub(super) fn compile(
     config: &Config,
     services: &HashMap<String, Arc<Service>>,
+    in_use: &InUse,
     key: &StickyKey,
 ) -> HashMap<String, Arc<Composite>> {
     let compiled = config.services.iter().filter_map(|(name, configured)| {
@@ -83,7 +86,7 @@ pub(super) fn compile(
             service::Service::Servers(_) => return None,
             service::Service::Weighted(weighted) => Leading::Weighted(compile_weighted(name, weighted, key)),
             service::Service::Failover(failover) => {
-                Leading::Failover(compile_failover(config, services, failover))
+                Leading::Failover(compile_failover(config, services, in_use, name, failover))
             }
             service::Service::Mirroring(mirroring) => Leading::Mirroring(Mirroring {
                 service: mirroring.service.clone(),
@@ -118,6 +121,8 @@ fn compile_weighted(name: &str, weighted: &service::Weighted, key: &StickyKey) -
 fn compile_failover(
     config: &Config,
     services: &HashMap<String, Arc<Service>>,
+    in_use: &InUse,
+    name: &str,
     failover: &service::Failover,
 ) -> Failover {
     // After a reload the first is not trusted sooner than before it.
@@ -133,7 +138,8 @@ fn compile_failover(
         service: failover.service.clone(),
         fallback: failover.fallback.clone(),
         return_after: failover.return_after,
-        away: AtomicBool::new(!settled),
+        errors: failover.errors.clone(),
+        away: in_use.away(name, label(&failover.service), !settled),
     }
 }
 
@@ -208,6 +214,11 @@ impl Snapshot {
     /// Whether some server of a service, or of those that it leads to, takes new clients.
     pub fn is_up(&self, named: &ServiceRef, now: Moment) -> bool {
         self.any_leaf(named, |service| service.group.is_up(now))
+    }
+
+    /// Whether some server of a service, or of those that it leads to, takes clients that are to stay.
+    pub fn keeps(&self, named: &ServiceRef, now: Moment) -> bool {
+        self.any_leaf(named, |service| service.group.keeps(now))
     }
 
     fn any_leaf(&self, named: &ServiceRef, holds: impl Fn(&Service) -> bool) -> bool {

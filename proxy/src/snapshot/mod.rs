@@ -4,10 +4,13 @@
 //! opens no socket.
 
 mod composites;
+mod discovered;
 mod entries;
+mod gateway;
 mod middlewares;
 mod named;
 mod policies;
+mod probes;
 mod published;
 mod signing;
 mod sources;
@@ -16,40 +19,45 @@ mod upstreams;
 
 pub use composites::{Composite, Failover, Leading, Mirroring, Weighted};
 pub use entries::Proofs;
+pub use probes::{Asking, Probed};
 pub use published::Published;
 pub use sources::check_sources;
-pub use tcp::{TcpEntry, TcpRoute, TcpService, TcpWay, Way};
+pub use tcp::{TcpEntry, TcpRoute, TcpServer, TcpService, TcpWay, Way};
 pub use upstreams::InUse;
 
 use crate::{
     accept::{self, Admissions},
     access_log::{self, AccessLog, Opening},
-    balance::{Group, Health, Member, Rules, Sticky, key_of},
+    balance::{Group, Moment, Sticky},
     gate::policy::{Allowlists, SourceSet, resolve},
     middleware::{self, Making, Middleware},
     preamble,
     route::{RouteId, Table},
     tls::{EntryPolicies, Files, Known},
     uplink::{
+        audience::Audience,
+        context::GatewayId,
         directory::DiscoveredService,
         usage::{Ledger, Usage},
+        wire::{self, Advertised, Advertisement},
     },
     upstream::Server,
 };
 use entries::{compile_entry, route};
-use middlewares::{in_order, middlewares, of_lists, replaced};
-use policies::{policies_at, tls_policies};
+use middlewares::{Middlewares, in_order, middlewares, of_lists, replaced};
+use policies::{Policies, policies_at, tls_policies};
 use sallyport_config::{
     diagnostic::Diagnostic,
     model::{
         Config, EntryPoint, ServiceRef, UnderscoreHeaders,
         encoded::EncodedCharacters,
         limits::{Limits, Redirect, Timeouts},
-        service::{HealthCheck, InitialState},
+        service::{HealthCheck, PassiveHealthCheck},
     },
 };
 use std::{
     collections::{BTreeMap, HashMap},
+    num::NonZeroU64,
     sync::Arc,
 };
 use upstreams::{Transports, children, services, transports};
@@ -59,8 +67,12 @@ use upstreams::{Transports, children, services, transports};
 pub struct Snapshot {
     /// Where a line for each request goes; `None` is off.
     pub access_log: Option<Arc<AccessLog>>,
+    /// What this gateway is called towards other gateways.
+    pub gateway: GatewayId,
     /// Downstream connections of the whole process.
     pub connections_max: usize,
+    /// Bytes of bodies that the whole process has in flight; `None` is no limit.
+    pub in_flight_bytes_max: Option<NonZeroU64>,
     /// By name.
     pub entries: BTreeMap<String, Arc<Entry>>,
     /// Who may connect to them.
@@ -73,6 +85,10 @@ pub struct Snapshot {
     pub composites: HashMap<String, Arc<Composite>>,
     /// By name.
     pub tcp_services: HashMap<String, Arc<TcpService>>,
+    /// The servers that are probed, but for uplinks.
+    pub probes: Arc<Vec<Arc<Probed>>>,
+    /// The uplinks of children that are probed.
+    pub uplink_probes: Arc<Vec<Arc<Probed>>>,
     /// The children's uplink entry points, by child.
     pub children: BTreeMap<String, Arc<Server>>,
     /// What the children advertise, by service name without `@multicluster`.
@@ -126,6 +142,22 @@ pub struct Parents {
     pub proof: Proof,
     /// The uplinks that are published here, by name.
     pub uplinks: BTreeMap<String, PublishedUplink>,
+    /// Who asks for them, over reloads.
+    pub audience: Arc<Audience>,
+}
+
+impl Parents {
+    /// What a parent is told of the uplinks that are `seen` by it.
+    pub fn advertisement(&self, seen: impl Fn(&PublishedUplink) -> bool) -> Advertisement {
+        let offered = self.uplinks.iter().filter(|(_, uplink)| seen(uplink));
+        let offered = offered.map(|(name, uplink)| Advertised {
+            name: name.clone(),
+            weight: uplink.weight,
+            health_check: uplink.health_check.clone(),
+            passive_health_check: uplink.passive,
+        });
+        Advertisement::new(offered.collect())
+    }
 }
 
 /// What proves a parent.
@@ -146,6 +178,10 @@ pub struct PublishedUplink {
     pub weight: u32,
     /// Names of which the parent's certificate must carry one; empty: any that is proven.
     pub parents: Vec<String>,
+    /// How parents probe it.
+    pub health_check: Option<HealthCheck>,
+    /// When parents leave this gateway out.
+    pub passive: Option<PassiveHealthCheck>,
     /// The routers that are reached by it.
     pub table: Table,
     /// Who used it.
@@ -176,23 +212,12 @@ pub struct Service {
     pub group: Group,
     /// The cookie that keeps a client at one server.
     pub sticky: Option<Sticky>,
-    /// How its servers are probed.
-    pub probes: Option<Probes>,
     /// Whether the client's `Host` goes upstream.
     pub pass_host_header: bool,
     /// For a discovered service, the uplink to name in `Hub-Uplink`.
     pub uplink: Option<http::HeaderValue>,
     /// For a discovered service, what it was made of.
     pub advertised: Option<DiscoveredService>,
-}
-
-/// How the servers of a service are probed.
-#[derive(Debug)]
-pub struct Probes {
-    /// What is asked, and how often.
-    pub check: HealthCheck,
-    /// Where each server is probed, in their order.
-    pub servers: Vec<Arc<Server>>,
 }
 
 /// What outlives a snapshot.
@@ -208,6 +233,8 @@ pub struct Kept {
     pub middlewares: middleware::Kept,
     /// Who used which uplink.
     pub usage: Ledger,
+    /// Who asks uplink entry points what there is, by their names.
+    pub audiences: middleware::Kept,
 }
 
 /// What compiling may do to the state directory.
@@ -231,8 +258,7 @@ pub fn compile(
     kept: &Kept,
     state_dir: StateDir,
 ) -> Result<Snapshot, Vec<Diagnostic>> {
-    let mut problems = Vec::new();
-    let mut remarks = Vec::new();
+    let (mut problems, mut remarks, mut probes) = (Vec::new(), Vec::new(), Vec::new());
     let policies = tls_policies(config, files, kept, state_dir, &mut problems, &mut remarks);
     let transports = transports(config, files, workers, &kept.upstreams, &mut problems);
     problems.append(&mut check_sources(config, lists));
@@ -247,31 +273,17 @@ pub fn compile(
         kept: &kept.middlewares,
     };
     let middlewares = middlewares(making, &mut problems);
-    let (services, composites) = answering(config, &transports, kept, state_dir, &mut problems);
+    let (services, composites) = answering(config, &transports, kept, state_dir, &mut probes, &mut problems);
     if !problems.is_empty() {
         return Err(with_untold(problems, config, files));
     }
-    let routes: BTreeMap<&str, RouteId> = config
-        .routers
-        .keys()
-        .zip(0..)
-        .map(|(name, id)| (name.as_str(), RouteId(id)))
-        .collect();
-    let entries: Result<_, Vec<Diagnostic>> = config
-        .entry_points
-        .iter()
-        .map(|(name, entry)| {
-            let own = policies_at(&policies, name, kept);
-            let mut compiled = compile_entry(config, name, entry, lists, &own, &routes, &kept.usage)
-                .ok_or_else(|| vec![no_policies(name, entry)])?;
-            compiled.middlewares = in_order(&middlewares, &entry.middlewares);
-            Ok((name.clone(), Arc::new(compiled)))
-        })
-        .collect();
+    let entries = compile_entries(config, &policies, (lists, kept), &middlewares)?;
     Ok(Snapshot {
         access_log,
+        gateway: gateway::identity(config, state_dir, &mut remarks),
         connections_max: usize::try_from(config.proxy.max_connections).unwrap_or(usize::MAX),
-        entries: entries?,
+        in_flight_bytes_max: config.proxy.max_in_flight_bytes,
+        entries,
         admissions: Arc::new(Admissions::settled(accept::Policies::compile(config, lists))),
         routes: Arc::new(
             config
@@ -285,11 +297,38 @@ pub fn compile(
         ),
         services,
         composites,
-        tcp_services: tcp::tcp_services(config),
+        tcp_services: tcp::tcp_services(config, &kept.upstreams, &mut probes),
+        probes: Arc::new(probes),
+        uplink_probes: Arc::default(),
         children: children(config, &transports, &kept.upstreams),
         discovered: HashMap::new(),
         remarks: Arc::new(remarks),
     })
+}
+
+/// The entry points with all that they take.
+fn compile_entries(
+    config: &Config,
+    policies: &Policies,
+    (lists, kept): (&Allowlists, &Kept),
+    middlewares: &Middlewares<'_>,
+) -> Result<BTreeMap<String, Arc<Entry>>, Vec<Diagnostic>> {
+    let routes: BTreeMap<&str, RouteId> = config
+        .routers
+        .keys()
+        .zip(0..)
+        .map(|(name, id)| (name.as_str(), RouteId(id)))
+        .collect();
+    let entries = config.entry_points.iter();
+    let compiled = entries.map(|(name, entry)| {
+        let own = policies_at(policies, name, entry.kind, kept);
+        let mut compiled = compile_entry(config, name, entry, (lists, kept), &own, &routes)
+            .ok_or_else(|| vec![no_policies(name, entry)])?;
+        check_advertised(&compiled, entry)?;
+        compiled.middlewares = in_order(middlewares, &entry.middlewares);
+        Ok((name.clone(), Arc::new(compiled)))
+    });
+    compiled.collect()
 }
 
 /// Problems, and those of files that nobody came to look at because of them.
@@ -312,15 +351,36 @@ fn answering(
     transports: &Transports,
     kept: &Kept,
     state_dir: StateDir,
+    probes: &mut Vec<Arc<Probed>>,
     problems: &mut Vec<Diagnostic>,
 ) -> (Services, Composites) {
     let key = signing::key(config, state_dir).unwrap_or_else(|problem| {
         problems.push(problem);
         signing::passing()
     });
-    let services = services(config, transports, &kept.upstreams, &key);
-    let composites = composites::compile(config, &services, &key);
+    let services = services(config, transports, &kept.upstreams, &key, probes);
+    let composites = composites::compile(config, &services, &kept.upstreams, &key);
     (services, composites)
+}
+
+/// What all parents together may see must be an answer that a parent takes.
+fn check_advertised(compiled: &Entry, entry: &EntryPoint) -> Result<(), Vec<Diagnostic>> {
+    let Side::Parents(parents) = &*compiled.side else {
+        return Ok(());
+    };
+    let refused = match parents.advertisement(|_| true).encode() {
+        Ok((body, _)) => wire::decode(&body).map(drop),
+        Err(error) => Err(error.into()),
+    };
+    refused.map_err(|error| {
+        let name = &compiled.name;
+        vec![Diagnostic {
+            at: entry.address_at.clone(),
+            message: format!(
+                "`uplink_entry_points.{name}`: what `GET /uplinks` would answer is refused by every parent: {error}; publish fewer uplinks here, by `entry_points` of `[uplinks.NAME]`"
+            ),
+        }]
+    })
 }
 
 fn no_policies(name: &str, entry: &EntryPoint) -> Diagnostic {
@@ -347,17 +407,28 @@ fn access_log(
 }
 
 impl Snapshot {
+    /// The uplink entry points where nothing proves a parent.
+    pub fn open_to_anyone(&self) -> impl Iterator<Item = &str> {
+        let open = |entry: &&Arc<Entry>| match &*entry.side {
+            Side::Parents(parents) => parents.proof == Proof::Nothing,
+            Side::Clients(_) => false,
+        };
+        self.entries
+            .values()
+            .filter(open)
+            .map(|entry| entry.name.as_str())
+    }
+
     /// From here on servers are judged as this configuration says. It is about to be published; one that is compiled
     /// and refused must change nothing.
     pub fn supervise(&self) {
-        for service in self.services.values() {
-            let initially = service.probes.as_ref().map(|probes| match probes.check.initial {
-                InitialState::Up => Health::Up,
-                InitialState::Down => Health::Down,
-            });
+        for service in self.services.values().chain(self.discovered.values()) {
             for member in service.group.members() {
-                member.standing.supervise(initially);
+                member.standing.supervise(member.probed);
             }
+        }
+        for server in self.tcp_services.values().flat_map(|service| &service.servers) {
+            server.standing.supervise(server.probed);
         }
     }
 
@@ -402,36 +473,11 @@ impl Snapshot {
     }
 
     /// The same configuration with what the children advertise now.
-    pub fn with_discovered(&self, found: &[DiscoveredService]) -> Self {
-        let services = found.iter().filter_map(|service| {
-            let known = service
-                .members
-                .iter()
-                .filter_map(|member| Some((Arc::clone(self.children.get(&member.child)?), member)));
-            let (servers, members) = known
-                .map(|(server, member)| {
-                    let own = Member {
-                        weight: member.offer.weight,
-                        key: key_of(&member.child),
-                        standing: Arc::default(),
-                    };
-                    (server, own)
-                })
-                .unzip();
-            let compiled = Service {
-                name: format!("{}@multicluster", service.name),
-                servers,
-                group: Group::new(members, Rules::turns(), Arc::default()),
-                sticky: None,
-                probes: None,
-                pass_host_header: true,
-                uplink: Some(http::HeaderValue::from_str(&service.uplink).ok()?),
-                advertised: Some(service.clone()),
-            };
-            Some((service.name.clone(), Arc::new(compiled)))
-        });
+    pub fn with_discovered(&self, found: &[DiscoveredService], in_use: &InUse) -> Self {
+        let (discovered, probes) = discovered::compile(found, &self.children, in_use, Moment::now());
         Self {
-            discovered: services.collect(),
+            discovered,
+            uplink_probes: Arc::new(probes),
             ..self.clone()
         }
     }

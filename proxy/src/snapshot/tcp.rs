@@ -1,7 +1,13 @@
 //! TCP routers and TCP services, compiled.
 
-use super::policies::Policies;
+use super::{
+    InUse,
+    policies::Policies,
+    probes::{Asking, Probed, initially},
+    upstreams::Place,
+};
 use crate::{
+    balance::{Health, Standing},
     route::{
         Names,
         tcp::{Candidate, Kind, TcpRouteId, TcpTable},
@@ -11,7 +17,7 @@ use crate::{
 use sallyport_config::model::{
     Config, EntryPoint, EntryPointKind, Reach,
     sending::SendProxy,
-    tcp::{ServerAddress, TcpRouter, TcpTls, TunnelIdle},
+    tcp::{self, ServerAddress, TcpRouter, TcpTls, TunnelIdle},
 };
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
@@ -49,14 +55,34 @@ pub enum Way {
 pub struct TcpService {
     /// Its name.
     pub name: String,
-    /// Servers and their weights.
-    pub servers: Vec<(ServerAddress, u32)>,
+    /// The servers.
+    pub servers: Vec<TcpServer>,
     /// The header in front of each connection.
     pub proxy_protocol: Option<SendProxy>,
     /// TCP connect, each server.
     pub dial: Option<Duration>,
     /// How long a tunnel may be without a byte.
     pub idle: TunnelIdle,
+}
+
+/// One server of a TCP service.
+#[derive(Debug)]
+pub struct TcpServer {
+    /// Where it is.
+    pub address: ServerAddress,
+    /// Its share.
+    pub weight: u32,
+    /// How it stands.
+    pub standing: Arc<Standing>,
+    /// What it is until its first probe has ended; `None`: it is not probed.
+    pub probed: Option<Health>,
+}
+
+impl TcpServer {
+    /// Whether connections may go there.
+    pub fn takes_connections(&self) -> bool {
+        self.weight > 0 && self.standing.is_up()
+    }
 }
 
 impl TcpEntry {
@@ -171,14 +197,15 @@ fn http_hosts(config: &Config, name: &str, entry: &EntryPoint) -> Names {
 }
 
 /// Compiles every `[tcp_services]`.
-pub(super) fn tcp_services(config: &Config) -> HashMap<String, Arc<TcpService>> {
+pub(super) fn tcp_services(
+    config: &Config,
+    in_use: &InUse,
+    probes: &mut Vec<Arc<Probed>>,
+) -> HashMap<String, Arc<TcpService>> {
     let compiled = config.tcp.services.iter().map(|(name, service)| {
-        let servers = service.servers.iter();
         let service = TcpService {
             name: name.clone(),
-            servers: servers
-                .map(|server| (server.address.clone(), server.weight))
-                .collect(),
+            servers: servers(name, service, in_use, probes),
             proxy_protocol: service.proxy_protocol.clone(),
             dial: service.dial_timeout,
             idle: service.idle_timeout,
@@ -186,4 +213,43 @@ pub(super) fn tcp_services(config: &Config) -> HashMap<String, Arc<TcpService>> 
         (name.clone(), Arc::new(service))
     });
     compiled.collect()
+}
+
+fn servers(
+    name: &str,
+    service: &tcp::TcpService,
+    in_use: &InUse,
+    probes: &mut Vec<Arc<Probed>>,
+) -> Vec<TcpServer> {
+    let mut seen: HashMap<&ServerAddress, usize> = HashMap::new();
+    let mut servers = Vec::with_capacity(service.servers.len());
+    for server in &service.servers {
+        let nth = seen.entry(&server.address).or_default();
+        let standing = in_use.standing(&Place::Tcp(name.to_owned(), server.address.clone(), *nth));
+        *nth += 1;
+        if let Some(check) = &service.health_check {
+            probes.push(Arc::new(Probed {
+                service: name.to_owned(),
+                server: server.address.to_string(),
+                standing: Arc::clone(&standing),
+                line: None,
+                rhythm: check.rhythm,
+                asking: Asking::Tcp {
+                    at: server.address.clone(),
+                    check: check.clone(),
+                    proxy_protocol: service.proxy_protocol.clone(),
+                },
+            }));
+        }
+        servers.push(TcpServer {
+            address: server.address.clone(),
+            weight: server.weight,
+            standing,
+            probed: service
+                .health_check
+                .as_ref()
+                .map(|check| initially(&check.rhythm)),
+        });
+    }
+    servers
 }

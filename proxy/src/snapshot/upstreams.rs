@@ -1,24 +1,29 @@
 //! Servers, how to talk to them, and the services that they share.
 
-use super::{Probes, Service};
+use super::{
+    Service,
+    probes::{Asking, Probed, initially},
+};
 use crate::{
-    balance::{Group, Line, Member, Rules, Standing, Sticky, StickyKey, key_of},
+    balance::{Group, Line, Member, Moment, Rules, Standing, Sticky, StickyKey, key_of},
     tls::{ClientSide, Files, Unit, Version},
-    upstream::{Server, TransportOptions},
+    uplink::context::Parent,
+    upstream::{Hop, Server, TransportOptions},
 };
 use sallyport_config::{
     diagnostic::Diagnostic,
     model::{
         Config, Scheme, ServerPlace, ServerUrl, ServiceRef,
         service::{self, HealthCheck, Servers},
+        tcp::ServerAddress,
         transport::ServersTransport,
     },
 };
 use std::{
     cell::RefCell,
-    collections::{BTreeMap, HashMap},
+    collections::{BTreeMap, BTreeSet, HashMap},
     num::NonZeroU32,
-    sync::{Arc, Weak},
+    sync::{Arc, Weak, atomic::AtomicBool},
 };
 
 /// By name.
@@ -34,17 +39,30 @@ pub struct InUse {
     standings: RefCell<HashMap<Place, Weak<Standing>>>,
     /// By service.
     lines: RefCell<HashMap<String, Weak<Line>>>,
+    /// Whether a failover has turned away from its first service: by its name and that service's.
+    away: RefCell<HashMap<(String, String), Weak<AtomicBool>>>,
+    /// Children that have offered something before.
+    known_children: RefCell<BTreeSet<String>>,
 }
 
 /// Whom a server is for.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-enum Place {
+pub(super) enum Place {
     /// A service, by URL, wherever in the list it stands; a service may name one several times, so counted.
     Service(String, ServerUrl, usize),
     /// The probes of one.
     Probe(String, ServerUrl, usize),
     /// A child.
     Child(String),
+    /// An uplink of a child: a standing, and no server of its own.
+    Uplink {
+        /// The child.
+        child: String,
+        /// The uplink.
+        uplink: String,
+    },
+    /// A TCP service, by address and how many before it have the same.
+    Tcp(String, ServerAddress, usize),
 }
 
 #[derive(Debug)]
@@ -90,6 +108,10 @@ impl InUse {
         transport: &Arc<TransportOptions>,
         requests_max: Option<NonZeroU32>,
     ) -> Option<Arc<Server>> {
+        let hop = match place {
+            Place::Child(_) => Some(&Parent as &'static dyn Hop),
+            Place::Service(..) | Place::Probe(..) | Place::Uplink { .. } | Place::Tcp(..) => None,
+        };
         let mut all = self.servers.borrow_mut();
         let known = all.entry(place).or_default();
         known.retain(|server| server.strong_count() > 0);
@@ -100,13 +122,16 @@ impl InUse {
         if let Some(server) = known.iter().filter_map(Weak::upgrade).find(same) {
             return Some(server);
         }
-        let server = Arc::new(compile_server(url, transport, requests_max)?);
+        let server = Arc::new(Server {
+            hop,
+            ..compile_server(url, transport, requests_max)?
+        });
         known.push(Arc::downgrade(&server));
         Some(server)
     }
 
     /// How the server at `place` stands; the same for as long as anything holds it.
-    fn standing(&self, place: &Place) -> Arc<Standing> {
+    pub(super) fn standing(&self, place: &Place) -> Arc<Standing> {
         let mut all = self.standings.borrow_mut();
         if let Some(known) = all.get(place).and_then(Weak::upgrade) {
             return known;
@@ -116,7 +141,50 @@ impl InUse {
         fresh
     }
 
-    fn line(&self, service: &str) -> Arc<Line> {
+    /// How the uplink of a child stands. One that a child offers anew, or again, has been there since `now`; what it
+    /// offers first of all was there before this gateway was.
+    pub(super) fn uplink(&self, child: &str, uplink: &str, now: Moment) -> Arc<Standing> {
+        let place = Place::Uplink {
+            child: child.to_owned(),
+            uplink: uplink.to_owned(),
+        };
+        let known = self.standings.borrow().get(&place).and_then(Weak::upgrade);
+        known.unwrap_or_else(|| {
+            let fresh = self.standing(&place);
+            if self.known_children.borrow().contains(child) {
+                fresh.appeared(now);
+            }
+            fresh
+        })
+    }
+
+    /// Remembers that these children, and no others, have offered something.
+    pub(super) fn offered_by(&self, children: BTreeSet<String>) {
+        self.known_children.borrow_mut().extend(children);
+    }
+
+    /// Forgets what children offered that are not configured any more.
+    pub(super) fn configured_children(&self, config: &Config) {
+        let configured = &config.multicluster.children;
+        self.known_children
+            .borrow_mut()
+            .retain(|child| configured.contains_key(child));
+    }
+
+    /// Whether the failover `name` has turned away from `first`; `initially` where it is new.
+    pub(super) fn away(&self, name: &str, first: String, initially: bool) -> Arc<AtomicBool> {
+        let mut all = self.away.borrow_mut();
+        let key = (name.to_owned(), first);
+        if let Some(known) = all.get(&key).and_then(Weak::upgrade) {
+            return known;
+        }
+        let fresh = Arc::new(AtomicBool::new(initially));
+        all.insert(key, Arc::downgrade(&fresh));
+        fresh
+    }
+
+    /// The queue of a service; the same for as long as anything holds it.
+    pub(super) fn line(&self, service: &str) -> Arc<Line> {
         let mut all = self.lines.borrow_mut();
         if let Some(known) = all.get(service).and_then(Weak::upgrade) {
             return known;
@@ -127,7 +195,7 @@ impl InUse {
     }
 
     /// Forgets what is gone.
-    fn forget(&self) {
+    pub(super) fn forget(&self) {
         self.servers
             .borrow_mut()
             .retain(|_, known| known.iter().any(|server| server.strong_count() > 0));
@@ -137,6 +205,7 @@ impl InUse {
         self.lines
             .borrow_mut()
             .retain(|_, known| known.strong_count() > 0);
+        self.away.borrow_mut().retain(|_, known| known.strong_count() > 0);
     }
 }
 
@@ -229,12 +298,14 @@ pub(super) fn services(
     transports: &Transports,
     in_use: &InUse,
     key: &StickyKey,
+    probes: &mut Vec<Arc<Probed>>,
 ) -> HashMap<String, Arc<Service>> {
     in_use.forget();
+    in_use.configured_children(config);
     let compiled = config.services.iter().filter_map(|(name, service)| {
         let configured = service.servers()?;
         let transport = transports.get(&configured.servers_transport)?;
-        let service = with_servers(name, configured, transport, in_use, key);
+        let service = with_servers(name, configured, transport, in_use, key, probes);
         Some((name.clone(), Arc::new(service)))
     });
     compiled.collect()
@@ -246,9 +317,11 @@ fn with_servers(
     transport: &Arc<TransportOptions>,
     in_use: &InUse,
     key: &StickyKey,
+    probes: &mut Vec<Arc<Probed>>,
 ) -> Service {
+    let line = in_use.line(name);
     let mut seen: HashMap<&ServerUrl, usize> = HashMap::new();
-    let (mut servers, mut members, mut names, mut probed) = (vec![], vec![], vec![], vec![]);
+    let (mut servers, mut members, mut names) = (vec![], vec![], vec![]);
     for service::Server { url, weight } in &configured.servers {
         let nth = seen.entry(url).or_default();
         let place = Place::Service(name.to_owned(), url.clone(), *nth);
@@ -263,7 +336,21 @@ fn with_servers(
         };
         if let Some(check) = &configured.health_check {
             let place = Place::Probe(name.to_owned(), url.clone(), *nth);
-            probed.extend(in_use.server(place, &probe_url(url, check), transport, None));
+            let asked = in_use.server(place, &probe_url(url, check), transport, None);
+            probes.extend(asked.map(|asked| {
+                Arc::new(Probed {
+                    service: name.to_owned(),
+                    server: url.to_string(),
+                    standing: Arc::clone(&standing),
+                    line: Some(Arc::clone(&line)),
+                    rhythm: check.rhythm(),
+                    asking: Asking::Http {
+                        server: asked,
+                        check: check.clone(),
+                        uplink: None,
+                    },
+                })
+            }));
         }
         *nth += 1;
         let key = key_of(&own);
@@ -272,6 +359,11 @@ fn with_servers(
             weight: *weight,
             key,
             standing,
+            probed: configured
+                .health_check
+                .as_ref()
+                .map(|check| initially(&check.rhythm())),
+            passive: configured.passive,
         });
         names.push(own);
     }
@@ -279,12 +371,8 @@ fn with_servers(
     Service {
         name: name.to_owned(),
         servers,
-        group: Group::new(members, Rules::of(configured), in_use.line(name)),
+        group: Group::new(members, Rules::of(configured), line),
         sticky: sticky.map(|cookie| Sticky::new(cookie, key, name, &names)),
-        probes: configured.health_check.as_ref().map(|check| Probes {
-            check: check.clone(),
-            servers: probed,
-        }),
         pass_host_header: configured.pass_host_header,
         uplink: None,
         advertised: None,
@@ -351,6 +439,7 @@ fn compile_server(
         authority: authority.parse().ok()?,
         transport: Arc::clone(transport),
         requests_max,
+        hop: None,
     })
 }
 

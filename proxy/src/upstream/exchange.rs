@@ -1,18 +1,20 @@
 //! One request and its answer, over a kept connection where there is one.
 //!
 //! A kept connection may have been closed by the server a moment ago. A request that was not sent is sent
-//! on another; one that was is sent again only where repeating it is safe (RFC 9110 section 9.2.2) and no
-//! byte of a body is lost.
+//! on another; one that was is sent again only where repeating it is safe (RFC 9110 section 9.2.2). Its body is
+//! remembered for that; where the body is too long for it, the request goes over a connection that is made for it, so
+//! that no client learns of a connection that went stale.
 
 use super::{
     Behalf, Notice, Pool, Server, UpstreamBody, UpstreamFault,
     body::Http1Body,
     http2,
     pool::{Http1, Ready, Shelf},
+    sealing::seal,
 };
 use crate::{
     http::{
-        again::{same_head, take},
+        again::{once_more, take},
         body::{BodyFault, RequestBody},
         interim,
         upload::Upload,
@@ -23,7 +25,7 @@ use crate::{
 };
 use http_body::Body;
 use hyper::{
-    Request, Response, Uri, Version,
+    Request, Response, StatusCode, Uri, Version,
     body::Incoming,
     header::{CONNECTION, CONTENT_LENGTH, EXPECT, HOST, HeaderValue, TE, TRANSFER_ENCODING},
 };
@@ -36,6 +38,9 @@ use std::{
     task::{Context, Poll, Waker},
     time::Duration,
 };
+
+/// How much of a request body is remembered until its answer begins.
+const REMEMBERED_MAX: usize = 64 << 10;
 
 /// No answer, and the request again where it may be sent to another server: none has seen it, or seeing it twice does
 /// no harm (RFC 9110 section 9.2.2) and it has no body that is spent.
@@ -65,6 +70,7 @@ impl Failed {
     fn unanswered(self, spare: Option<Request<RequestBody>>) -> Unanswered {
         let Self { fault, unsent } = self;
         let silent = matches!(fault, UpstreamFault::Silent);
+        let spare = spare.filter(|spare| spare.body().is_whole());
         Unanswered {
             request: unsent.or(spare).filter(|_| !silent),
             fault,
@@ -85,22 +91,28 @@ impl Pool {
         behalf: Behalf<'_>,
     ) -> Result<Response<UpstreamBody>, Unanswered> {
         let shelf = behalf.shelf(server, self);
-        while let Some(kept) = shelf.take(server) {
-            let spare = copy(&request);
+        let patient = !request.method().is_idempotent() || is_rememberable(request.body());
+        if !patient && shelf.give_up(server) {
+            counters.add(Count::UpstreamFresh);
+        }
+        while patient && let Some(kept) = shelf.take(server) {
+            let spare = copy(&mut request);
             let stays = matches!(kept, Ready::Http2(_));
-            let failed = match exchange(server, shelf, kept, &mut request, behalf).await {
-                Ok(response) => {
+            let outcome = exchange(server, shelf, kept, &mut request, behalf).await;
+            let (again, repeated) = match (outcome, spare) {
+                (Ok(response), Some(spare)) if !stays && says_stale(&response) => (spare, true),
+                (Ok(response), _) => {
                     counters.add(Count::UpstreamReused);
                     return Ok(response);
                 }
-                Err(failed) => failed,
+                (Err(failed), spare) => {
+                    let repeated = failed.unsent.is_none();
+                    let unanswered = failed.unanswered(spare);
+                    (unanswered.request.ok_or(unanswered.fault)?, repeated)
+                }
             };
-            let repeated = failed.unsent.is_none();
-            let unanswered = failed.unanswered(spare);
-            request = match unanswered.request {
-                Some(request) => request,
-                None => return Err(unanswered.fault.into()),
-            };
+            request = again;
+            counters.add(Count::UpstreamStale);
             // A server that refuses every request would otherwise get it without end: what it may have seen
             // goes out once more, and a connection that stays in the pool is not tried twice.
             if repeated || stays {
@@ -134,7 +146,7 @@ impl Pool {
         if let Ready::Http2(sender) = &fresh.ready {
             shelf.share(server, sender);
         }
-        let spare = copy(&request);
+        let spare = copy(&mut request);
         let failed = match exchange(server, shelf, fresh.ready, &mut request, behalf).await {
             Ok(response) => return Ok(response),
             Err(failed) => failed,
@@ -175,8 +187,10 @@ async fn exchange(
         fault: UpstreamFault::Silent,
         unsent: None,
     };
+    let unsealed = |fault| Failed { fault, unsent: None };
     match ready {
         Ready::Http1(connection) => {
+            seal(connection.sealer(), request).map_err(unsealed)?;
             for_http1(request);
             let (response, connection) = io::timeout(limit, over_http1(connection, request, behalf))
                 .await
@@ -191,6 +205,7 @@ async fn exchange(
             Ok(Response::from_parts(parts, UpstreamBody::Http1(body)))
         }
         Ready::Http2(sender) => {
+            seal(sender.sealer(), request).map_err(unsealed)?;
             http2::for_http2(request, server);
             let response = io::timeout(limit, http2::exchange(sender, request, behalf))
                 .await
@@ -334,7 +349,26 @@ pub(super) fn body_fault(fault: BodyFault) -> UpstreamFault {
 }
 
 /// A second copy of a request that may be sent twice.
-fn copy(request: &Request<RequestBody>) -> Option<Request<RequestBody>> {
-    let safe = request.method().is_idempotent() && matches!(request.body(), RequestBody::Empty);
-    safe.then(|| same_head(request, RequestBody::Empty))
+fn copy(request: &mut Request<RequestBody>) -> Option<Request<RequestBody>> {
+    let safe = request.method().is_idempotent() && is_rememberable(request.body());
+    safe.then(|| once_more(request, REMEMBERED_MAX))
+}
+
+/// Whether a body is known to be so short that all of it can be remembered.
+fn is_rememberable(body: &RequestBody) -> bool {
+    let longest = body.size_hint().upper();
+    let short = longest.is_some_and(|longest| longest <= REMEMBERED_MAX as u64);
+    matches!(body, RequestBody::Whole(_)) || (short && body.is_whole())
+}
+
+/// Whether a server says that it waited on this connection for too long, which some say of an idle one (RFC 9110 section
+/// 15.5.9) and which may cross a request.
+fn says_stale<B>(response: &Response<B>) -> bool {
+    let closes = || {
+        response
+            .headers()
+            .get(CONNECTION)
+            .is_some_and(|said| said == "close")
+    };
+    response.status() == StatusCode::REQUEST_TIMEOUT && closes()
 }

@@ -1,6 +1,8 @@
 //! Kept connections: by server, last used first, bounded in number and age.
 
-use super::{Server, UpstreamFault, connect::Connector, http2::Sender2, notices::Notices, quiet::Quiet};
+use super::{
+    Seal, Server, UpstreamFault, connect::Connector, http2::Sender2, notices::Notices, quiet::Quiet,
+};
 use crate::{
     http::body::RequestBody,
     io::{Instant, Stream, Transport},
@@ -30,15 +32,22 @@ pub(super) struct Http1 {
     sender: Sender1,
     connection: Option<Pin<Box<Connection1>>>,
     quiet: Quiet,
+    sealer: Option<Rc<dyn Seal>>,
 }
 
 impl Http1 {
-    pub(super) fn new(sender: Sender1, connection: Connection1) -> Self {
+    pub(super) fn new(sender: Sender1, connection: Connection1, sealer: Option<Rc<dyn Seal>>) -> Self {
         Self {
             sender,
             connection: Some(Box::pin(connection)),
             quiet: Quiet::new(),
+            sealer,
         }
+    }
+
+    /// What tells a child on it whom requests are from.
+    pub(super) fn sealer(&self) -> Option<&Rc<dyn Seal>> {
+        self.sealer.as_ref()
     }
 
     /// Drives the connection; one that has ended is let go, which settles whatever waits for it.
@@ -104,6 +113,16 @@ impl Shelf {
             idle.http2 = None;
         }
         idle.http1.pop().map(|(connection, _)| Ready::Http1(connection))
+    }
+
+    /// Makes room for a connection that is made although one is kept: one of HTTP/1.1 is closed, and one of HTTP/2 is
+    /// shared by the requests to come no more. Whether there was one.
+    pub(super) fn give_up(&self, server: &Arc<Server>) -> bool {
+        let mut servers = self.servers.borrow_mut();
+        let Some(idle) = servers.get_mut(&identity(server)) else {
+            return false;
+        };
+        idle.http2.take().is_some() || idle.http1.pop().is_some()
     }
 
     /// Keeps an HTTP/1.1 connection whose exchange is over. More than the server's share may be kept until the
@@ -188,9 +207,9 @@ impl Pool {
         self.notices.forget(now);
     }
 
-    /// Closes all kept connections that any request may use.
-    pub fn forget(&self) {
-        self.shared.servers.borrow_mut().clear();
+    /// Closes the kept connections to `server` that any request may use.
+    pub fn forget(&self, server: &Arc<Server>) {
+        self.shared.servers.borrow_mut().remove(&identity(server));
     }
 
     /// Kept HTTP/1.1 connections, for `status`.

@@ -114,6 +114,7 @@ fn server(port: u16) -> Arc<Server> {
         authority: "a.example".parse().expect("a host"),
         transport: Arc::new(transport),
         requests_max: None,
+        hop: None,
     })
 }
 
@@ -179,7 +180,7 @@ fn world(kind: DriverKind, seed: u64) {
         pool.reap();
         assert!(pool.idle_count() <= IDLE_MAX, "{}", pool.idle_count());
         assert!(counters.get(Count::UpstreamReused) > 0, "nothing was reused");
-        pool.forget();
+        pool.forget(&server);
         assert_eq!(pool.idle_count(), 0);
     };
     io::run(kind, all).expect("the driver runs");

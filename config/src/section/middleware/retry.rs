@@ -5,7 +5,7 @@ use crate::{
     model::middleware::{Middleware, retry::Retry},
     reader::Table,
     report::Fault,
-    section::Names,
+    section::{Names, statuses::statuses},
 };
 use std::{ops::RangeInclusive, time::Duration};
 
@@ -40,20 +40,4 @@ pub(super) fn read(table: &Table<'_>, _: &mut Names) -> Option<MiddlewareDraft> 
         table.refuse(&fault.so("nothing would be tried again").fix("raise one of them"));
     }
     Some(MiddlewareDraft::made(Middleware::Retry(read)))
-}
-
-/// `503` or `502-504`, of those that say that a request failed.
-fn statuses(text: &str) -> Result<RangeInclusive<u16>, Fault> {
-    let (first, last) = text.split_once('-').unwrap_or((text, text));
-    let status = |text: &str| {
-        text.parse::<u16>()
-            .ok()
-            .filter(|status| (400..600).contains(status))
-    };
-    match (status(first), status(last)) {
-        (Some(first), Some(last)) if first <= last => Ok(first..=last),
-        _ => Err(Fault::found(format!("found `{text}`"))
-            .expected("a status from 400 to 599, or two joined by `-`")
-            .fix("write it like `503` or `502-504`")),
-    }
 }

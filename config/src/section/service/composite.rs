@@ -4,11 +4,11 @@ use super::{refuse_weightless, sticky::sticky, weight};
 use crate::{
     model::{
         ServiceRef,
-        service::{Failover, Mirror, MirrorBody, Mirroring, Service, Weighted},
+        service::{Failover, FailoverErrors, Mirror, MirrorBody, Mirroring, Service, Weighted},
     },
     reader::{Table, Value},
     report::Fault,
-    section::{Names, router::service_ref, twice},
+    section::{Names, router::service_ref, statuses::statuses, twice},
     units,
 };
 use std::time::Duration;
@@ -18,8 +18,10 @@ pub(super) const KINDS: [&str; 3] = ["weighted", "failover", "mirroring"];
 
 /// Largest body that is kept for a mirror where nothing else is said.
 const MIRROR_BODY: u64 = 64 << 10;
+/// Largest body that is remembered for a fallback where nothing else is said.
+const FAILOVER_BODY: u64 = 64 << 10;
 /// Largest body that can be asked for.
-const MIRROR_BODY_MAX: u64 = 64 << 20;
+const BODY_MAX: u64 = 64 << 20;
 
 /// The service that the table `kind` makes.
 pub(super) fn read(table: &Table<'_>, kind: &str, names: &mut Names) -> Option<Service> {
@@ -78,6 +80,23 @@ fn failover(table: &Table<'_>, names: &mut Names) -> Option<Failover> {
         service,
         fallback,
         return_after: table.duration("return_after", Duration::from_secs(10)),
+        errors: errors(table),
+    })
+}
+
+/// The answers of the first service in whose place the other is asked.
+fn errors(table: &Table<'_>) -> Option<FailoverErrors> {
+    let table = table.table("errors")?;
+    let what = "statuses such as `\"503\"` or `\"500-504\"`";
+    table.need("status", what)?;
+    let status = table.filled("status", what);
+    let status: Option<Vec<_>> = status.iter().map(|value| value.parsed(statuses)).collect();
+    let bytes = table.get("max_request_body_bytes");
+    Some(FailoverErrors {
+        status: status.filter(|status| !status.is_empty())?,
+        body_bytes_max: bytes
+            .and_then(|value| value.parsed(body_size))
+            .unwrap_or(FAILOVER_BODY),
     })
 }
 
@@ -121,11 +140,11 @@ fn body(table: &Table<'_>) -> MirrorBody {
 
 fn body_size(text: &str) -> Result<u64, Fault> {
     let size = units::size(text)?;
-    if size <= MIRROR_BODY_MAX {
+    if size <= BODY_MAX {
         return Ok(size);
     }
     let fault = Fault::found(format!("found `{text}`")).expected("at most `64MiB`");
     Err(fault
-        .so("the bodies of all requests with copies are kept in memory")
+        .so("the bodies of all such requests are kept in memory")
         .fix("write a smaller size"))
 }

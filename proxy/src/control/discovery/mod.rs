@@ -122,7 +122,7 @@ impl Poll {
             let ended = self.take(&state, outcome);
             if ended == Ended::Failed {
                 // Whatever was wrong with the connection, the next poll is not to meet it again.
-                self.pool.forget();
+                self.pool.forget(&self.server);
             }
             publish(&state);
             let pause = self
@@ -211,7 +211,8 @@ pub(super) fn publish(state: &Rc<State>) {
         let (_, snapshot) = state.published().read();
         if !same(&services, &snapshot.discovered) {
             tracing::info!(services = services.len(), "services of the children changed");
-            state.published().publish(snapshot.with_discovered(&services));
+            drop(snapshot);
+            state.offer(&services);
         }
     }
     let loaded = state.loaded();

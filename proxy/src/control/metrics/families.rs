@@ -148,11 +148,29 @@ pub(super) const LIMITED: Family = counter(
     &["reason"],
     "How often a limit or a deadline for clients acted; reason is a counter of status.",
 );
+/// Bytes of bodies on their way.
+pub(super) const IN_FLIGHT: Family = gauge(
+    "sallyport_in_flight_bytes",
+    &[],
+    "Bytes of bodies that were taken from one side and not yet given to the other.",
+);
 /// Whether a server is asked.
 pub(super) const SERVER_UP: Family = gauge(
     "sallyport_service_server_up",
     &["service", "server"],
     "1 where requests may go to the server; 0 where probes fail or it is ejected.",
+);
+/// Whether a server of TCP is asked.
+pub(super) const TCP_SERVER_UP: Family = gauge(
+    "sallyport_tcp_service_server_up",
+    &["service", "server"],
+    "1 where connections may go to the server; 0 where probes fail.",
+);
+/// Requests whose kept connection was closed already, and those that were spared it.
+pub(super) const STALE: Family = counter(
+    "sallyport_upstream_stale_total",
+    &["kind"],
+    "Requests that went over another connection: `upstream_stale`, the kept one had been closed by the server; `upstream_fresh`, none was to be tried because their body cannot be sent twice.",
 );
 /// Ejections.
 pub(super) const SERVER_EJECTED: Family = counter(
@@ -305,8 +323,11 @@ pub(super) const ALL: &[&Family] = &[
     &TCP_REFUSED,
     &TCP_BYTES,
     &LIMITED,
+    &IN_FLIGHT,
     &HTTP_REFUSED,
     &SERVER_UP,
+    &TCP_SERVER_UP,
+    &STALE,
     &SERVER_EJECTED,
     &RETRIED,
     &QUEUED,
