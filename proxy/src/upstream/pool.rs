@@ -115,14 +115,23 @@ impl Shelf {
         idle.http1.pop().map(|(connection, _)| Ready::Http1(connection))
     }
 
-    /// Makes room for a connection that is made although one is kept: one of HTTP/1.1 is closed, and one of HTTP/2 is
-    /// shared by the requests to come no more. Whether there was one.
+    /// A connection to `server` that requests share, if there is one.
+    pub(super) fn take_shared(&self, server: &Arc<Server>) -> Option<Ready> {
+        let mut servers = self.servers.borrow_mut();
+        let (sender, used) = servers.get_mut(&identity(server))?.http2.as_mut()?;
+        if sender.is_closed() {
+            return None;
+        }
+        *used = Instant::now();
+        Some(Ready::Http2(sender.clone()))
+    }
+
+    /// Closes a kept connection of HTTP/1.1, where another is made although it is there: the server is not to have more
+    /// of them for it. Whether there was one.
     pub(super) fn give_up(&self, server: &Arc<Server>) -> bool {
         let mut servers = self.servers.borrow_mut();
-        let Some(idle) = servers.get_mut(&identity(server)) else {
-            return false;
-        };
-        idle.http2.take().is_some() || idle.http1.pop().is_some()
+        let idle = servers.get_mut(&identity(server));
+        idle.and_then(|idle| idle.http1.pop()).is_some()
     }
 
     /// Keeps an HTTP/1.1 connection whose exchange is over. More than the server's share may be kept until the
