@@ -89,8 +89,18 @@ pub enum Count {
     BadRequest,
     /// 501: CONNECT.
     NotImplemented,
-    /// 508: the request has passed here again and again.
+    /// 508: the request has passed here again and again, or too many gateways.
     Loop,
+    /// 400: what a parent says of whom a request is from cannot be read.
+    ContextMalformed,
+    /// 403: that was not written by this parent for this connection and uplink.
+    ContextForged,
+    /// 403: that was said before.
+    ContextReplayed,
+    /// 403: the parent's grant is over.
+    ContextExpired,
+    /// 403: the parent says it of its other requests, and not of this one.
+    ContextMissing,
     /// 400: the path says by a triplet what its route does not allow.
     EncodedCharacter,
     /// 404: no router.
@@ -157,7 +167,9 @@ pub enum Count {
     H2ControlFrames,
     /// Closed: an HTTP/2 connection against the protocol.
     H2Protocol,
-    /// `Hub-Uplink` headers removed on ordinary entry points or from peers without proof.
+    /// Bodies that waited because the process had `proxy.max_in_flight_bytes` in flight.
+    InFlightBytes,
+    /// Requests whose `Hub-Uplink`, or what parents send beside it, was removed on ordinary entry points or from peers without proof.
     UplinkStripped,
     /// 404: a request on an uplink entry point of whoever proves to be no parent.
     UplinkUnproven,
@@ -260,6 +272,11 @@ pub const COUNTS: &[(Count, &str)] = &[
     (Count::BadRequest, "bad_request"),
     (Count::NotImplemented, "not_implemented"),
     (Count::Loop, "loop"),
+    (Count::ContextMalformed, "context_malformed"),
+    (Count::ContextForged, "context_forged"),
+    (Count::ContextReplayed, "context_replayed"),
+    (Count::ContextExpired, "context_expired"),
+    (Count::ContextMissing, "context_missing"),
     (Count::EncodedCharacter, "encoded_character"),
     (Count::NoRouter, "no_router"),
     (Count::NotProven, "not_proven"),
@@ -293,6 +310,7 @@ pub const COUNTS: &[(Count, &str)] = &[
     (Count::H2Resets, "h2_resets"),
     (Count::H2ControlFrames, "h2_control_frames"),
     (Count::H2Protocol, "h2_protocol"),
+    (Count::InFlightBytes, "in_flight_bytes"),
     (Count::UplinkStripped, "uplink_stripped"),
     (Count::UplinkUnproven, "uplink_unproven"),
     (Count::UplinkUnknown, "uplink_unknown"),
@@ -325,7 +343,7 @@ pub const COUNTS: &[(Count, &str)] = &[
 ];
 
 /// The limits and deadlines that act on what comes from clients, where they have a metric in common.
-pub const LIMITS: [Count; 13] = [
+pub const LIMITS: [Count; 14] = [
     Count::AcceptPaused,
     Count::ConnectionsPerIp,
     Count::RequestTimeout,
@@ -339,6 +357,7 @@ pub const LIMITS: [Count; 13] = [
     Count::H2Resets,
     Count::H2ControlFrames,
     Count::H2Protocol,
+    Count::InFlightBytes,
 ];
 
 impl Count {

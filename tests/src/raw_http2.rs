@@ -1,4 +1,4 @@
-//! An HTTP/2 client of frames: sends exactly those that it is told to, and shows those that come.
+//! An HTTP/2 client, or server, of frames: sends exactly those that it is told to, and shows those that come.
 //!
 //! It keeps no protocol: no acknowledgements, no flow control, no compression that changes a table.
 
@@ -7,7 +7,7 @@ use crate::lab::Ns;
 use crate::raw_client;
 use anyhow::{Context, Result, bail, ensure};
 use std::io::{ErrorKind, Read, Write};
-use std::net::{SocketAddr, TcpStream};
+use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::time::Duration;
 
 /// Preface and an empty SETTINGS frame (RFC 9113 section 3.4).
@@ -121,6 +121,24 @@ impl Peer {
         socket.write_all(PREFACE)?;
         socket.set_read_timeout(Some(limit))?;
         Ok(Peer { socket })
+    }
+
+    /// The server's side of the next connection that is made to `listener`: its preface was read, and these settings were
+    /// sent.
+    ///
+    /// # Errors
+    /// Where none comes, or it is no HTTP/2.
+    pub fn accept(listener: &TcpListener, settings: &[u8], limit: Duration) -> Result<Peer> {
+        let mut socket = raw_client::accept(listener, limit)?;
+        socket.set_read_timeout(Some(limit))?;
+        let mut preface = [0_u8; 24];
+        socket
+            .read_exact(&mut preface)
+            .context("no preface came in time")?;
+        ensure!(PREFACE.starts_with(&preface), "{preface:?}");
+        let mut peer = Peer { socket };
+        peer.send(&frame(SETTINGS, 0, 0, settings))?;
+        Ok(peer)
     }
 
     /// Sends bytes; a peer that has closed is seen when it is read.

@@ -8,8 +8,8 @@ use sallyport_tests::fragments::{BACKEND, PORT, entry_point, local, plain, route
 use sallyport_tests::on_both_drivers;
 use sallyport_tests::raw_client::{self, End};
 use sallyport_tests::raw_http2::{
-    CONTINUATION, DATA, END_HEADERS, END_STREAM, Frame, HEADERS, Peer, RST_STREAM, SETTINGS, fields, frame,
-    get, request,
+    CONTINUATION, DATA, END_HEADERS, END_STREAM, Frame, HEADERS, Peer, RST_STREAM, fields, frame, get,
+    request,
 };
 use sallyport_tests::raw_server::{Behaviour, RawServer};
 use sallyport_tests::script::{Interpreter, Script};
@@ -164,11 +164,7 @@ fn answer_by_frames(
 ) -> Result<std::thread::JoinHandle<Result<TcpStream>>> {
     let listener = listen(case, BACKEND)?;
     Ok(std::thread::spawn(move || {
-        let mut server = raw_client::accept(&listener, SOON)?;
-        server.set_read_timeout(Some(SOON))?;
-        exactly(&mut server, 24)?;
-        server.write_all(&frame(SETTINGS, 0, 0, &[]))?;
-        let mut peer = Peer { socket: server };
+        let mut peer = Peer::accept(&listener, &[], SOON)?;
         let asked = peer.until(|frame| frame.kind == HEADERS)?;
         let last = sections.len().saturating_sub(1);
         for (index, section) in sections.iter().enumerate() {
@@ -205,7 +201,7 @@ fn a_flood_of_interim_answers_of_a_stream_reaches_nobody(case: &Case) -> Result<
 }
 
 fn a_101_on_a_stream_is_502(case: &Case) -> Result<()> {
-    let switched = fields(&[(":status", "101"), ("upgrade", "x")]);
+    let switched = fields(&[(":status", "101")]);
     let server = answer_by_frames(case, vec![switched, fields(&[(":status", "200")])])?;
     let _gateway = case.gateway(&h2c())?;
     let mut client = raw_client::connect(&case.ns, None, local(PORT))?;
@@ -324,10 +320,7 @@ fn an_upload_goes_on_while_its_answer_comes(case: &Case) -> Result<()> {
     let mut client = Peer::connect(&case.ns, SOON)?;
     client.send(&frame(HEADERS, END_HEADERS, 1, &request("POST", &[])))?;
     client.send(&frame(DATA, 0, 1, b"one"))?;
-    let mut socket = raw_client::accept(&listener, SOON)?;
-    exactly(&mut socket, 24)?;
-    let mut server = Peer { socket };
-    server.send(&frame(SETTINGS, 0, 0, &[]))?;
+    let mut server = Peer::accept(&listener, &[], SOON)?;
     let asked = server.until(|frame| frame.kind == HEADERS)?.stream;
     server.until(|frame| frame.kind == DATA && frame.payload == b"one")?;
     // The answer begins, and each side says one word after the other.
@@ -361,10 +354,7 @@ fn an_upload_ends_with_an_answer_that_is_given_up(case: &Case) -> Result<()> {
     let gateway = case.gateway(&(entry + &route_all(&format!("h2c://127.0.0.1:{BACKEND}"))))?;
     let mut client = Peer::connect(&case.ns, SOON)?;
     client.send(&frame(HEADERS, END_HEADERS, 1, &request("POST", &[])))?;
-    let mut socket = raw_client::accept(&listener, SOON)?;
-    exactly(&mut socket, 24)?;
-    let mut server = Peer { socket };
-    server.send(&frame(SETTINGS, 0, 0, &[]))?;
+    let mut server = Peer::accept(&listener, &[], SOON)?;
     let asked = server.until(|frame| frame.kind == HEADERS)?.stream;
     server.send(&frame(
         HEADERS,

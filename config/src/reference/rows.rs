@@ -77,6 +77,12 @@ pub(super) const PROCESS: &[Row] = &[
         "Downstream connections of the whole process; over it, accepting pauses and is counted.",
     ),
     now(
+        "proxy.max_in_flight_bytes",
+        "size, or `0`",
+        "1GiB",
+        "Bytes of bodies that the whole process has taken from one side and not yet given to the other; over it, bodies wait and it is counted. `0` is no limit.",
+    ),
+    now(
         "proxy.drain",
         "duration",
         "10s",

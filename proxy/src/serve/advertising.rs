@@ -25,7 +25,7 @@ use http::{
     header::{CACHE_CONTROL, CONTENT_ENCODING, CONTENT_TYPE, ETAG, IF_NONE_MATCH, RETRY_AFTER, VARY},
     request::Parts,
 };
-use std::{io::Write, rc::Rc, sync::Arc, time::Duration};
+use std::{future::Future, io::Write, pin::Pin, rc::Rc, sync::Arc, time::Duration};
 
 /// The longest wait for a change.
 const WAIT_MAX: Duration = Duration::from_secs(30);
@@ -34,14 +34,22 @@ const PREFER: HeaderName = HeaderName::from_static("prefer");
 /// Which of it was done (RFC 7240 section 3).
 const PREFERENCE_APPLIED: HeaderName = HeaderName::from_static("preference-applied");
 
-/// Answers a parent. Cancelling gives its place among those who wait back.
+/// Answers a parent, who may wait long: what the request `held` so far is let go before. In a box, so that other requests
+/// do not carry its room around. Cancelling gives its place among those who wait back.
 ///
 /// # Errors
 /// What it is told instead, also where it is no parent any more when it has waited.
-pub(super) async fn discover(connection: &Rc<Connection>, parts: Parts) -> Result<Outcome, Fault> {
-    canonical(&parts, connection)?;
-    let question = Question::of(&parts.headers);
-    drop(parts);
+pub(super) fn discover<H>(
+    connection: &Rc<Connection>,
+    parts: Parts,
+    held: H,
+) -> Pin<Box<dyn Future<Output = Result<Outcome, Fault>> + '_>> {
+    drop(held);
+    let asked = canonical(&parts, connection).map(|_| Question::of(&parts.headers));
+    Box::pin(async move { answer(connection, asked?).await })
+}
+
+async fn answer(connection: &Rc<Connection>, question: Question) -> Result<Outcome, Fault> {
     // From before the first look, so that no change is missed.
     let mut changes = connection.context.changes();
     let (mut offer, asking) = match look(connection)? {

@@ -12,12 +12,13 @@ use super::{
 };
 use crate::{
     accept::PeerAddress,
-    http::forwarded,
+    http::{forwarded, in_flight::Flow},
     io::{Instant, Transport},
     preamble::{ClientAddress, Preamble},
     snapshot::Entry,
     telemetry::Count,
     tls::{Facts, Protocol},
+    uplink::context::Guard,
     upstream::Own,
 };
 use hyper::{
@@ -51,6 +52,8 @@ pub(super) struct Connection {
     pub preamble: Preamble,
     /// What the handshake proved; `None` in the clear.
     pub tls: Option<Rc<Facts>>,
+    /// What judges whom its requests are from, where it is a parent's.
+    pub guard: Option<Guard>,
     /// What servers are told of it.
     pub forwarded: forwarded::Facts,
     /// Its deadlines.
@@ -59,6 +62,8 @@ pub(super) struct Connection {
     pub handle: Rc<Handle>,
     /// This end of its socket.
     pub local: SocketAddr,
+    /// What of its requests, and of their answers, is on its way.
+    pub flows: Flows,
     /// Connections to servers that serve it alone.
     pub own: Own,
     /// What it is called towards servers that are told, once one was.
@@ -75,7 +80,28 @@ pub(super) struct Connection {
     pub solo: Solo,
 }
 
+/// Both directions of a connection, once there is anything that counts.
+#[derive(Default)]
+pub(super) struct Flows {
+    requests: OnceCell<Flow>,
+    answers: OnceCell<Flow>,
+}
+
 impl Connection {
+    /// Bytes of requests that are on their way.
+    pub(super) fn requests_flow(&self) -> &Flow {
+        self.flows
+            .requests
+            .get_or_init(|| Flow::new(&self.context.in_flight))
+    }
+
+    /// Bytes of answers that are on their way.
+    pub(super) fn answers_flow(&self) -> &Flow {
+        self.flows
+            .answers
+            .get_or_init(|| Flow::new(&self.context.in_flight))
+    }
+
     /// Whether it speaks HTTP/2.
     pub(super) fn is_http2(&self) -> bool {
         self.clock.protocol() == Protocol::H2

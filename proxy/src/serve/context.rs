@@ -4,6 +4,7 @@ use crate::{
     accept::Sources,
     access_log::Lines,
     balance::{FULL_SHARE, Picker, RoundRobin},
+    http::in_flight::{Budget, Ledger},
     snapshot::{Composite, Entry, Leading, Published, Service, Snapshot, TcpServer, TcpService},
     telemetry::Counters,
     tls::Tally,
@@ -44,6 +45,8 @@ pub struct Context {
     pub connections: Arc<AtomicUsize>,
     /// How many each source has of them.
     pub sources: Arc<Sources>,
+    /// Bytes of bodies that are on their way.
+    pub in_flight: Rc<Ledger>,
     published: Arc<Published>,
     view: RefCell<Rc<View>>,
 }
@@ -133,8 +136,11 @@ impl Context {
         tally: Arc<Tally>,
         connections: Arc<AtomicUsize>,
         sources: Arc<Sources>,
+        in_flight: Arc<Budget>,
     ) -> Self {
-        let view = RefCell::new(Rc::new(View::new(&published, None)));
+        let view = View::new(&published, None);
+        let in_flight = Ledger::new(in_flight, Arc::clone(&counters));
+        in_flight.limit(view.snapshot.in_flight_bytes_max);
         let (pool, live) = (Rc::default(), Rc::default());
         let handshakes = HandshakeLog::default();
         Self {
@@ -149,8 +155,9 @@ impl Context {
             recheck: Recheck::default(),
             connections,
             sources,
+            in_flight: Rc::new(in_flight),
             published,
-            view,
+            view: RefCell::new(Rc::new(view)),
         }
     }
 
@@ -163,6 +170,7 @@ impl Context {
     pub fn view(&self) -> Rc<View> {
         if self.view.borrow().generation != self.published.generation() {
             let next = View::new(&self.published, Some(&self.view.borrow()));
+            self.in_flight.limit(next.snapshot.in_flight_bytes_max);
             *self.view.borrow_mut() = Rc::new(next);
         }
         Rc::clone(&self.view.borrow())

@@ -7,10 +7,10 @@ use super::{
     connection::Connection,
     context::View,
     forward::{self, Way},
+    hop,
     lane::By,
     switching::{self, Opening},
     unrouted::Unrouted,
-    uplinks,
 };
 use crate::{
     fault::{self, Fault},
@@ -38,7 +38,7 @@ use http::request::Parts;
 use hyper::{HeaderMap, Request, Response, StatusCode, Version};
 use rustls::pki_types::UnixTime;
 use sallyport_config::model::UnderscoreHeaders;
-use std::{convert::Infallible, future::Future, net::IpAddr, rc::Rc};
+use std::{cell::OnceCell, convert::Infallible, future::Future, net::IpAddr, rc::Rc};
 
 /// What a request came to.
 pub(super) enum Outcome {
@@ -138,29 +138,24 @@ async fn walk(
     let view = connection.context.view();
     let entry = view.entry(&connection.entry).ok_or(Fault::NotFound)?;
     let (mut parts, incoming) = request.into_parts();
-    let body = body_of(by.upload(connection), entry, incoming, began, notes);
+    let mut body = body_of(by.upload(connection), entry, incoming, began, notes);
+    body.counts_as(|| connection.requests_flow().clone());
     let found = examine(entry, connection, &mut parts)?;
     let reached = match &*entry.side {
-        Side::Clients(table) => {
-            strip_uplink(connection, &mut parts, found);
-            Reached::Route(table, trust_of(entry, connection))
-        }
-        Side::Parents(parents) => uplinks::reach(parents, connection, &mut parts)?,
+        Side::Clients(table) => of_client(table, entry, connection, &mut parts, found),
+        Side::Parents(parents) => hop::reach(parents, view.snapshot.gateway, connection, &mut parts)?,
     };
     let (table, trust) = match reached {
         Reached::Route(table, trust) => (table, trust),
-        Reached::Discovery => {
-            // It may wait long, and must not keep this snapshot meanwhile.
-            drop((body, view));
-            return Box::pin(advertising::discover(connection, parts)).await;
-        }
+        Reached::Discovery => return advertising::discover(connection, parts, (body, view)).await,
     };
     // Before rules look at the fields: a stranger's must not choose a route.
     forwarded::strip(&mut parts.headers, found, trust, own_certificate(connection));
     let (authority, target) = canonical(&parts, connection)?;
     check_policy(entry, connection, Some(&authority))?;
-    let client = client_of(connection, &parts.headers, trust);
-    notes.client(client);
+    let told = hop::kept(&parts.extensions);
+    let client = told.as_ref().map_or(connection.client.0.ip(), |told| told.client);
+    notes.client(client, told.as_ref());
     let leads = match lead(entry, table, &parts, &authority, &target, client)? {
         Ok(id) => {
             let route = route_of(&view, id)?;
@@ -177,7 +172,8 @@ async fn walk(
         trust,
     };
     forward::clean(connection, &mut parts, outgoing);
-    let facts = facts(connection, client);
+    let certificate = told.as_deref().and_then(hop::chain);
+    let facts = facts(connection, client, certificate.as_ref());
     let route = match leads {
         Ok(route) => route,
         // In a box, so that requests with a route do not carry its room around.
@@ -191,6 +187,7 @@ async fn walk(
         notes,
         opening,
         client,
+        user: OnceCell::new(),
     };
     let chain = Chain::new(&entry.middlewares, &route.middlewares);
     if chain.is_empty() {
@@ -245,15 +242,19 @@ async fn through(
 }
 
 /// What middlewares may know.
-fn facts(connection: &Connection, client: IpAddr) -> middleware::Facts<'_> {
+fn facts<'a>(
+    connection: &'a Connection,
+    client: IpAddr,
+    told: Option<&'a ClientChain>,
+) -> middleware::Facts<'a> {
     middleware::Facts {
         client,
-        certificates: clients_certificates(connection),
+        certificates: told.or(clients_certificates(connection)),
     }
 }
 
-/// What the client showed; on the way of parents the certificate is a parent's, who speaks for its clients by
-/// fields.
+/// What the client showed; on the way of parents the certificate is a parent's, who speaks for its
+/// clients by contexts.
 fn clients_certificates(connection: &Connection) -> Option<&ClientChain> {
     match &*connection.entry.side {
         Side::Parents(_) => None,
@@ -347,20 +348,25 @@ pub(super) enum Reached<'a> {
     Discovery,
 }
 
-/// `Hub-Uplink` never passes an ordinary entry point.
-fn strip_uplink(connection: &Connection, parts: &mut Parts, found: Found) {
+/// A client's request: what gateways say to each other never passes an ordinary entry point.
+fn of_client<'a>(
+    table: &'a Table,
+    entry: &Entry,
+    connection: &Connection,
+    parts: &mut Parts,
+    found: Found,
+) -> Reached<'a> {
     if found.uplink() {
         fields::strip_uplink(&mut parts.headers);
         connection.context.counters.add(Count::UplinkStripped);
     }
-}
-
-fn trust_of(entry: &Entry, connection: &Connection) -> PeerTrust {
-    if entry.forwarded_trusted.contains(connection.client.0.ip()) {
+    let trusted = entry.forwarded_trusted.contains(connection.client.0.ip());
+    let trust = if trusted {
         PeerTrust::Trusted
     } else {
         PeerTrust::Untrusted
-    }
+    };
+    Reached::Route(table, trust)
 }
 
 /// The one host and the one path of a request.
@@ -395,15 +401,6 @@ pub(super) fn check_policy(
         Ok(())
     } else {
         Err(Fault::Misdirected)
-    }
-}
-
-/// The client for `ClientIP`: who connected, or on an uplink whom the proven parent names.
-fn client_of(connection: &Connection, headers: &HeaderMap, trust: PeerTrust) -> IpAddr {
-    let own = connection.client.0.ip();
-    match (&*connection.entry.side, trust) {
-        (Side::Parents(_), PeerTrust::Trusted) => forwarded::client(headers).unwrap_or(own),
-        _ => own,
     }
 }
 

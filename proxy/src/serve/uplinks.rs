@@ -40,14 +40,9 @@ pub(super) fn reach<'a>(
     if !is_for(uplink, parents.proof, connection) {
         return Err(Fault::UplinkForbidden);
     }
-    // A proven parent has told the truth about its clients, until there is a protected header for it. Whoever
-    // proved nothing has not.
-    let trust = match parents.proof {
-        Proof::Certificate | Proof::Source => PeerTrust::Trusted,
-        Proof::Nothing => PeerTrust::Untrusted,
-    };
+    // Whom a request is from, a parent tells by its context alone.
     note(uplink, connection);
-    Ok(Reached::Route(&uplink.table, trust))
+    Ok(Reached::Route(&uplink.table, PeerTrust::Untrusted))
 }
 
 /// Whether the peer is some parent. The source was judged at accept: a connection is here only because the

@@ -6,6 +6,7 @@
 mod composites;
 mod discovered;
 mod entries;
+mod gateway;
 mod middlewares;
 mod named;
 mod policies;
@@ -35,6 +36,7 @@ use crate::{
     tls::{EntryPolicies, Files, Known},
     uplink::{
         audience::Audience,
+        context::GatewayId,
         directory::DiscoveredService,
         usage::{Ledger, Usage},
         wire::{self, Advertised, Advertisement},
@@ -55,6 +57,7 @@ use sallyport_config::{
 };
 use std::{
     collections::{BTreeMap, HashMap},
+    num::NonZeroU64,
     sync::Arc,
 };
 use upstreams::{Transports, children, services, transports};
@@ -64,8 +67,12 @@ use upstreams::{Transports, children, services, transports};
 pub struct Snapshot {
     /// Where a line for each request goes; `None` is off.
     pub access_log: Option<Arc<AccessLog>>,
+    /// What this gateway is called towards other gateways.
+    pub gateway: GatewayId,
     /// Downstream connections of the whole process.
     pub connections_max: usize,
+    /// Bytes of bodies that the whole process has in flight; `None` is no limit.
+    pub in_flight_bytes_max: Option<NonZeroU64>,
     /// By name.
     pub entries: BTreeMap<String, Arc<Entry>>,
     /// Who may connect to them.
@@ -280,7 +287,7 @@ pub fn compile(
         .entry_points
         .iter()
         .map(|(name, entry)| {
-            let own = policies_at(&policies, name, kept);
+            let own = policies_at(&policies, name, entry.kind, kept);
             let mut compiled = compile_entry(config, name, entry, (lists, kept), &own, &routes)
                 .ok_or_else(|| vec![no_policies(name, entry)])?;
             check_advertised(&compiled, entry)?;
@@ -290,7 +297,9 @@ pub fn compile(
         .collect();
     Ok(Snapshot {
         access_log,
+        gateway: gateway::identity(config, state_dir, &mut remarks),
         connections_max: usize::try_from(config.proxy.max_connections).unwrap_or(usize::MAX),
+        in_flight_bytes_max: config.proxy.max_in_flight_bytes,
         entries: entries?,
         admissions: Arc::new(Admissions::settled(accept::Policies::compile(config, lists))),
         routes: Arc::new(
