@@ -795,11 +795,8 @@ mod tests {
         let mut directory = Directory::new(&config(&[("c0", None), ("c1", None)]));
         let now = Instant::now();
         let weights = |directory: &Directory, name: &str| {
-            let all = directory.services(now).into_iter();
-            let service = all
-                .filter(|service| service.name == name)
-                .next_back()
-                .expect("there");
+            let mut all = directory.services(now).into_iter();
+            let service = all.find(|service| service.name == name).expect("there");
             service
                 .members
                 .iter()
