@@ -4,7 +4,7 @@ use crate::{
     gate::policy::Allowlists,
     snapshot::{Kept, Snapshot, StateDir, compile as compile_all},
     tls::Files,
-    uplink::directory::Member as Child,
+    uplink::directory::{ChildState, Member as Child},
 };
 use sallyport_config::model::{ServiceRef, service::Redirects};
 use std::{num::NonZeroU32, path::Path};
@@ -35,6 +35,7 @@ fn found(children: &[(&str, Advertised)]) -> Vec<DiscoveredService> {
     let member = |(child, offer): &(&str, Advertised)| Child {
         child: (*child).to_owned(),
         offer: offer.clone(),
+        state: ChildState::Fresh,
     };
     let service = |name: String, members: Vec<Child>| DiscoveredService {
         name,
@@ -151,6 +152,7 @@ fn many_probed_uplinks_of_one_child_are_asked_less_often_each() {
         members: vec![Child {
             child: "c1".to_owned(),
             offer: offer(1, PROBED),
+            state: ChildState::Fresh,
         }],
     };
     let many: Vec<_> = (0..1000).map(service).collect();
