@@ -14,7 +14,7 @@ use hyper::StatusCode;
 use std::error::Error;
 
 /// What requests can be refused for, or come to in place of a server's answer: the counts of [`Fault`], each once.
-pub const REFUSALS: [Count; 25] = [
+pub const REFUSALS: [Count; 30] = [
     Count::BadRequest,
     Count::HeaderTooLarge,
     Count::EncodedCharacter,
@@ -24,6 +24,11 @@ pub const REFUSALS: [Count; 25] = [
     Count::NotProven,
     Count::NotImplemented,
     Count::Loop,
+    Count::ContextMalformed,
+    Count::ContextForged,
+    Count::ContextReplayed,
+    Count::ContextExpired,
+    Count::ContextMissing,
     Count::SourceForbidden,
     Count::HostForbidden,
     Count::PathAmbiguous,
@@ -77,8 +82,18 @@ pub enum Fault {
     NotProven,
     /// CONNECT, which this gateway does not do.
     NotImplemented,
-    /// It has passed here again and again.
+    /// It has passed here again and again, or too many gateways.
     Loop,
+    /// What a parent says of whom the request is from cannot be read.
+    ContextMalformed,
+    /// That was not written by this parent for this connection and uplink.
+    ContextForged,
+    /// That was said before.
+    ContextReplayed,
+    /// The parent's grant is over.
+    ContextExpired,
+    /// The parent says it of its other requests, and not of this one.
+    ContextMissing,
     /// `ip_allow_list` does not let the client in, or `ip_deny_list` keeps it out; with the status that the operator chose.
     SourceForbidden(StatusCode),
     /// `allowed_hosts` does not hold the host that was asked for.
@@ -142,6 +157,11 @@ impl Fault {
             Self::NotProven => (StatusCode::FORBIDDEN, Count::NotProven),
             Self::NotImplemented => (StatusCode::NOT_IMPLEMENTED, Count::NotImplemented),
             Self::Loop => (StatusCode::LOOP_DETECTED, Count::Loop),
+            Self::ContextMalformed => (StatusCode::BAD_REQUEST, Count::ContextMalformed),
+            Self::ContextForged => (StatusCode::FORBIDDEN, Count::ContextForged),
+            Self::ContextReplayed => (StatusCode::FORBIDDEN, Count::ContextReplayed),
+            Self::ContextExpired => (StatusCode::FORBIDDEN, Count::ContextExpired),
+            Self::ContextMissing => (StatusCode::FORBIDDEN, Count::ContextMissing),
             Self::SourceForbidden(status) => (status, Count::SourceForbidden),
             Self::HostForbidden => (StatusCode::FORBIDDEN, Count::HostForbidden),
             Self::PathAmbiguous => (StatusCode::BAD_REQUEST, Count::PathAmbiguous),

@@ -89,8 +89,18 @@ pub enum Count {
     BadRequest,
     /// 501: CONNECT.
     NotImplemented,
-    /// 508: the request has passed here again and again.
+    /// 508: the request has passed here again and again, or too many gateways.
     Loop,
+    /// 400: what a parent says of whom a request is from cannot be read.
+    ContextMalformed,
+    /// 403: that was not written by this parent for this connection and uplink.
+    ContextForged,
+    /// 403: that was said before.
+    ContextReplayed,
+    /// 403: the parent's grant is over.
+    ContextExpired,
+    /// 403: the parent says it of its other requests, and not of this one.
+    ContextMissing,
     /// 400: the path says by a triplet what its route does not allow.
     EncodedCharacter,
     /// 404: no router.
@@ -157,7 +167,7 @@ pub enum Count {
     H2ControlFrames,
     /// Closed: an HTTP/2 connection against the protocol.
     H2Protocol,
-    /// `Hub-Uplink` headers removed on ordinary entry points or from peers without proof.
+    /// Requests whose `Hub-Uplink`, or what parents send beside it, was removed on ordinary entry points or from peers without proof.
     UplinkStripped,
     /// Connections to servers that were opened.
     UpstreamOpened,
@@ -250,6 +260,11 @@ pub const COUNTS: &[(Count, &str)] = &[
     (Count::BadRequest, "bad_request"),
     (Count::NotImplemented, "not_implemented"),
     (Count::Loop, "loop"),
+    (Count::ContextMalformed, "context_malformed"),
+    (Count::ContextForged, "context_forged"),
+    (Count::ContextReplayed, "context_replayed"),
+    (Count::ContextExpired, "context_expired"),
+    (Count::ContextMissing, "context_missing"),
     (Count::EncodedCharacter, "encoded_character"),
     (Count::NoRouter, "no_router"),
     (Count::NotProven, "not_proven"),

@@ -26,6 +26,7 @@ pub mod held;
 pub mod hello;
 pub mod lab;
 pub mod lan;
+pub mod lying_parent;
 pub mod near_valid;
 pub mod near_valid_http2;
 pub mod nghttpd;

@@ -249,6 +249,14 @@ impl Session {
         self.stream.conn.handshake_kind() == Some(HandshakeKind::Resumed)
     }
 
+    /// Keying material of the session (RFC 8446 section 7.5).
+    ///
+    /// # Errors
+    /// Where the library gives none.
+    pub fn keying_material(&self, label: &[u8]) -> Result<[u8; 64]> {
+        Ok(self.stream.conn.export_keying_material([0; 64], label, None)?)
+    }
+
     /// The key exchange group, by IANA's name.
     #[must_use]
     pub fn group(&self) -> Option<&'static str> {

@@ -265,8 +265,8 @@ fn uplink_traffic_reaches_the_service_without_the_header(case: &Case) -> Result<
             "{request}"
         );
         ensure!(
-            request.contains("x-forwarded-for: 203.0.113.9"),
-            "a proven parent is believed: {request}"
+            request.contains("x-forwarded-for: 127.0.0.1\r\n"),
+            "not even a parent's fields are believed: {request}"
         );
     }
     let before = server.seen.requests().len();

@@ -13,6 +13,12 @@ use http::{
 
 /// `Hub-Uplink`.
 pub const HUB_UPLINK: HeaderName = HeaderName::from_static("hub-uplink");
+/// `Hub-Context`: whom a request of a parent is from.
+pub const HUB_CONTEXT: HeaderName = HeaderName::from_static("hub-context");
+/// `Hub-Grant`: that a connection of a parent's may tell that.
+pub const HUB_GRANT: HeaderName = HeaderName::from_static("hub-grant");
+/// What gateways say to each other, and nobody else may.
+const BETWEEN_GATEWAYS: [&[u8]; 3] = [b"hub-uplink", b"hub-context", b"hub-grant"];
 
 /// Which kinds of field a message has.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -44,7 +50,7 @@ impl Found {
         self.identity
     }
 
-    /// Whether any spelling of `Hub-Uplink` is there.
+    /// Whether any spelling of `Hub-Uplink`, or of what parents send beside it, is there.
     pub fn uplink(self) -> bool {
         self.uplink
     }
@@ -74,7 +80,7 @@ pub fn scan(headers: &HeaderMap) -> Found {
             Some(b'e' | b'k' | b'p' | b'u') => found.hop_by_hop |= is_hop_by_hop(name),
             Some(b'f' | b's' | b'x') => found.note_forwarding(bytes),
             Some(b'v') => found.via |= *name == VIA,
-            Some(b'h') => found.uplink |= same_name(bytes, b"hub-uplink"),
+            Some(b'h') => found.uplink |= is_between_gateways(bytes),
             _ => {}
         }
     }
@@ -96,6 +102,10 @@ fn is_disguised(name: &[u8]) -> bool {
     [&b"content-length"[..], b"transfer-encoding"]
         .iter()
         .any(|framing| same_name(name, framing) && name != *framing)
+}
+
+fn is_between_gateways(name: &[u8]) -> bool {
+    BETWEEN_GATEWAYS.iter().any(|own| same_name(name, own))
 }
 
 /// Whether the name of any field has an underscore.
@@ -163,7 +173,7 @@ fn may_be_named(name: &HeaderName) -> bool {
         name.as_str(),
         "host" | "content-length" | "content-type" | "authorization" | "cookie" | "via" | "cache-control"
     );
-    !protected && !is_forwarding(bytes) && !same_name(bytes, b"hub-uplink") && *name != TRAILER
+    !protected && !is_forwarding(bytes) && !is_between_gateways(bytes) && *name != TRAILER
 }
 
 /// Removes the hop-by-hop fields of a request; `TE: trailers` stays, because trailers are passed on.
@@ -289,7 +299,7 @@ pub fn is_grpc(headers: &HeaderMap) -> bool {
 /// a server that merges the two would believe it.
 pub fn strip_trailers(trailers: &mut HeaderMap) {
     remove_where(trailers, |name| {
-        is_forwarding(name) || same_name(name, b"hub-uplink") || same_name(name, b"content-length")
+        is_forwarding(name) || is_between_gateways(name) || same_name(name, b"content-length")
     });
     strip(trailers);
     trailers.remove(HOST);
@@ -332,9 +342,9 @@ pub(super) fn strip_ambiguous_identity(headers: &mut HeaderMap) {
     }
 }
 
-/// Removes every spelling of `Hub-Uplink`.
+/// Removes every spelling of `Hub-Uplink`, and of what parents send beside it.
 pub fn strip_uplink(headers: &mut HeaderMap) {
-    remove_where(headers, |name| same_name(name, b"hub-uplink"));
+    remove_where(headers, is_between_gateways);
 }
 
 /// Takes the uplink that a request names and removes every spelling.
@@ -342,12 +352,25 @@ pub fn strip_uplink(headers: &mut HeaderMap) {
 /// # Errors
 /// Where it names two, or nothing that is a name.
 pub fn take_uplink(headers: &mut HeaderMap) -> Result<Option<HeaderValue>, AmbiguousUplink> {
+    let named = take_only(headers, &HUB_UPLINK);
+    strip_uplink(headers);
+    named
+}
+
+/// Takes the field `name` and removes every spelling.
+///
+/// # Errors
+/// Where it stands there twice, or in another spelling.
+pub fn take_only(headers: &mut HeaderMap, name: &HeaderName) -> Result<Option<HeaderValue>, AmbiguousUplink> {
+    let own = name.as_str().as_bytes();
     let spellings = headers
         .iter()
-        .filter(|(name, _)| same_name(name.as_str().as_bytes(), b"hub-uplink"))
+        .filter(|(name, _)| same_name(name.as_str().as_bytes(), own))
         .count();
-    let named = headers.get(HUB_UPLINK).cloned();
-    strip_uplink(headers);
+    let named = headers.get(name).cloned();
+    if spellings > 0 {
+        remove_where(headers, |name| same_name(name, own));
+    }
     match (named, spellings) {
         (named @ Some(_), 1) => Ok(named),
         (_, 0) => Ok(None),
@@ -355,9 +378,9 @@ pub fn take_uplink(headers: &mut HeaderMap) -> Result<Option<HeaderValue>, Ambig
     }
 }
 
-/// More than one uplink is named, or in a spelling that is not the name's.
+/// A field that only a parent may send stands there more than once, or in a spelling that is not its name's.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("`Hub-Uplink` stands there more than once or in another spelling")]
+#[error("a field between gateways stands there more than once or in another spelling")]
 pub struct AmbiguousUplink;
 
 pub(super) fn remove_where(headers: &mut HeaderMap, which: impl Fn(&[u8]) -> bool) {
@@ -544,5 +567,28 @@ mod tests {
         check(&[("hub_uplink", "a")], Err(AmbiguousUplink));
         check(&[("hub-uplink", "a"), ("hub.uplink", "b")], Err(AmbiguousUplink));
         check(&[("HUB_UPLINK", "a")], Err(AmbiguousUplink));
+    }
+
+    #[test]
+    fn what_parents_send_beside_the_uplink_goes_in_every_spelling_and_is_named_away_by_nobody() {
+        for name in ["hub-context", "Hub_Context", "hub.grant", "HUB-GRANT"] {
+            let mut request = headers(&[(name, "x"), ("connection", name)]);
+            assert!(scan(&request).uplink(), "{name}");
+            let found = scan(&request);
+            strip_request(&mut request, found);
+            assert_eq!(request.len(), 1, "{name}");
+            strip_uplink(&mut request);
+            assert!(request.is_empty(), "{name}");
+            let mut trailers = headers(&[(name, "x")]);
+            strip_trailers(&mut trailers);
+            assert!(trailers.is_empty(), "{name}");
+        }
+        let mut twice = headers(&[("hub-context", "a"), ("hub_context", "b"), ("hub-grant", "c")]);
+        assert_eq!(take_only(&mut twice, &HUB_CONTEXT), Err(AmbiguousUplink));
+        assert_eq!(
+            take_only(&mut twice, &HUB_GRANT),
+            Ok(Some(HeaderValue::from_static("c")))
+        );
+        assert!(twice.is_empty());
     }
 }

@@ -8,11 +8,17 @@ use super::fields::{Found, is_forwarding, is_identity, remove_where, strip_ambig
 use http::{HeaderMap, HeaderName, HeaderValue};
 use std::net::IpAddr;
 
-const FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
-const PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
-const HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
-const PORT: HeaderName = HeaderName::from_static("x-forwarded-port");
-const REAL_IP: HeaderName = HeaderName::from_static("x-real-ip");
+/// `X-Forwarded-For`.
+pub const FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
+/// `X-Forwarded-Proto`.
+pub const PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
+/// `X-Forwarded-Host`.
+pub const HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
+/// `X-Forwarded-Port`.
+pub const PORT: HeaderName = HeaderName::from_static("x-forwarded-port");
+/// `X-Real-Ip`.
+pub const REAL_IP: HeaderName = HeaderName::from_static("x-real-ip");
+const USER: HeaderName = HeaderName::from_static("x-forwarded-user");
 
 /// Whether the peer's forwarding fields are believed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -95,10 +101,52 @@ fn extend(headers: &mut HeaderMap, facts: &Facts, host: &HeaderValue) {
     }
 }
 
-/// The client that a trusted peer names: the last hop before it.
-pub fn client(headers: &HeaderMap) -> Option<IpAddr> {
-    let last = headers.get_all(FOR).iter().next_back()?.to_str().ok()?;
-    last.rsplit(',').next()?.trim().parse().ok()
+/// What a proven parent says of a request's client.
+#[derive(Clone, Copy, Debug)]
+pub struct Behind<'a> {
+    /// The client.
+    pub client: IpAddr,
+    /// The addresses before the parent; `None` where that is the client alone.
+    pub hops: Option<&'a str>,
+    /// `None` where that is the client.
+    pub real_ip: Option<IpAddr>,
+    /// `http` or `https`.
+    pub proto: &'static str,
+    /// The port that the client connected to.
+    pub port: u16,
+    /// The host that it asked for, where that is not the request's.
+    pub host: Option<&'a str>,
+    /// The user that was verified.
+    pub user: Option<&'a str>,
+}
+
+/// Writes the fields by a proven parent's word, which is none of the fields'; the parent is the last hop. `host` is the
+/// request's.
+pub fn write_behind(headers: &mut HeaderMap, behind: &Behind<'_>, parent: &Facts, host: &HeaderValue) {
+    let value = |text: String| HeaderValue::try_from(text).unwrap_or_else(|_| parent.client.clone());
+    let client = behind.client.to_canonical().to_string();
+    let hops = [
+        behind.hops.unwrap_or(&client).as_bytes(),
+        b", ",
+        parent.client.as_bytes(),
+    ]
+    .concat();
+    let real_ip = behind.real_ip.map(|real| real.to_canonical().to_string());
+    headers.insert(
+        FOR,
+        HeaderValue::try_from(hops).unwrap_or_else(|_| parent.client.clone()),
+    );
+    headers.insert(REAL_IP, value(real_ip.unwrap_or(client)));
+    headers.insert(PROTO, HeaderValue::from_static(behind.proto));
+    headers.insert(PORT, HeaderValue::from(behind.port));
+    let told = behind.host.and_then(|host| HeaderValue::from_str(host).ok());
+    headers.insert(HOST, told.unwrap_or_else(|| host.clone()));
+    if let Some(user) = behind
+        .user
+        .and_then(|user| HeaderValue::from_bytes(user.as_bytes()).ok())
+    {
+        headers.insert(USER, user);
+    }
 }
 
 #[cfg(test)]
@@ -254,10 +302,45 @@ mod tests {
     }
 
     #[test]
-    fn the_named_client_is_the_last_hop_and_only_an_address() {
-        let of = |text: &'static str| client(&HeaderMap::from_iter([(FOR, HeaderValue::from_static(text))]));
-        assert_eq!(of("203.0.113.9, 2001:db8::1"), "2001:db8::1".parse().ok());
-        assert_eq!(of("203.0.113.9, unknown"), None);
-        assert_eq!(client(&HeaderMap::new()), None);
+    fn a_parents_word_takes_the_place_of_its_fields() {
+        let mut headers = HeaderMap::new();
+        let behind = Behind {
+            client: IpAddr::from([203, 0, 113, 9]),
+            hops: None,
+            real_ip: None,
+            proto: "http",
+            port: 80,
+            host: None,
+            user: Some("joe"),
+        };
+        let asked = HeaderValue::from_static("b.example");
+        write_behind(&mut headers, &behind, &facts(), &asked);
+        assert_eq!(headers["x-forwarded-for"], "203.0.113.9, 192.0.2.7");
+        assert_eq!(
+            (&headers["x-real-ip"], &headers["x-forwarded-port"]),
+            (
+                &HeaderValue::from_static("203.0.113.9"),
+                &HeaderValue::from_static("80")
+            )
+        );
+        assert_eq!(
+            (&headers["x-forwarded-host"], &headers["x-forwarded-user"]),
+            (&asked, &HeaderValue::from_static("joe"))
+        );
+        let behind = Behind {
+            hops: Some("198.51.100.1, 203.0.113.9"),
+            real_ip: Some(IpAddr::from([198, 51, 100, 1])),
+            host: Some("a.example"),
+            ..behind
+        };
+        write_behind(&mut headers, &behind, &facts(), &asked);
+        assert_eq!(headers["x-forwarded-for"], "198.51.100.1, 203.0.113.9, 192.0.2.7");
+        assert_eq!(
+            (&headers["x-real-ip"], &headers["x-forwarded-host"]),
+            (
+                &HeaderValue::from_static("198.51.100.1"),
+                &HeaderValue::from_static("a.example")
+            )
+        );
     }
 }

@@ -33,6 +33,17 @@ impl Transport {
         }
     }
 
+    /// Keying material of the TLS session by `label` (RFC 8446 section 7.5), the same at both ends and on no other
+    /// connection; `None` in the clear.
+    pub fn keying_material(&self, label: &[u8]) -> Option<[u8; 64]> {
+        let material = match self {
+            Self::Plain(_) => return None,
+            Self::Server(stream) => stream.get_ref().1.export_keying_material([0; 64], label, None),
+            Self::Client(stream) => stream.get_ref().1.export_keying_material([0; 64], label, None),
+        };
+        material.ok()
+    }
+
     /// Breaks the connection off at once: the peer sees a reset, not an end, and what was not sent is lost.
     pub fn reset(&self) {
         match self {

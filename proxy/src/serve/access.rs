@@ -2,14 +2,15 @@
 //!
 //! Where the log is off nothing is gathered.
 
-use super::{connection::Connection, context::Context, handshakes, tcp};
+use super::{connection::Connection, context::Context, handshakes, hop, tcp};
 pub(super) use crate::access_log::Bytes as Carried;
 use crate::{
     access_log::{AccessLog, Asked, Came, Chosen, Ended, Line, Shown},
     io::Instant,
     preamble::Preamble,
     telemetry::Count,
-    tls::{Attempt, TlsReason},
+    tls::{Attempt, ClientChain, TlsReason},
+    uplink::context::{ClientTls, Told},
 };
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Method, Request, StatusCode, Uri, Version, header::HOST};
@@ -46,6 +47,8 @@ pub(super) struct Pending {
 #[derive(Default)]
 struct Found {
     client: Option<IpAddr>,
+    /// What a parent told of the client.
+    told: Option<Arc<Told>>,
     user: Option<String>,
     router: Option<String>,
     service: Option<String>,
@@ -130,13 +133,19 @@ impl Pending {
         let answer = self.answer.as_ref();
         let failed = answer.and_then(|answer| answer.reason).or(self.broken);
         let gone = answer.is_none().then_some("client_gone");
+        let told = found.told.as_deref();
+        let certificate = told.and_then(hop::chain);
+        let shown = match told {
+            Some(told) => told.tls.as_ref().map(|tls| told_of(tls, certificate.as_ref())),
+            None => connection.tls.as_deref().map(Shown::from),
+        };
         let line = Line {
             time: self.time,
             came: Came {
                 client: found.client.unwrap_or(connection.client.0.ip()),
                 ..came(connection)
             },
-            shown: connection.tls.as_deref().map(Shown::from),
+            shown,
             asked: Some(Asked {
                 method: &self.method,
                 uri: &self.uri,
@@ -161,6 +170,17 @@ impl Pending {
             },
         };
         connection.context.access.push(&self.log, &line);
+    }
+}
+
+/// The client's own handshake, as a parent tells of it.
+fn told_of<'a>(tls: &'a ClientTls, certificate: Option<&'a ClientChain>) -> Shown<'a> {
+    Shown {
+        sni: tls.sni.as_deref(),
+        version: Some(tls.version),
+        suite: Some(&tls.suite),
+        session: None,
+        client: certificate,
     }
 }
 
@@ -191,9 +211,12 @@ impl<'a> Notes<'a> {
         self.0.map(|pending| Rc::clone(&pending.bytes_in))
     }
 
-    /// The client, where another than who connected.
-    pub(super) fn client(self, client: IpAddr) {
-        self.note(|found| found.client = Some(client));
+    /// The client, where another than who connected, and what a parent told of it.
+    pub(super) fn client(self, client: IpAddr, told: Option<&Arc<Told>>) {
+        self.note(|found| {
+            (found.client, found.told) = (Some(client), told.cloned());
+            found.user = told.and_then(|told| told.user.clone());
+        });
     }
 
     /// The user that was verified.

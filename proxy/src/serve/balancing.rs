@@ -5,6 +5,7 @@ use super::{
     connection::Connection,
     context::View,
     forward::{self, Way},
+    hop::Asker,
     mirroring::Copying,
 };
 use crate::{
@@ -252,7 +253,7 @@ async fn attempt(
     };
     let server = service.servers.get(seat.place).ok_or_else(nobody)?;
     way.notes.asks(&service.name, &server.url);
-    forward::address(request, service, server);
+    forward::address(request, service, server, &way.asker());
     let (context, clock) = (&way.connection.context, way.notes.clock());
     let began = service.group.is_timed().then(Instant::now);
     let behalf = Behalf::Client(way);
@@ -404,7 +405,13 @@ pub(super) async fn ask_aside(
         return None;
     };
     let server = Arc::clone(led.service.servers.get(seat.place)?);
-    forward::address(&mut request, led.service, &server);
+    let asker = Asker {
+        connection,
+        view,
+        client,
+        user: None,
+    };
+    forward::address(&mut request, led.service, &server, &asker);
     let context = &connection.context;
     let sent = context
         .pool

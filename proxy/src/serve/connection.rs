@@ -18,6 +18,7 @@ use crate::{
     snapshot::Entry,
     telemetry::Count,
     tls::{Facts, Protocol},
+    uplink::context::Guard,
     upstream::Own,
 };
 use hyper::{
@@ -51,6 +52,8 @@ pub(super) struct Connection {
     pub preamble: Preamble,
     /// What the handshake proved; `None` in the clear.
     pub tls: Option<Rc<Facts>>,
+    /// What judges whom its requests are from, where it is a parent's.
+    pub guard: Option<Guard>,
     /// What servers are told of it.
     pub forwarded: forwarded::Facts,
     /// Its deadlines.

@@ -1,6 +1,14 @@
 //! A routed request on its way to a server, and the answer on its way back.
 
-use super::{access::Notes, balancing, connection::Connection, context::View, lane::By, switching::Opening};
+use super::{
+    access::Notes,
+    balancing,
+    connection::Connection,
+    context::View,
+    hop::{self, Asker},
+    lane::By,
+    switching::Opening,
+};
 use crate::{
     fault::{Fault, with_causes},
     http::{
@@ -29,6 +37,7 @@ use http_body::{Body, Frame, SizeHint};
 use sallyport_config::model::ServiceRef;
 use std::{
     borrow::Cow,
+    cell::OnceCell,
     net::IpAddr,
     pin::Pin,
     rc::Rc,
@@ -96,6 +105,9 @@ pub(super) fn clean(connection: &Connection, parts: &mut Parts, outgoing: Outgoi
         &connection.forwarded,
         &asked,
     );
+    if let Some(told) = hop::told(&parts.extensions) {
+        hop::write(headers, told, &connection.forwarded, &asked);
+    }
     headers.insert(HOST, asked);
     via().write(headers, parts.version);
     let came = || parts.uri.path_and_query().cloned();
@@ -127,9 +139,21 @@ pub(super) struct Way<'a> {
     pub opening: &'a Opening,
     /// The client, for services that go by it.
     pub client: IpAddr,
+    /// The user that a middleware has verified.
+    pub user: OnceCell<String>,
 }
 
 impl Way<'_> {
+    /// Who asks, as children are told.
+    pub(super) fn asker(&self) -> Asker<'_> {
+        Asker {
+            connection: self.connection,
+            view: self.view,
+            client: self.client,
+            user: self.user.get().map(String::as_str),
+        }
+    }
+
     /// Sends a clean request to a service.
     ///
     /// # Errors
@@ -181,6 +205,7 @@ impl Call for Way<'_> {
         Box::pin(async move {
             let way = Way {
                 by: By::Nobody,
+                user: self.user.clone(),
                 ..*self
             };
             let response = way.send(service, request).await?;
@@ -193,6 +218,8 @@ impl Call for Way<'_> {
     }
 
     fn user(&self, name: &str) {
+        // The one nearest the client counts, should there be two.
+        let _ = self.user.set(name.to_owned());
         self.notes.user(name);
     }
 
@@ -241,7 +268,12 @@ pub(super) fn accept(mut response: Response<UpstreamBody>) -> Result<Response<Up
 }
 
 /// Writes what depends on the server; a request may have been on its way to another one before.
-pub(super) fn address(request: &mut Request<RequestBody>, service: &Service, server: &Server) {
+pub(super) fn address(
+    request: &mut Request<RequestBody>,
+    service: &Service,
+    server: &Server,
+    asker: &Asker<'_>,
+) {
     let headers = request.headers_mut();
     let asked = headers.get(HOST).is_some_and(|host| !host.is_empty());
     if !(service.pass_host_header && asked)
@@ -250,8 +282,14 @@ pub(super) fn address(request: &mut Request<RequestBody>, service: &Service, ser
         headers.insert(HOST, own);
     }
     match &service.uplink {
-        Some(uplink) => drop(headers.insert(HUB_UPLINK, uplink.clone())),
-        None => drop(headers.remove(HUB_UPLINK)),
+        Some(uplink) => {
+            headers.insert(HUB_UPLINK, uplink.clone());
+            hop::tell(asker, request);
+        }
+        None => {
+            headers.remove(HUB_UPLINK);
+            hop::tell_nothing(request);
+        }
     }
 }
 
@@ -294,6 +332,7 @@ pub(super) fn explain(
         | UpstreamFault::NotJoined(_)
         | UpstreamFault::NoExtendedConnect
         | UpstreamFault::NoRandom
+        | UpstreamFault::Unsealable(_)
         | UpstreamFault::Coding(_)
         | UpstreamFault::Exchange(_) => Fault::UpstreamFailed,
     };

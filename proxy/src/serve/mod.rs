@@ -11,6 +11,7 @@ mod forward;
 mod frames;
 mod handshakes;
 mod heading;
+mod hop;
 mod http2;
 mod lane;
 mod live;
@@ -106,6 +107,7 @@ pub async fn connection(
     let clock = Clock::new(Instant::now(), protocol, &entry.limits);
     let forwarded = told(&preamble, local, tls.as_deref());
     let connection = Rc::new(Connection {
+        guard: hop::guard(&entry, &transport, tls.as_deref()),
         context,
         entry,
         peer,

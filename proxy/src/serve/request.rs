@@ -6,10 +6,10 @@ use super::{
     connection::Connection,
     context::View,
     forward::{self, Way},
+    hop,
     lane::By,
     switching::{self, Opening},
     unrouted::Unrouted,
-    uplinks,
 };
 use crate::{
     fault::{self, Fault},
@@ -37,7 +37,7 @@ use http::request::Parts;
 use hyper::{HeaderMap, Request, Response, StatusCode, Version};
 use rustls::pki_types::UnixTime;
 use sallyport_config::model::UnderscoreHeaders;
-use std::{convert::Infallible, future::Future, net::IpAddr, rc::Rc};
+use std::{cell::OnceCell, convert::Infallible, future::Future, net::IpAddr, rc::Rc};
 
 /// What a request came to.
 pub(super) enum Outcome {
@@ -140,11 +140,8 @@ async fn walk(
     let body = body_of(by.upload(connection), entry, incoming, began, notes);
     let found = examine(entry, connection, &mut parts)?;
     let reached = match &*entry.side {
-        Side::Clients(table) => {
-            strip_uplink(connection, &mut parts, found);
-            Reached::Route(table, trust_of(entry, connection))
-        }
-        Side::Parents(parents) => uplinks::reach(parents, connection, &mut parts)?,
+        Side::Clients(table) => of_client(table, entry, connection, &mut parts, found),
+        Side::Parents(parents) => hop::reach(parents, view.snapshot.gateway, connection, &mut parts)?,
     };
     let (table, trust) = match reached {
         Reached::Route(table, trust) => (table, trust),
@@ -154,8 +151,9 @@ async fn walk(
     forwarded::strip(&mut parts.headers, found, trust, own_certificate(connection));
     let (authority, target) = canonical(&parts, connection)?;
     check_policy(entry, connection, &authority)?;
-    let client = client_of(connection, &parts.headers, trust);
-    notes.client(client);
+    let told = hop::kept(&parts.extensions);
+    let client = told.as_ref().map_or(connection.client.0.ip(), |told| told.client);
+    notes.client(client, told.as_ref());
     let leads = match lead(entry, table, &parts, &authority, &target, client)? {
         Ok(id) => {
             let route = route_of(&view, id)?;
@@ -172,7 +170,8 @@ async fn walk(
         trust,
     };
     forward::clean(connection, &mut parts, outgoing);
-    let facts = facts(connection, client);
+    let certificate = told.as_deref().and_then(hop::chain);
+    let facts = facts(connection, client, certificate.as_ref());
     let route = match leads {
         Ok(route) => route,
         // In a box, so that requests with a route do not carry its room around.
@@ -186,6 +185,7 @@ async fn walk(
         notes,
         opening,
         client,
+        user: OnceCell::new(),
     };
     let chain = Chain::new(&entry.middlewares, &route.middlewares);
     if chain.is_empty() {
@@ -240,15 +240,19 @@ async fn through(
 }
 
 /// What middlewares may know.
-fn facts(connection: &Connection, client: IpAddr) -> middleware::Facts<'_> {
+fn facts<'a>(
+    connection: &'a Connection,
+    client: IpAddr,
+    told: Option<&'a ClientChain>,
+) -> middleware::Facts<'a> {
     middleware::Facts {
         client,
-        certificates: clients_certificates(connection),
+        certificates: told.or(clients_certificates(connection)),
     }
 }
 
-/// What the client showed; on the way of parents the certificate is a parent's, who speaks for its clients by
-/// fields.
+/// What the client showed; on the way of parents the certificate is a parent's, who speaks for its
+/// clients by contexts.
 fn clients_certificates(connection: &Connection) -> Option<&ClientChain> {
     match &*connection.entry.side {
         Side::Parents(_) => None,
@@ -342,20 +346,25 @@ pub(super) enum Reached<'a> {
     Own(Box<Outcome>),
 }
 
-/// `Hub-Uplink` never passes an ordinary entry point.
-fn strip_uplink(connection: &Connection, parts: &mut Parts, found: Found) {
+/// A client's request: what gateways say to each other never passes an ordinary entry point.
+fn of_client<'a>(
+    table: &'a Table,
+    entry: &Entry,
+    connection: &Connection,
+    parts: &mut Parts,
+    found: Found,
+) -> Reached<'a> {
     if found.uplink() {
         fields::strip_uplink(&mut parts.headers);
         connection.context.counters.add(Count::UplinkStripped);
     }
-}
-
-fn trust_of(entry: &Entry, connection: &Connection) -> PeerTrust {
-    if entry.forwarded_trusted.contains(connection.client.0.ip()) {
+    let trusted = entry.forwarded_trusted.contains(connection.client.0.ip());
+    let trust = if trusted {
         PeerTrust::Trusted
     } else {
         PeerTrust::Untrusted
-    }
+    };
+    Reached::Route(table, trust)
 }
 
 /// The one host and the one path of a request.
@@ -383,15 +392,6 @@ fn check_policy(entry: &Entry, connection: &Connection, authority: &Authority<'_
         Ok(())
     } else {
         Err(Fault::Misdirected)
-    }
-}
-
-/// The client for `ClientIP`: who connected, or on an uplink whom the proven parent names.
-fn client_of(connection: &Connection, headers: &HeaderMap, trust: PeerTrust) -> IpAddr {
-    let own = connection.client.0.ip();
-    match (&*connection.entry.side, trust) {
-        (Side::Parents(_), PeerTrust::Trusted) => forwarded::client(headers).unwrap_or(own),
-        _ => own,
     }
 }
 

@@ -53,15 +53,10 @@ pub(super) fn reach<'a>(
         .uplinks
         .get(name)
         .filter(|uplink| is_for(uplink, parents.proof, connection));
-    // A proven parent has told the truth about its clients, until there is a protected header for it. Whoever
-    // proved nothing has not.
-    let trust = match parents.proof {
-        Proof::Certificate | Proof::Source => PeerTrust::Trusted,
-        Proof::Nothing => PeerTrust::Untrusted,
-    };
+    // Whom a request is from, a parent tells by its context alone.
     uplink
         .inspect(|uplink| note(uplink, connection))
-        .map(|uplink| Reached::Route(&uplink.table, trust))
+        .map(|uplink| Reached::Route(&uplink.table, PeerTrust::Untrusted))
         .ok_or(Fault::NotFound)
 }
 

@@ -6,6 +6,7 @@
 mod composites;
 mod discovered;
 mod entries;
+mod gateway;
 mod middlewares;
 mod named;
 mod policies;
@@ -34,6 +35,7 @@ use crate::{
     route::{RouteId, Table},
     tls::{EntryPolicies, Files, Known},
     uplink::{
+        context::GatewayId,
         directory::DiscoveredService,
         usage::{Ledger, Usage},
     },
@@ -61,6 +63,8 @@ use upstreams::{Transports, children, services, transports};
 pub struct Snapshot {
     /// Where a line for each request goes; `None` is off.
     pub access_log: Option<Arc<AccessLog>>,
+    /// What this gateway is called towards other gateways.
+    pub gateway: GatewayId,
     /// Downstream connections of the whole process.
     pub connections_max: usize,
     /// By name.
@@ -255,7 +259,7 @@ pub fn compile(
         .entry_points
         .iter()
         .map(|(name, entry)| {
-            let own = policies_at(&policies, name, kept);
+            let own = policies_at(&policies, name, entry.kind, kept);
             let mut compiled = compile_entry(config, name, entry, lists, &own, &routes, &kept.usage)
                 .ok_or_else(|| vec![no_policies(name, entry)])?;
             compiled.middlewares = in_order(&middlewares, &entry.middlewares);
@@ -264,6 +268,7 @@ pub fn compile(
         .collect();
     Ok(Snapshot {
         access_log,
+        gateway: gateway::identity(config, state_dir, &mut remarks),
         connections_max: usize::try_from(config.proxy.max_connections).unwrap_or(usize::MAX),
         entries: entries?,
         admissions: Arc::new(Admissions::settled(accept::Policies::compile(config, lists))),

@@ -8,7 +8,7 @@ use crate::{
 use rustls::{crypto::CryptoProvider, sign::CertifiedKey};
 use sallyport_config::{
     diagnostic::{Diagnostic, Location},
-    model::Config,
+    model::{Config, EntryPointKind},
 };
 use std::{collections::HashMap, path::Path, sync::Arc};
 
@@ -86,8 +86,19 @@ fn unsigned(at: Location, options: &str, consequence: &str) -> Diagnostic {
 }
 
 /// The policies of one entry point, with tickets of its own.
-pub(super) fn policies_at(policies: &Policies, entry_point: &str, kept: &Kept) -> Policies {
-    let own = |policy: &Arc<Policy>| Arc::new(policy.at(entry_point, &kept.policies));
+pub(super) fn policies_at(
+    policies: &Policies,
+    entry_point: &str,
+    kind: EntryPointKind,
+    kept: &Kept,
+) -> Policies {
+    let own = |policy: &Arc<Policy>| {
+        let own = policy.at(entry_point, &kept.policies);
+        Arc::new(match kind {
+            EntryPointKind::Ordinary => own,
+            EntryPointKind::Uplink { .. } => own.of_own_secrets(),
+        })
+    };
     policies
         .iter()
         .map(|(name, policy)| (name.clone(), own(policy)))

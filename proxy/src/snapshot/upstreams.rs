@@ -7,7 +7,8 @@ use super::{
 use crate::{
     balance::{Group, Line, Member, Moment, Rules, Standing, Sticky, StickyKey, key_of},
     tls::{ClientSide, Files, Unit, Version},
-    upstream::{Server, TransportOptions},
+    uplink::context::Parent,
+    upstream::{Hop, Server, TransportOptions},
 };
 use sallyport_config::{
     diagnostic::Diagnostic,
@@ -107,6 +108,10 @@ impl InUse {
         transport: &Arc<TransportOptions>,
         requests_max: Option<NonZeroU32>,
     ) -> Option<Arc<Server>> {
+        let hop = match place {
+            Place::Child(_) => Some(&Parent as &'static dyn Hop),
+            Place::Service(..) | Place::Probe(..) => None,
+        };
         let mut all = self.servers.borrow_mut();
         let known = all.entry(place).or_default();
         known.retain(|server| server.strong_count() > 0);
@@ -117,7 +122,10 @@ impl InUse {
         if let Some(server) = known.iter().filter_map(Weak::upgrade).find(same) {
             return Some(server);
         }
-        let server = Arc::new(compile_server(url, transport, requests_max)?);
+        let server = Arc::new(Server {
+            hop,
+            ..compile_server(url, transport, requests_max)?
+        });
         known.push(Arc::downgrade(&server));
         Some(server)
     }
@@ -431,6 +439,7 @@ fn compile_server(
         authority: authority.parse().ok()?,
         transport: Arc::clone(transport),
         requests_max,
+        hop: None,
     })
 }
 

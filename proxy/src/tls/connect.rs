@@ -16,22 +16,32 @@ use rustls::{
     ClientConfig, HandshakeKind,
     client::{ClientConnection, Resumption, danger::ServerCertVerifier},
     pki_types::{ServerName, UnixTime},
+    sign::CertifiedKey,
 };
 use sallyport_config::{
     diagnostic::Diagnostic,
     model::{TlsOptions, transport::ServersTransport},
 };
-use std::{future::poll_fn, io, pin::pin, sync::Arc};
+use std::{
+    collections::HashMap,
+    future::poll_fn,
+    io,
+    pin::pin,
+    sync::{Arc, Mutex, PoisonError},
+};
 use tokio_rustls::{TlsConnector, client::TlsStream};
 
 /// Sessions that a worker remembers for one transport.
 const SESSIONS_MAX: usize = 64;
+/// Servers of which it remembers what they were shown.
+const SHOWN_MAX: usize = 256;
 
 /// One compiled `[servers_transports.NAME]`.
 #[derive(Clone, Debug)]
 pub struct ClientSide {
     config: ClientConfig,
     verifier: Arc<Verifier>,
+    offering: Arc<Offering>,
     server_name: Option<ServerName<'static>>,
 }
 
@@ -47,7 +57,7 @@ impl ClientSide {
             Offering::load(&transport.certificates, files, &provider),
         );
         let (verifier, offering) = match (verifier, offering) {
-            (Ok(verifier), Ok(offering)) => (Arc::new(verifier), offering),
+            (Ok(verifier), Ok(offering)) => (Arc::new(verifier), Arc::new(offering)),
             (verifier, offering) => {
                 let problems = verifier.err().into_iter().chain(offering.err());
                 return Err(problems.flatten().collect());
@@ -58,7 +68,7 @@ impl ClientSide {
             .map_err(|_| Vec::new())?
             .dangerous()
             .with_custom_certificate_verifier(Arc::clone(&verifier) as _)
-            .with_client_cert_resolver(Arc::new(offering));
+            .with_client_cert_resolver(Arc::clone(&offering) as _);
         config.alpn_protocols = if transport.disable_http2 {
             vec![b"http/1.1".to_vec()]
         } else {
@@ -71,6 +81,7 @@ impl ClientSide {
         Ok(Self {
             config,
             verifier,
+            offering,
             server_name,
         })
     }
@@ -82,6 +93,8 @@ impl ClientSide {
         Arc::new(WorkerSide {
             config: Arc::new(config),
             verifier: Arc::clone(&self.verifier),
+            only: self.offering.only().cloned(),
+            shown: Mutex::default(),
         })
     }
 
@@ -98,6 +111,30 @@ impl ClientSide {
 pub struct WorkerSide {
     config: Arc<ClientConfig>,
     verifier: Arc<Verifier>,
+    /// The only certificate, where there is one.
+    only: Option<Arc<CertifiedKey>>,
+    /// What servers were shown in their last full handshake: a session that is resumed shows nothing, and stands for
+    /// that. Only ever locked by its worker.
+    shown: Mutex<HashMap<ServerName<'static>, Option<Arc<CertifiedKey>>>>,
+}
+
+impl WorkerSide {
+    /// What the server of a finished handshake has seen of us.
+    fn shown(
+        &self,
+        session: &ClientConnection,
+        name: &ServerName<'static>,
+        noted: Option<&Arc<CertifiedKey>>,
+    ) -> Option<Arc<CertifiedKey>> {
+        let mut shown = self.shown.lock().unwrap_or_else(PoisonError::into_inner);
+        if session.handshake_kind() == Some(HandshakeKind::Resumed) {
+            return shown.get(name).cloned().unwrap_or_else(|| self.only.clone());
+        }
+        if shown.len() < SHOWN_MAX || shown.contains_key(name) {
+            shown.insert(name.clone(), noted.cloned());
+        }
+        noted.cloned()
+    }
 }
 
 /// What a transport offers, in the words of the options for clients.
@@ -117,6 +154,8 @@ pub struct Connected {
     pub stream: TlsStream<Stream>,
     /// Whether the server asked for a certificate, and what it got.
     pub asked: Option<Asked>,
+    /// The certificate that the server has seen, now or when the session began, with its key.
+    pub shown: Option<Arc<CertifiedKey>>,
 }
 
 /// What a connection to a server may come to speak.
@@ -152,6 +191,7 @@ pub async fn connect(
     });
     match checked {
         Ok(stream) => Ok(Connected {
+            shown: side.shown(stream.get_ref().1, &name, noted.shown.as_ref()),
             stream,
             asked: noted.asked,
         }),
@@ -248,6 +288,8 @@ mod tests {
         let later = WorkerSide {
             config: Arc::clone(&accepting.config),
             verifier: Arc::clone(&refusing.verifier),
+            only: None,
+            shown: Mutex::default(),
         };
         let mut noted = Notes::default();
         let judged = noted.during(|| verify_again(&resumed, &later, &name));

@@ -4,7 +4,8 @@
 //! noted is collected poll by poll. Nothing here decides anything.
 
 use super::refused::{Asked, RefusedServer};
-use std::cell::RefCell;
+use rustls::sign::CertifiedKey;
+use std::{cell::RefCell, sync::Arc};
 
 thread_local! {
     static NOTED: RefCell<Notes> = RefCell::default();
@@ -17,6 +18,8 @@ pub(super) struct Notes {
     pub(super) refused: Option<RefusedServer>,
     /// What the server asked for.
     pub(super) asked: Option<Asked>,
+    /// What it was shown.
+    pub(super) shown: Option<Arc<CertifiedKey>>,
 }
 
 impl Notes {
@@ -27,6 +30,7 @@ impl Notes {
         let noted = NOTED.take();
         self.refused = noted.refused.or(self.refused.take());
         self.asked = noted.asked.or(self.asked.take());
+        self.shown = noted.shown.or(self.shown.take());
         outcome
     }
 }
@@ -36,7 +40,7 @@ pub(super) fn refused(refused: RefusedServer) {
     NOTED.with_borrow_mut(|noted| noted.refused = Some(refused));
 }
 
-/// Notes that the server asked for a certificate.
-pub(super) fn asked(asked: Asked) {
-    NOTED.with_borrow_mut(|noted| noted.asked = Some(asked));
+/// Notes that the server asked for a certificate, and the one that it is shown.
+pub(super) fn asked(asked: Asked, shown: Option<Arc<CertifiedKey>>) {
+    NOTED.with_borrow_mut(|noted| (noted.asked, noted.shown) = (Some(asked), shown));
 }

@@ -51,6 +51,14 @@ impl Offering {
         }
     }
 
+    /// The only certificate, where there is one.
+    pub(super) fn only(&self) -> Option<&Arc<CertifiedKey>> {
+        match self.0.as_slice() {
+            [only] => Some(&only.key),
+            _ => None,
+        }
+    }
+
     /// The first whose key the server can verify and whose chain leads to a CA that it names. Where none does, the
     /// first whose key fits: a server may know the CAs between by itself (RFC 8446 section 4.4.2.3 only asks to).
     fn choose(&self, named: &[&[u8]], schemes: &[SignatureScheme]) -> Option<&Offered> {
@@ -91,14 +99,16 @@ impl ResolvesClientCert for Offering {
     fn resolve(&self, named: &[&[u8]], schemes: &[SignatureScheme]) -> Option<Arc<CertifiedKey>> {
         let chosen = self.choose(named, schemes);
         let shown = named.iter().take(ISSUERS_SHOWN);
-        notes::asked(Asked {
+        let key = chosen.map(|offered| Arc::clone(&offered.key));
+        let asked = Asked {
             issuers: shown
                 .filter_map(|name| X509Name::from_der(name).ok())
                 .map(|(_, name)| plain(&name.to_string()))
                 .collect(),
             sent: chosen.map(|offered| offered.subject.clone()),
-        });
-        chosen.map(|offered| Arc::clone(&offered.key))
+        };
+        notes::asked(asked, key.clone());
+        key
     }
 
     /// Asked also where there is none, so that the log can say what a server wanted.

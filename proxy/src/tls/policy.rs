@@ -108,6 +108,12 @@ impl Policy {
         self.changed(|server| server.ticketer = Arc::clone(&tickets))
     }
 
+    /// The same policy where peers derive secrets from the session: one of TLS 1.2 without an extended master secret
+    /// (RFC 7627) may share them with another, and is refused.
+    pub fn of_own_secrets(&self) -> Self {
+        self.changed(|server| server.require_ems = true)
+    }
+
     /// The same policy for what is not HTTP: one of `protocols` is agreed on, and where there are none, none is.
     pub fn speaking(&self, protocols: &[&str]) -> Self {
         self.changed(|server| {

@@ -1,6 +1,6 @@
 //! New connections: address, socket, TLS, HTTP version.
 
-use super::{Behalf, Server, UpstreamFault, http2, pool::Ready};
+use super::{Behalf, Seal, Server, Shaken, UpstreamFault, http2, pool::Ready};
 use crate::{
     http::body::RequestBody,
     io::{self, Instant, Stream, Transport},
@@ -8,8 +8,11 @@ use crate::{
 };
 use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
+use rustls::pki_types::ServerName;
 use sallyport_config::model::{Scheme, ServerPlace};
-use std::{cell::RefCell, collections::HashMap, net::SocketAddr, path::Path, sync::Arc, time::Duration};
+use std::{
+    cell::RefCell, collections::HashMap, net::SocketAddr, path::Path, rc::Rc, sync::Arc, time::Duration,
+};
 use tokio::io::AsyncWriteExt;
 
 /// How long resolved addresses are believed; the system's resolver tells no better.
@@ -42,6 +45,8 @@ pub(super) struct Reached {
     pub(super) protocol: Protocol,
     /// Whether the server asked for our certificate.
     pub(super) asked: Option<Asked>,
+    /// What tells a child on it whom requests are from.
+    pub(super) sealer: Option<Rc<dyn Seal>>,
 }
 
 /// Makes connections; a worker's own.
@@ -62,10 +67,11 @@ impl Connector {
             transport,
             protocol,
             asked,
+            sealer,
         } = self.reach(server, behalf, Wanted::Any).await?;
         let ready = match protocol {
-            Protocol::Http11 => http1(transport).await?,
-            Protocol::H2 => http2::open(transport).await?,
+            Protocol::Http11 => http1(transport, sealer).await?,
+            Protocol::H2 => http2::open(transport, sealer).await?,
         };
         Ok(Fresh { ready, asked })
     }
@@ -106,6 +112,7 @@ impl Connector {
             transport: Transport::Plain(stream),
             protocol,
             asked: None,
+            sealer: None,
         };
         match server.url.scheme {
             Scheme::Http => Ok(plain(Protocol::Http11, stream)),
@@ -148,16 +155,28 @@ impl Connector {
             .name_for(host)
             .ok_or_else(|| UpstreamFault::Name(host.to_owned()))?;
         let side = self.tls_side(&server.transport);
+        let child = match &name {
+            ServerName::DnsName(name) => name.as_ref().trim_end_matches('.').to_ascii_lowercase(),
+            // No address goes out as a server name (RFC 6066 section 3).
+            _ => String::new(),
+        };
         let shaking = tls::connect(stream, &side, name, wanted);
         let secured = io::timeout(server.transport.tls_handshake, shaking)
             .await
             .map_err(|_| UpstreamFault::TlsTimeout)?
             .map_err(UpstreamFault::Tls)?;
         let h2 = secured.stream.get_ref().1.alpn_protocol() == Some(b"h2");
+        let transport = Transport::Client(Box::new(secured.stream));
+        let sealer = server.hop.and_then(|hop| {
+            let material = transport.keying_material(hop.label())?;
+            let key = secured.shown;
+            Some(hop.begin(Shaken { material, child, key }))
+        });
         Ok(Reached {
-            transport: Transport::Client(Box::new(secured.stream)),
+            transport,
             protocol: if h2 { Protocol::H2 } else { Protocol::Http11 },
             asked: secured.asked,
+            sealer,
         })
     }
 
@@ -206,10 +225,10 @@ impl Connector {
     }
 }
 
-async fn http1(transport: Transport) -> Result<Ready, UpstreamFault> {
+async fn http1(transport: Transport, sealer: Option<Rc<dyn Seal>>) -> Result<Ready, UpstreamFault> {
     let (sender, connection) = http1::Builder::new()
         .max_buf_size(HTTP1_BUFFER)
         .handshake::<_, RequestBody>(TokioIo::new(transport))
         .await?;
-    Ok(Ready::Http1(super::pool::Http1::new(sender, connection)))
+    Ok(Ready::Http1(super::pool::Http1::new(sender, connection, sealer)))
 }

@@ -10,6 +10,7 @@ use super::{
     body::Http1Body,
     http2,
     pool::{Http1, Ready, Shelf},
+    sealing::seal,
 };
 use crate::{
     http::{
@@ -186,8 +187,10 @@ async fn exchange(
         fault: UpstreamFault::Silent,
         unsent: None,
     };
+    let unsealed = |fault| Failed { fault, unsent: None };
     match ready {
         Ready::Http1(connection) => {
+            seal(connection.sealer(), request).map_err(unsealed)?;
             for_http1(request);
             let (response, connection) = io::timeout(limit, over_http1(connection, request, behalf))
                 .await
@@ -202,6 +205,7 @@ async fn exchange(
             Ok(Response::from_parts(parts, UpstreamBody::Http1(body)))
         }
         Ready::Http2(sender) => {
+            seal(sender.sealer(), request).map_err(unsealed)?;
             http2::for_http2(request, server);
             let response = io::timeout(limit, http2::exchange(sender, request, behalf))
                 .await

@@ -1,7 +1,7 @@
 //! HTTP/2 to a server: one connection that many requests share, with a task of its own; each request drives its stream.
 
 use super::{
-    Behalf, Server, UpstreamFault,
+    Behalf, Seal, Server, UpstreamFault,
     exchange::{Failed, Hold, body_fault},
     pool::Ready,
 };
@@ -30,6 +30,7 @@ use sallyport_config::model::Scheme as ServerScheme;
 use std::{
     future::{Future, poll_fn},
     pin::Pin,
+    rc::Rc,
     task::{Context, Poll, Waker},
 };
 
@@ -46,9 +47,15 @@ const HEADER_BYTES_MAX: u32 = 64 * 1024;
 #[derive(Clone)]
 pub(super) struct Sender2 {
     streams: SendRequest<Bytes>,
+    sealer: Option<Rc<dyn Seal>>,
 }
 
 impl Sender2 {
+    /// What tells a child on it whom requests are from.
+    pub(super) fn sealer(&self) -> Option<&Rc<dyn Seal>> {
+        self.sealer.as_ref()
+    }
+
     /// Whether the connection takes no more requests.
     pub(super) fn is_closed(&mut self) -> bool {
         let mut nobody = Context::from_waker(Waker::noop());
@@ -83,10 +90,13 @@ pub(super) async fn begin(
 ///
 /// # Errors
 /// Where it takes nothing.
-pub(super) async fn open(transport: Transport) -> Result<Ready, UpstreamFault> {
+pub(super) async fn open(transport: Transport, sealer: Option<Rc<dyn Seal>>) -> Result<Ready, UpstreamFault> {
     let (sender, connection) = begin(transport).await?;
     run(connection);
-    Ok(Ready::Http2(Sender2 { streams: sender }))
+    Ok(Ready::Http2(Sender2 {
+        streams: sender,
+        sealer,
+    }))
 }
 
 /// Has a connection served by a task, which ends with it: when the peer ends it, or when nobody holds its sender or one
@@ -145,7 +155,7 @@ pub(super) async fn exchange(
     request: &mut Request<RequestBody>,
     behalf: Behalf<'_>,
 ) -> Result<Response<Http2Body>, Failed> {
-    let Sender2 { mut streams } = sender;
+    let Sender2 { mut streams, .. } = sender;
     // One that takes no more says so here, before the request is spent on it.
     if let Err(error) = poll_fn(|cx| streams.poll_ready(cx)).await {
         return Err(Failed {

@@ -12,6 +12,7 @@ mod http2;
 mod notices;
 mod pool;
 mod quiet;
+mod sealing;
 #[cfg(test)]
 mod simulation;
 mod switch;
@@ -22,6 +23,7 @@ pub use connect::Connector;
 pub use exchange::Unanswered;
 pub use notices::Notice;
 pub use pool::{Idle, Pool};
+pub use sealing::{Hop, Seal, Shaken, Unsealable};
 pub use switch::{Opened, Switched};
 
 use crate::{
@@ -66,6 +68,8 @@ pub struct Server {
     pub transport: Arc<TransportOptions>,
     /// Requests that it may have at once, over all workers; idle connections are kept within that too.
     pub requests_max: Option<NonZeroU32>,
+    /// For a child: what it is told on each connection.
+    pub hop: Option<&'static dyn Hop>,
 }
 
 impl Server {
@@ -122,6 +126,9 @@ pub enum UpstreamFault {
     /// No random numbers.
     #[error("the system gives no random numbers")]
     NoRandom,
+    /// A child cannot be told whom the request is from.
+    #[error("the child cannot be told whom the request is from")]
+    Unsealable(#[source] Unsealable),
     /// The answer's body cannot be passed on.
     #[error("the answer cannot be passed on")]
     Coding(#[source] ForeignCoding),

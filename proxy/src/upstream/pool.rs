@@ -1,6 +1,8 @@
 //! Kept connections: by server, last used first, bounded in number and age.
 
-use super::{Server, UpstreamFault, connect::Connector, http2::Sender2, notices::Notices, quiet::Quiet};
+use super::{
+    Seal, Server, UpstreamFault, connect::Connector, http2::Sender2, notices::Notices, quiet::Quiet,
+};
 use crate::{
     http::body::RequestBody,
     io::{Instant, Stream, Transport},
@@ -30,15 +32,22 @@ pub(super) struct Http1 {
     sender: Sender1,
     connection: Option<Pin<Box<Connection1>>>,
     quiet: Quiet,
+    sealer: Option<Rc<dyn Seal>>,
 }
 
 impl Http1 {
-    pub(super) fn new(sender: Sender1, connection: Connection1) -> Self {
+    pub(super) fn new(sender: Sender1, connection: Connection1, sealer: Option<Rc<dyn Seal>>) -> Self {
         Self {
             sender,
             connection: Some(Box::pin(connection)),
             quiet: Quiet::new(),
+            sealer,
         }
+    }
+
+    /// What tells a child on it whom requests are from.
+    pub(super) fn sealer(&self) -> Option<&Rc<dyn Seal>> {
+        self.sealer.as_ref()
     }
 
     /// Drives the connection; one that has ended is let go, which settles whatever waits for it.

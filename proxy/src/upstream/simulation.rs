@@ -114,6 +114,7 @@ fn server(port: u16) -> Arc<Server> {
         authority: "a.example".parse().expect("a host"),
         transport: Arc::new(transport),
         requests_max: None,
+        hop: None,
     })
 }
 

@@ -11,6 +11,7 @@ use super::{
     exchange::{for_http1, our_certificate},
     http2::{self, Http2Body, for_http2},
     pool::{Connection1, Http1, Sender1},
+    sealing::seal,
 };
 use crate::{
     http::{
@@ -81,7 +82,9 @@ impl Pool {
             transport,
             protocol,
             asked,
+            sealer,
         } = reached;
+        seal(sealer.as_ref(), &mut request)?;
         let answered = async {
             match protocol {
                 tls::Protocol::Http11 => {
@@ -143,7 +146,7 @@ async fn over_http1(
         .await?
     };
     if response.status() != StatusCode::SWITCHING_PROTOCOLS {
-        return Ok(Http1Answer::Other(response, Http1::new(sender, connection)));
+        return Ok(Http1Answer::Other(response, Http1::new(sender, connection, None)));
     }
     let (mut parts, _) = response.into_parts();
     switch::answered_http1(&mut parts.headers, switch, key.as_ref()).map_err(UpstreamFault::NotJoined)?;
