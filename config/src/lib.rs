@@ -8,6 +8,7 @@ pub mod diagnostic;
 pub mod effective;
 pub mod model;
 pub mod password;
+pub mod probing;
 pub mod reference;
 pub mod rule;
 pub mod spelled;

@@ -18,7 +18,13 @@ pub use located::Located;
 use crate::{diagnostic::Location, rule::Rule};
 use encoded::EncodedCharacters;
 use ipnet::IpNet;
-use std::{collections::BTreeMap, net::SocketAddr, num::NonZeroUsize, path::PathBuf, time::Duration};
+use std::{
+    collections::BTreeMap,
+    net::SocketAddr,
+    num::{NonZeroU64, NonZeroUsize},
+    path::PathBuf,
+    time::Duration,
+};
 
 /// The whole configuration.
 #[derive(Clone, Debug)]
@@ -70,6 +76,8 @@ pub struct Proxy {
     pub state_dir: PathBuf,
     /// Downstream connections of the whole process; default 65536.
     pub max_connections: u32,
+    /// Bytes of bodies that the whole process has in flight; default 1 GiB, `None` is no limit.
+    pub max_in_flight_bytes: Option<NonZeroU64>,
     /// How long live connections may finish after `SIGTERM`; default 10 s.
     pub drain: Duration,
     /// How long to keep accepting after `SIGTERM`; default 0.
@@ -525,6 +533,10 @@ pub struct Uplink {
     pub weight: u32,
     /// DNS names or URIs of which the parent's certificate must carry one; empty: any verified parent.
     pub parents: Vec<String>,
+    /// Probes that parents run, over the uplink itself; its scheme and port are always `None`.
+    pub health_check: Option<service::HealthCheck>,
+    /// When parents leave this child out because requests to it fail.
+    pub passive: Option<service::PassiveHealthCheck>,
 }
 
 /// `[multicluster]`.

@@ -14,7 +14,7 @@ use hyper::StatusCode;
 use std::error::Error;
 
 /// What requests can be refused for, or come to in place of a server's answer: the counts of [`Fault`], each once.
-pub const REFUSALS: [Count; 30] = [
+pub const REFUSALS: [Count; 34] = [
     Count::BadRequest,
     Count::HeaderTooLarge,
     Count::EncodedCharacter,
@@ -34,6 +34,10 @@ pub const REFUSALS: [Count; 30] = [
     Count::PathAmbiguous,
     Count::BodyTooLarge,
     Count::NoRouter,
+    Count::UplinkUnproven,
+    Count::UplinkUnknown,
+    Count::UplinkForbidden,
+    Count::DiscoveryExceeded,
     Count::Unauthorized,
     Count::AuthBusy,
     Count::AuthRefused,
@@ -102,8 +106,16 @@ pub enum Fault {
     PathAmbiguous,
     /// The body is longer than `limit_body` allows.
     BodyTooLarge,
-    /// No router, or nothing that this peer may see.
+    /// No router.
     NotFound,
+    /// On an uplink entry point, and the peer has not proven to be a parent. It is told what [`Fault::NotFound`] tells.
+    UplinkUnproven,
+    /// No such uplink is published here; told in the same way.
+    UplinkUnknown,
+    /// The uplink is not for this parent; told in the same way.
+    UplinkForbidden,
+    /// The parent asks too often what there is.
+    DiscoveryExceeded,
     /// The server refused, reset, or answered with something that is no answer.
     UpstreamFailed,
     /// No server to ask.
@@ -167,6 +179,10 @@ impl Fault {
             Self::PathAmbiguous => (StatusCode::BAD_REQUEST, Count::PathAmbiguous),
             Self::BodyTooLarge => (StatusCode::PAYLOAD_TOO_LARGE, Count::BodyTooLarge),
             Self::NotFound => (StatusCode::NOT_FOUND, Count::NoRouter),
+            Self::UplinkUnproven => (StatusCode::NOT_FOUND, Count::UplinkUnproven),
+            Self::UplinkUnknown => (StatusCode::NOT_FOUND, Count::UplinkUnknown),
+            Self::UplinkForbidden => (StatusCode::NOT_FOUND, Count::UplinkForbidden),
+            Self::DiscoveryExceeded => (StatusCode::TOO_MANY_REQUESTS, Count::DiscoveryExceeded),
             Self::UpstreamFailed | Self::Unreached => (StatusCode::BAD_GATEWAY, Count::UpstreamFailed),
             Self::NoServer => (StatusCode::SERVICE_UNAVAILABLE, Count::NoServer),
             Self::Unauthorized => (StatusCode::UNAUTHORIZED, Count::Unauthorized),

@@ -167,8 +167,20 @@ pub enum Count {
     H2ControlFrames,
     /// Closed: an HTTP/2 connection against the protocol.
     H2Protocol,
+    /// Bodies that waited because the process had `proxy.max_in_flight_bytes` in flight.
+    InFlightBytes,
     /// Requests whose `Hub-Uplink`, or what parents send beside it, was removed on ordinary entry points or from peers without proof.
     UplinkStripped,
+    /// 404: a request on an uplink entry point of whoever proves to be no parent.
+    UplinkUnproven,
+    /// 404: a parent names an uplink that is not published there.
+    UplinkUnknown,
+    /// 404: a parent names an uplink that is not for it.
+    UplinkForbidden,
+    /// 429: a parent asks too often what there is.
+    DiscoveryExceeded,
+    /// Long polls that were answered at once because too many wait.
+    DiscoveryCrowded,
     /// Connections to servers that were opened.
     UpstreamOpened,
     /// Requests that went over a kept connection.
@@ -298,7 +310,13 @@ pub const COUNTS: &[(Count, &str)] = &[
     (Count::H2Resets, "h2_resets"),
     (Count::H2ControlFrames, "h2_control_frames"),
     (Count::H2Protocol, "h2_protocol"),
+    (Count::InFlightBytes, "in_flight_bytes"),
     (Count::UplinkStripped, "uplink_stripped"),
+    (Count::UplinkUnproven, "uplink_unproven"),
+    (Count::UplinkUnknown, "uplink_unknown"),
+    (Count::UplinkForbidden, "uplink_forbidden"),
+    (Count::DiscoveryExceeded, "discovery_exceeded"),
+    (Count::DiscoveryCrowded, "discovery_crowded"),
     (Count::UpstreamOpened, "upstream_opened"),
     (Count::UpstreamReused, "upstream_reused"),
     (Count::UpstreamStale, "upstream_stale"),
@@ -325,7 +343,7 @@ pub const COUNTS: &[(Count, &str)] = &[
 ];
 
 /// The limits and deadlines that act on what comes from clients, where they have a metric in common.
-pub const LIMITS: [Count; 13] = [
+pub const LIMITS: [Count; 14] = [
     Count::AcceptPaused,
     Count::ConnectionsPerIp,
     Count::RequestTimeout,
@@ -339,6 +357,7 @@ pub const LIMITS: [Count; 13] = [
     Count::H2Resets,
     Count::H2ControlFrames,
     Count::H2Protocol,
+    Count::InFlightBytes,
 ];
 
 impl Count {

@@ -15,6 +15,7 @@ on_both_drivers!(
     a_client_has_as_many_connections_as_it_may_whichever_worker_has_them,
     behind_a_proxy_header_the_client_counts_and_not_the_sender,
     the_process_serves_as_many_connections_as_it_may_and_the_rest_wait,
+    those_who_wait_for_the_process_cost_it_no_descriptors,
     the_last_request_of_a_connection_says_so,
     an_old_connection_takes_no_more_requests,
     a_long_upload_at_a_fair_rate_lives_and_a_trickle_does_not,
@@ -24,6 +25,7 @@ on_both_drivers!(
     a_slow_reader_at_a_fair_rate_gets_all_of_it,
     an_answer_that_takes_too_long_is_cut_off,
     header_sections_over_a_limit_are_431,
+    a_header_that_stops_halfway_is_408_and_silence_is_closed,
 );
 
 /// Long for anything that is due at once.
@@ -138,6 +140,29 @@ fn the_process_serves_as_many_connections_as_it_may_and_the_rest_wait(case: &Cas
     ensure!(gateway.count("accept_paused")? > 0);
     ensure!(gateway.count("accepted")? == 12);
     Ok(())
+}
+
+fn those_who_wait_for_the_process_cost_it_no_descriptors(case: &Case) -> Result<()> {
+    let _server = RawServer::start(&case.ns, local(BACKEND), Behaviour::Echo)?;
+    let setup = case
+        .setup()?
+        .with("workers = 2\n", "workers = 2\nmax_connections = 3\n");
+    let gateway = setup.start(&plain(""))?;
+    let before = gateway.proc.descriptors()?;
+    let mut all = Vec::new();
+    for _ in 0..100 {
+        let mut stream = raw_client::connect(&case.ns, None, local(PORT))?;
+        raw_client::send(&mut stream, &[b"GET / HTTP/1.1\r\nHost: a.example\r\n\r\n"])?;
+        all.push(stream);
+    }
+    wait::until(SOON, "accepting pauses", || {
+        Ok((gateway.count("accept_paused")? > 0 && gateway.count("accepted")? == 3).then_some(()))
+    })?;
+    // Three clients and their servers, one in the hands of each worker, and who asks for status.
+    let held = gateway.proc.descriptors()?.saturating_sub(before);
+    ensure!(held <= 3 + 3 + 2 + 4, "{held} descriptors");
+    drop(all);
+    gateway.counts("accepted", 100)
 }
 
 fn the_last_request_of_a_connection_says_so(case: &Case) -> Result<()> {
@@ -327,4 +352,42 @@ fn header_sections_over_a_limit_are_431(case: &Case) -> Result<()> {
     stream.write_all(b"GET / HTTP/1.1\r\n\r\n")?;
     ensure!(raw_client::read_to_end(&mut stream, SOON)?.status() == 400);
     gateway.counts("bad_request", 1)
+}
+
+fn a_header_that_stops_halfway_is_408_and_silence_is_closed(case: &Case) -> Result<()> {
+    let server = RawServer::start(&case.ns, local(BACKEND), Behaviour::Echo)?;
+    let gateway = case.gateway(&plain("timeouts = { read_header = \"700ms\" }"))?;
+    let halfway = |bytes: &[u8]| raw_client::exchange(&case.ns, None, local(PORT), &[bytes], SOON);
+    // The second might become HTTP/2.
+    let begun: [&[u8]; 3] = [b"GET / HTTP/1.1\r\nHost: a.exa", b"P", b"GET / HTTP/1.1\r\n"];
+    for bytes in begun {
+        let got = halfway(bytes)?;
+        let text = got.text();
+        ensure!(
+            got.status() == 408 && got.end == End::Closed,
+            "{:?} {text}",
+            got.end
+        );
+        ensure!(got.fields("connection") == ["close"], "{text}");
+        ensure!(
+            got.fields("content-length") == [got.body().len().to_string()],
+            "{text}"
+        );
+    }
+    gateway.counts("request_timeout", 3)?;
+    // After a whole request too, and its answer stands before.
+    let mut stream = served(case, "127.0.0.5")?;
+    raw_client::send(&mut stream, &[b"GET / HT"])?;
+    let got = raw_client::read_to_end(&mut stream, SOON)?;
+    ensure!(
+        got.status() == 408 && got.end == End::Closed,
+        "{:?} {}",
+        got.end,
+        got.text()
+    );
+    ensure!(halfway(b"")?.is_shut_out());
+    gateway.counts("request_timeout", 5)?;
+    ensure!(gateway.count("answers_client_error")? == 4);
+    ensure!(server.seen.requests().len() == 1);
+    Ok(())
 }

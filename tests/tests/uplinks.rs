@@ -11,8 +11,12 @@ use sallyport_tests::gateway::{Gateway, Setup};
 use sallyport_tests::nginx::{Nginx, Serves};
 use sallyport_tests::on_both_drivers;
 use sallyport_tests::openssl::{SClient, Version, alert};
+use sallyport_tests::raw_client::{End, Exchange, exchange};
 use sallyport_tests::raw_server::{Behaviour, RawServer};
-use serde_json::json;
+use sallyport_tests::wait;
+use serde_json::{Value, json};
+use std::net::IpAddr;
+use std::time::Duration;
 
 on_both_drivers!(
     discovery_answers_a_proven_parent,
@@ -26,6 +30,7 @@ on_both_drivers!(
     an_unknown_uplink_is_503,
     a_child_that_is_down_is_an_error_and_then_back,
     a_parent_without_the_right_certificate_learns_nothing,
+    one_allowlist_is_the_gates_and_accepts_and_that_of_proxy_headers,
 );
 
 /// The child's uplink port.
@@ -395,5 +400,77 @@ fn a_parent_without_the_right_certificate_learns_nothing(case: &Case) -> Result<
     at_parent(case).get(&parent_url("/"))?.expect(503)?;
     ensure!(server.seen.bytes() == 0, "something reached the backend");
     drop(child);
+    Ok(())
+}
+
+/// For what must come about.
+const LIMIT: Duration = Duration::from_secs(20);
+
+/// What `gate explain` says of a source: the kernel's verdict, and accept's.
+fn explained(child: &Gateway, from: IpAddr) -> Result<(String, String)> {
+    let words = [
+        "gate",
+        "explain",
+        &from.to_string(),
+        &UPLINK.to_string(),
+        "--format",
+        "json",
+    ];
+    let output = child.setup().command(&words)?;
+    let told: Value = serde_json::from_slice(&output.stdout).context("explain printed no JSON")?;
+    let word = |place: &str| told.pointer(place).and_then(Value::as_str).map(str::to_owned);
+    let verdicts = word("/interfaces/0/verdict").zip(word("/entry_points/0/verdict"));
+    verdicts.with_context(|| format!("no verdicts: {told}"))
+}
+
+/// A request for an uplink behind a PROXY header, from this address.
+fn behind_a_header(case: &Case, from: IpAddr) -> Result<Exchange> {
+    let header = b"PROXY TCP4 203.0.113.9 192.0.2.1 4711 443\r\n";
+    let request = b"GET /open HTTP/1.1\r\nHost: a.example\r\nHub-Uplink: open\r\nConnection: close\r\n\r\n";
+    exchange(&case.ns, Some(from), local(UPLINK), &[header, request], LIMIT)
+}
+
+fn one_allowlist_is_the_gates_and_accepts_and_that_of_proxy_headers(case: &Case) -> Result<()> {
+    let _server = RawServer::start(&case.ns, local(BACKEND), Behaviour::Echo)?;
+    let list = case.dir().join("parents.list");
+    std::fs::write(&list, "127.0.0.2\n")?;
+    // 127.0.0.3 may connect and is on the list of nobody who sends headers.
+    let body = format!(
+        "[allowlists.parents]\nfile = \"{}\"\n[uplink_entry_points.up]\naddress = \"127.0.0.1:{UPLINK}\"\n\
+         gate = {{ interfaces = [\"lo\"], allow = [\"parents\", \"127.0.0.3\"], required = false }}\n\
+         proxy_protocol = {{ trusted_ips = [\"parents\"] }}\n[uplinks.open]\n\
+         [routers.open]\nrule = \"PathPrefix(`/`)\"\nuplinks = [\"open\"]\nservice = \"backend\"\n{}",
+        list.display(),
+        service("backend", &[&backend_url()], "")
+    );
+    let child = child(case, &body)?;
+    let [listed, silent, stranger] = [2, 3, 4].map(|last| IpAddr::from([127, 0, 0, last]));
+    let believed = |from| -> Result<bool> {
+        let got = behind_a_header(case, from)?;
+        Ok(got.status() == 200 && got.text().to_ascii_lowercase().contains("203.0.113.9"))
+    };
+    let says = |from| explained(&child, from);
+    let (pass, drop) = (
+        ("pass".to_owned(), "admitted".to_owned()),
+        ("drop".to_owned(), "refused".to_owned()),
+    );
+    ensure!(believed(listed)? && says(listed)? == pass);
+    ensure!(!believed(silent)? && says(silent)? == pass);
+    let shut = behind_a_header(case, stranger)?;
+    ensure!(shut.is_shut_out() && says(stranger)? == drop, "{shut:?}");
+    child.counts("preamble_untrusted", 1)?;
+    child.counts("source_refused", 1)?;
+    // One line of one file, and all of them go by it.
+    std::fs::write(&list, "127.0.0.4\n")?;
+    wait::until(LIMIT, "the stranger is a parent", || {
+        Ok(believed(stranger)?.then_some(()))
+    })?;
+    ensure!(says(stranger)? == pass);
+    let shut = behind_a_header(case, listed)?;
+    ensure!(
+        shut.is_shut_out() && shut.end != End::Silent && says(listed)? == drop,
+        "{shut:?}"
+    );
+    ensure!(!believed(silent)?);
     Ok(())
 }

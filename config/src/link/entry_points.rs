@@ -165,10 +165,15 @@ fn check_proof(
         .tls
         .as_ref()
         .is_none_or(|tls| config.tls.options.contains_key(&tls.options));
-    if config.certificate_is_proof(point) || config.gate_is_proof(point) || !options_known {
+    let object = path(name, point, "");
+    if config.certificate_is_proof(point) || config.gate_is_proof(point) {
+        warn_of_needless_permission(report, &object, allow_unauthenticated, draft);
+        warn_of_proof_by_sender(report, config, name, point, draft);
         return;
     }
-    let object = path(name, point, "");
+    if !options_known {
+        return;
+    }
     let found = match &point.gate {
         None => "found neither verified client certificates nor a gate",
         Some(_) if config.gate.mode == GateMode::Observe => {
@@ -203,4 +208,36 @@ fn check_proof(
               or say `allow_unauthenticated = true`",
         );
     report.error(draft.place, &object, &fault);
+}
+
+/// What is needless today lets everyone in on the day when the proof is taken away.
+fn warn_of_needless_permission(
+    report: &Report<'_>,
+    object: &str,
+    allow_unauthenticated: bool,
+    draft: &EntryPointDraft,
+) {
+    if !allow_unauthenticated {
+        return;
+    }
+    let fault = Fault::found("found `allow_unauthenticated` beside a proof of a parent")
+        .so("it has no effect now, and would let anyone in once that proof is taken away");
+    report.warning(draft.place, object, &fault.fix("remove `allow_unauthenticated`"));
+}
+
+/// The gate sees who sends the header, so that whoever gets through the sender is taken for a parent.
+fn warn_of_proof_by_sender(
+    report: &Report<'_>,
+    config: &Config,
+    name: &str,
+    point: &EntryPoint,
+    draft: &EntryPointDraft,
+) {
+    let (false, Some(place)) = (config.certificate_is_proof(point), draft.trusted_place) else {
+        return;
+    };
+    let fault = Fault::found("found senders of PROXY headers where the source address is the only proof")
+        .so("whoever they pass on is taken for a parent")
+        .fix("verify client certificates, or see to it that they pass on parents alone");
+    report.warning(place, &path(name, point, "proxy_protocol.trusted_ips"), &fault);
 }

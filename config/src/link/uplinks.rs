@@ -32,6 +32,8 @@ pub(super) fn resolve(report: &Report<'_>, config: &Config, places: &Places) -> 
             entry_points: named.unwrap_or_else(|| default.clone()),
             weight: draft.weight,
             parents: draft.parents.clone(),
+            health_check: draft.health_check.clone(),
+            passive: draft.passive,
         };
         (name.clone(), uplink)
     };

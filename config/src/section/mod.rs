@@ -46,7 +46,7 @@ pub(crate) const DEFAULT: &str = "default";
 const NAME_BYTES_MAX: usize = 256;
 
 /// A token of RFC 9110 section 5.6.2: the name of a header field, or of a cookie.
-fn is_field_name(name: &str) -> bool {
+pub(crate) fn is_field_name(name: &str) -> bool {
     let token = |byte: u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte);
     (1..=NAME_BYTES_MAX).contains(&name.len()) && name.bytes().all(token)
 }

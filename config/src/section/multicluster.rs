@@ -2,12 +2,18 @@
 
 use crate::{
     address::{self, Wildcards},
-    model::{Child, Multicluster, Scheme, ServerUrl},
+    model::{
+        Child, Multicluster, Scheme, ServerUrl,
+        service::{HealthCheck, PassiveHealthCheck},
+    },
     reader::{NameRule, Table, Value},
     report::{Fault, Place},
     section::{
         Kind, Mention, Names,
-        service::{subject_names, transport, weight},
+        service::{
+            health::{self, Probed},
+            subject_names, transport, weight,
+        },
     },
 };
 use std::{collections::BTreeMap, time::Duration};
@@ -24,6 +30,8 @@ pub(crate) struct UplinkDraft {
     pub(crate) weight: u32,
     pub(crate) parents: Vec<String>,
     pub(crate) parents_place: Option<Place>,
+    pub(crate) health_check: Option<HealthCheck>,
+    pub(crate) passive: Option<PassiveHealthCheck>,
 }
 
 pub(super) fn uplinks(root: &Table<'_>, names: &mut Names) -> BTreeMap<String, UplinkDraft> {
@@ -38,6 +46,8 @@ pub(super) fn uplinks(root: &Table<'_>, names: &mut Names) -> BTreeMap<String, U
             weight: weight(table),
             parents: subject_names(table, "parents", Wildcards::Refused),
             parents_place: table.get("parents").map(|value| value.place()),
+            health_check: health::check(table, Probed::Uplink),
+            passive: health::passive(table),
         };
         found.insert(named.name, draft);
     }

@@ -10,11 +10,21 @@ use crate::{
     report::Fault,
     section::{EVERYONE, Kind, Names},
     spelled::Spelled,
+    units,
 };
-use std::{collections::BTreeMap, net::IpAddr, num::NonZeroUsize, path::PathBuf, time::Duration};
+use std::{
+    collections::BTreeMap,
+    net::IpAddr,
+    num::{NonZeroU64, NonZeroUsize},
+    ops::RangeInclusive,
+    path::PathBuf,
+    time::Duration,
+};
 
 /// Most worker threads.
 const WORKERS_MAX: i64 = 1024;
+/// Bytes in flight, where they have a limit.
+const IN_FLIGHT: RangeInclusive<u64> = 1 << 20..=1 << 50;
 /// Longest path of a Unix socket, without the closing zero byte (`sun_path` of unix(7)).
 const SOCKET_PATH_MAX: usize = 107;
 
@@ -42,9 +52,28 @@ pub(super) fn proxy(table: &Table<'_>) -> Proxy {
         max_connections: connections
             .and_then(|count| u32::try_from(count).ok())
             .unwrap_or(65_536),
+        max_in_flight_bytes: table
+            .get("max_in_flight_bytes")
+            .and_then(|value| value.parsed(in_flight))
+            .unwrap_or(NonZeroU64::new(1 << 30)),
         drain: table.duration("drain", Duration::from_secs(10)),
         accept_grace: table.duration("accept_grace", Duration::ZERO),
     }
+}
+
+/// A size; `0` is no limit.
+fn in_flight(text: &str) -> Result<Option<NonZeroU64>, Fault> {
+    if text == "0" {
+        return Ok(None);
+    }
+    let bytes = units::size(text)?;
+    if IN_FLIGHT.contains(&bytes) {
+        return Ok(NonZeroU64::new(bytes));
+    }
+    let fault = Fault::found(format!("found `{text}`")).expected("from `1MiB` to `1048576GiB`");
+    Err(fault
+        .so("bodies would wait for one another all the time, or for nothing ever")
+        .fix("write a size inside that range, or `0` for no limit"))
 }
 
 fn workers(value: &Value<'_>) -> Option<Workers> {

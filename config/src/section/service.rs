@@ -17,6 +17,7 @@ use crate::{
     spelled::Spelled,
     units,
 };
+use health::Probed;
 use std::{collections::BTreeMap, num::NonZeroU32, time::Duration};
 
 /// Largest weight, as of 16 bits: sums of many stay far from overflow.
@@ -87,7 +88,7 @@ fn with_servers(table: &Table<'_>, names: &mut Names) -> Servers {
         strategy: strategy.unwrap_or(Strategy::Wrr),
         pass_host_header: table.flag("pass_host_header").unwrap_or(true),
         servers_transport: transport(table, names),
-        health_check: health::check(table),
+        health_check: health::check(table, Probed::Servers),
         passive: health::passive(table),
         slow_start: table.duration("slow_start", Duration::ZERO),
         requests_max: cap

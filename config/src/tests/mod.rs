@@ -12,6 +12,7 @@ mod routing;
 mod semantics;
 mod services;
 mod tcp;
+mod uplinks;
 
 use crate::{Source, diagnostic::Diagnostic, model::Config, parse};
 

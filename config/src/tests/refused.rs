@@ -26,6 +26,17 @@ fn values_of_the_process_sections() {
     check("proxy.max_connections", "0", &["from 1 to"]);
     check("proxy.max_connections", "4294967296", &["from 1 to"]);
     check("proxy.max_connections", "99999999999999999999", &["from 1 to"]);
+    check("proxy.max_in_flight_bytes", "1048576", &["found an integer"]);
+    check(
+        "proxy.max_in_flight_bytes",
+        "\"64MB\"",
+        &["found `64MB`", "`MiB`"],
+    );
+    for size in ["1023KiB", "0B", "1048577GiB"] {
+        let found = format!("found `{size}`");
+        let fragments = [found.as_str(), "from `1MiB` to", "or `0` for no limit"];
+        check("proxy.max_in_flight_bytes", &format!("\"{size}\""), &fragments);
+    }
     check("proxy.drain", "10", &["found an integer"]);
     check("proxy.drain", "\"10\"", &["unit"]);
     check("proxy.state_dir", "\"\"", &["found no path"]);
@@ -603,12 +614,6 @@ fn uplinks_and_children() {
         "parents = [\"p\"]",
         "5:11",
         &["verifies no client certificates"],
-    );
-    uplink(
-        "orders",
-        "health_check = { path = \"/\" }",
-        "5:1",
-        &["not supported yet"],
     );
     let child = |value: &str, place: &str, fragments: &[&str]| {
         refused(

@@ -5,6 +5,7 @@ use crate::{
     effective::EntryPointSet,
     model::{ClientAuth, EntryPointKind, ListenAddress, Reach, SourceRef, Workers, limits::RedirectScheme},
 };
+use std::num::NonZeroU64;
 
 const SERVICE: &str = "[services.s]\nservers = [{ url = \"http://a\" }]\n";
 const OPTIONS: &str = "[tls.options.a]\nsni_strict = true\n[tls.options.mtls]\nclient_auth = { ca_files = [\"ca\"] }\n\
@@ -41,6 +42,13 @@ fn an_empty_file_gives_the_documented_defaults_and_a_warning() {
         (config.proxy.max_connections, config.proxy.drain.as_secs()),
         (65536, 10)
     );
+    let in_flight = |text: &str| accepted(text).proxy.max_in_flight_bytes.map(NonZeroU64::get);
+    assert_eq!(in_flight(""), Some(1 << 30));
+    assert_eq!(
+        in_flight("[proxy]\nmax_in_flight_bytes = \"1MiB\"\n"),
+        Some(1 << 20)
+    );
+    assert_eq!(in_flight("[proxy]\nmax_in_flight_bytes = \"0\"\n"), None);
     assert_eq!(config.admin.socket.to_str(), Some("/run/sallyport/admin.sock"));
     assert_eq!(config.gate.pin_dir.to_str(), Some("/sys/fs/bpf/sallyport"));
     assert_eq!(config.tls.options["default"], crate::model::TlsOptions::default());

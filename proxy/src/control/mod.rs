@@ -32,8 +32,9 @@ pub use text::status_text;
 
 use crate::{
     gate::{self, lists::Lists},
+    http::in_flight::Budget,
     io::{self, Choice, DriverKind},
-    snapshot::{Kept, Published, StateDir, compile},
+    snapshot::{Kept, Published, Snapshot, StateDir, compile},
     worker::{self, Message, Worker},
 };
 use load::{Loaded, configuration, load};
@@ -43,6 +44,7 @@ use sallyport_config::{
 };
 use state::State;
 use std::{
+    num::NonZeroUsize,
     path::{Path, PathBuf},
     rc::Rc,
     sync::Arc,
@@ -142,9 +144,11 @@ pub fn run(path: &Path) -> Result<(), RunError> {
     logging::start(&loaded.config.log)?;
     let driver = io::choose(loaded.config.proxy.io).map_err(RunError::Driver)?;
     let workers = match loaded.config.proxy.workers {
-        Workers::Count(count) => count.get(),
-        Workers::Auto => thread::available_parallelism().map_or(1, usize::from),
+        Workers::Count(count) => count,
+        Workers::Auto => thread::available_parallelism().unwrap_or(NonZeroUsize::MIN),
     };
+    let in_flight = Arc::new(Budget::new(workers));
+    let workers = workers.get();
     let kept = Kept::default();
     let snapshot = compile(
         &loaded.config,
@@ -156,6 +160,7 @@ pub fn run(path: &Path) -> Result<(), RunError> {
     )
     .map_err(RunError::Invalid)?;
     announce(&loaded, &snapshot.remarks, &driver, workers);
+    shout(&snapshot);
     snapshot.supervise();
     let published = Arc::new(Published::new(snapshot));
     let started = worker::Shared {
@@ -163,6 +168,7 @@ pub fn run(path: &Path) -> Result<(), RunError> {
         driver: driver.kind,
         published,
         connections: Arc::default(),
+        in_flight,
     };
     let workers = (0..workers)
         .map(|id| Worker::start(id, &started).map_err(|source| RunError::Worker { id, source }))
@@ -188,6 +194,16 @@ fn announce(loaded: &Loaded, remarks: &[Diagnostic], driver: &Choice, workers: u
     }
     for warning in loaded.config.warnings.iter().chain(remarks) {
         tracing::warn!("{warning}");
+    }
+}
+
+/// Says of every uplink entry point without a proof that it has none, at the start and at each reload.
+fn shout(snapshot: &Snapshot) {
+    for entry_point in snapshot.open_to_anyone() {
+        tracing::error!(
+            entry_point,
+            "UPLINKS ARE OPEN TO ANYONE who can connect: nothing proves a parent and `allow_unauthenticated` is set; verify client certificates or narrow `gate.allow`"
+        );
     }
 }
 

@@ -1,6 +1,6 @@
 //! Taking a new configuration: all or nothing, and the old one serves until the new one is whole.
 
-use super::{discovery, gatekeeper, listening::BindError, load::load_after, metrics, state::State};
+use super::{discovery, gatekeeper, listening::BindError, load::load_after, metrics, shout, state::State};
 use crate::{
     fault::with_causes,
     snapshot::{StateDir, compile},
@@ -72,6 +72,7 @@ async fn attempt(state: &Rc<State>) -> Result<(), Vec<Diagnostic>> {
     let snapshot = snapshot
         .with_discovered(&offered, &state.kept.upstreams)
         .with_admissions(admissions);
+    shout(&snapshot);
     state.publish(snapshot);
     state.restart_probes();
     state.adopt(loaded);

@@ -284,6 +284,11 @@ impl State {
         self.shared.connections.load(Ordering::Relaxed)
     }
 
+    /// Bytes of bodies that the process has in flight, as far as its workers have settled them.
+    pub(super) fn in_flight_bytes(&self) -> u64 {
+        self.shared.in_flight.held()
+    }
+
     /// `proxy.accept_grace` and `proxy.drain`.
     pub(super) fn drain_times(&self) -> (Duration, Duration) {
         let loaded = self.loaded();

@@ -67,6 +67,8 @@ pub(super) struct Status {
     pub uplinks: Vec<UplinkStatus>,
     /// Whom it polls.
     pub children: Vec<ChildStatus>,
+    /// Bytes of bodies that were taken from one side and not yet given to the other.
+    pub in_flight_bytes: u64,
     /// Counters since the start, by code.
     pub counters: BTreeMap<&'static str, u64>,
 }
@@ -228,6 +230,7 @@ pub(super) async fn status(state: &State) -> Status {
         tcp_services: tcp_services(&snapshot),
         uplinks: hierarchy::uplinks(state, config, &snapshot),
         children: hierarchy::children(state, &snapshot),
+        in_flight_bytes: state.in_flight_bytes(),
         counters: state.counts(),
     }
 }

@@ -4,6 +4,7 @@
 
 use super::{
     fields,
+    in_flight::{Flow, Passage},
     pace::{Demands, Judged, Pace},
     received::{Broken, Incoming},
     replay::Replayed,
@@ -155,6 +156,9 @@ pub struct Streamed {
     allowance: Option<Allowance>,
     /// How it stands, for others.
     upload: Option<Uploading>,
+    /// Whose bytes in flight its own are.
+    flow: Option<Flow>,
+    passage: Passage,
 }
 
 /// How long a body may be.
@@ -184,6 +188,13 @@ impl RequestBody {
         }
     }
 
+    /// Has the bytes of a client's body count as those of `flow`, where it has any.
+    pub fn counts_as(&mut self, flow: impl FnOnce() -> Flow) {
+        if let Self::Streamed(body) = self {
+            body.flow = Some(flow());
+        }
+    }
+
     /// How the body stands, where somebody watches.
     pub fn upload(&self) -> Option<Rc<Upload>> {
         match self {
@@ -208,6 +219,8 @@ impl RequestBody {
             sleep: None,
             upload: None,
             allowance: None,
+            flow: None,
+            passage: Passage::default(),
         }))
     }
 
@@ -325,6 +338,10 @@ impl Body for RequestBody {
         if let Some(upload) = &body.upload {
             ready!(upload.0.poll_released(cx));
         }
+        if let Some(flow) = &body.flow {
+            let left = body.incoming.size_hint();
+            ready!(body.passage.poll_room(|| flow, &left, cx));
+        }
         match Pin::new(&mut body.incoming).poll_frame(cx) {
             Poll::Ready(Some(Ok(mut frame))) => {
                 if let Some(trailers) = frame.trailers_mut() {
@@ -338,6 +355,9 @@ impl Body for RequestBody {
                 }
                 if body.incoming.is_end_stream() {
                     body.complete();
+                }
+                if let Some(flow) = &body.flow {
+                    frame = body.passage.passes(|| flow, frame);
                 }
                 Poll::Ready(Some(body.check_length().map(|()| frame)))
             }

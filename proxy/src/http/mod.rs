@@ -1,7 +1,7 @@
 //! Requests as HTTP sees them: target, authority, hop-by-hop fields, forwarding fields, bodies.
 //!
-//! All but `body`, `date`, `interim` and the streams of HTTP/2 (`received`, `sending`, `stream`) is pure: no I/O, no
-//! clock, no allocation where nothing is to be changed.
+//! All but `body`, `date`, `in_flight`, `interim` and the streams of HTTP/2 (`received`, `sending`, `stream`) is pure: no
+//! I/O, no clock, no allocation where nothing is to be changed.
 
 pub mod again;
 pub mod authority;
@@ -10,6 +10,7 @@ pub mod call;
 pub mod date;
 pub mod fields;
 pub mod forwarded;
+pub mod in_flight;
 pub mod interim;
 pub mod pace;
 pub mod received;

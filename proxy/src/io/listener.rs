@@ -25,6 +25,15 @@ pub enum Sharing {
     Nobody,
 }
 
+/// Whether connections may be taken out of the kernel's queue before somebody asks for them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ahead {
+    /// As many as come: it costs least.
+    Many,
+    /// None: each is asked for.
+    None,
+}
+
 /// Binds a listening socket for the address's own family: IPv4 never comes as mapped addresses.
 ///
 /// # Errors
@@ -92,13 +101,15 @@ impl Listener {
         Ok(Self { kind, local })
     }
 
-    /// The next connection, not yet taken over by the driver. Cancelling loses none.
+    /// The next connection, not yet taken over by the driver; others may come `ahead`. Cancelling loses none.
     ///
     /// # Errors
     /// Those of `accept`, such as no descriptor left.
-    pub async fn accept(&self) -> io::Result<Accepted> {
+    pub async fn accept(&self, ahead: Ahead) -> io::Result<Accepted> {
         let socket = match &self.kind {
-            Kind::Multishot(listener) => return listener.accept().await.map(|came| self.accepted(came)),
+            Kind::Multishot(listener) => {
+                return listener.accept(ahead).await.map(|came| self.accepted(came));
+            }
             Kind::Readiness(socket) => socket,
         };
         loop {
@@ -106,6 +117,14 @@ impl Listener {
             if let Ok(accepted) = ready.try_io(|socket| socket.get_ref().accept()) {
                 return accepted.map(|came| self.accepted(came));
             }
+        }
+    }
+
+    /// No connections come until the next is asked for; those that came wait to be taken.
+    pub fn hold(&self) {
+        match &self.kind {
+            Kind::Multishot(listener) => listener.hold(),
+            Kind::Readiness(_) => {}
         }
     }
 

@@ -26,7 +26,7 @@ mod whole;
 mod tests;
 
 pub use connect::{connect, connect_unix, resolve};
-pub use listener::{Accepted, Listener, Sharing, bind};
+pub use listener::{Accepted, Ahead, Listener, Sharing, bind};
 pub use memory::release_memory;
 pub use probe::{Choice, DriverKind, choose};
 pub use runtime::{AbortHandle, Elapsed, Task, TaskEnded, Timeout, detach, run, spawn, timeout, turn};

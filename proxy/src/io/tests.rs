@@ -1,6 +1,6 @@
 //! All drivers through the same seam.
 
-use super::{DriverKind, Listener, Sharing, Stream, bind, connect, connect_unix, run, spawn, timeout};
+use super::{Ahead, DriverKind, Listener, Sharing, Stream, bind, connect, connect_unix, run, spawn, timeout};
 use std::{
     io::{Read, Write},
     net::{SocketAddr, TcpListener, TcpStream},
@@ -30,7 +30,7 @@ fn accepted_connections_arrive() {
         let (socket, address) = loopback();
         let listener = Listener::new(socket).expect("a listener registers");
         let client = std::thread::spawn(move || TcpStream::connect(address).map(drop));
-        let accepted = listener.accept().await.expect("accepted");
+        let accepted = listener.accept(Ahead::Many).await.expect("accepted");
         assert!(accepted.socket.nodelay().expect("an option"), "inherited");
         let peer = accepted.peer();
         let stream = Stream::accepted(accepted).expect("adopted");

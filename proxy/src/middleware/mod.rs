@@ -18,7 +18,7 @@ mod ip_list;
 mod ip_strategy;
 mod kept;
 mod limit_body;
-mod pace;
+pub(crate) mod pace;
 mod pass_tls_client_cert;
 mod path;
 mod rate_limit;
@@ -27,6 +27,7 @@ mod retry;
 mod source_criterion;
 
 pub use compile::{Making, compile, follows_lists};
+pub use compress::accepts_gzip;
 pub use kept::Kept;
 pub use redirect::moved;
 

@@ -9,7 +9,7 @@ use std::{
 
 /// How fast a bucket fills and how much it holds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Pace {
+pub(crate) struct Pace {
     /// Nanoseconds until one more is in it.
     interval: u64,
     /// How far ahead of now the bucket may be and one may still be taken.
@@ -18,7 +18,7 @@ pub(super) struct Pace {
 
 impl Pace {
     /// `amount` in a `period`, and at most `burst` at once.
-    pub(super) fn new(amount: u64, period: Duration, burst: u64) -> Self {
+    pub(crate) fn new(amount: u64, period: Duration, burst: u64) -> Self {
         let nanoseconds = u64::try_from(period.as_nanos()).unwrap_or(u64::MAX);
         let interval = (nanoseconds / amount.max(1)).max(1);
         Self {
@@ -28,7 +28,7 @@ impl Pace {
     }
 
     /// Takes one, or says how long it would have to be waited for.
-    pub(super) fn take(self, full_at: &AtomicU64, now: u64) -> Result<(), Duration> {
+    pub(crate) fn take(self, full_at: &AtomicU64, now: u64) -> Result<(), Duration> {
         let mut known = full_at.load(Ordering::Acquire);
         loop {
             let from = known.max(now);

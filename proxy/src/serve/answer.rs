@@ -10,6 +10,7 @@ use crate::{
     http::{
         call::{AnswerBody, BodyError},
         fields,
+        in_flight::Passage,
         pace::Moved,
     },
     io::Instant,
@@ -23,7 +24,7 @@ use std::{
     cell::Cell,
     pin::Pin,
     rc::Rc,
-    task::{Context, Poll},
+    task::{Context, Poll, ready},
 };
 
 /// A response body, which marks its request as ended when it is done or dropped.
@@ -33,6 +34,7 @@ pub(super) struct ResponseBody {
     under_way: Option<UnderWay>,
     /// Why the body ends early, kept back for one turn.
     broken: Option<BodyError>,
+    passage: Passage,
 }
 
 enum Source {
@@ -176,6 +178,7 @@ impl ResponseBody {
             source,
             under_way: Some(under_way),
             broken: None,
+            passage: Passage::default(),
         }
     }
 
@@ -196,6 +199,7 @@ impl ResponseBody {
             source: Source::Own(None),
             under_way: None,
             broken: None,
+            passage: Passage::default(),
         }
     }
 
@@ -204,6 +208,7 @@ impl ResponseBody {
             source: Source::Own(Some(body)),
             under_way: Some(under_way),
             broken: None,
+            passage: Passage::default(),
         }
     }
 }
@@ -261,11 +266,7 @@ impl Body for ResponseBody {
     }
 
     fn size_hint(&self) -> SizeHint {
-        match &self.source {
-            Source::Own(body) => SizeHint::with_exact(body.as_ref().map_or(0, |body| body.len() as u64)),
-            Source::Upstream(body) => body.size_hint(),
-            Source::Through(body) => body.size_hint(),
-        }
+        self.source.size_hint()
     }
 }
 
@@ -277,6 +278,14 @@ impl Source {
             Self::Through(body) => body.is_end_stream(),
         }
     }
+
+    fn size_hint(&self) -> SizeHint {
+        match self {
+            Self::Own(body) => SizeHint::with_exact(body.as_ref().map_or(0, |body| body.len() as u64)),
+            Self::Upstream(body) => body.size_hint(),
+            Self::Through(body) => body.size_hint(),
+        }
+    }
 }
 
 impl ResponseBody {
@@ -284,6 +293,10 @@ impl ResponseBody {
         let this = self;
         if let Some(error) = this.broken.take() {
             return Poll::Ready(Some(Err(ResponseFault::Upstream(error))));
+        }
+        if let Some(UnderWay { connection, .. }) = &this.under_way {
+            let left = this.source.size_hint();
+            ready!(this.passage.poll_room(|| connection.answers_flow(), &left, cx));
         }
         let frame = match &mut this.source {
             Source::Own(body) => return Poll::Ready(body.take().map(|bytes| Ok(Frame::data(bytes)))),
@@ -299,7 +312,12 @@ impl ResponseBody {
                 cx.waker().wake_by_ref();
                 Poll::Pending
             }
-            frame => frame.map(|frame| frame.map(|frame| frame.map_err(ResponseFault::Upstream))),
+            Poll::Ready(Some(Ok(frame))) => Poll::Ready(Some(Ok(match &this.under_way {
+                Some(UnderWay { connection, .. }) => this.passage.passes(|| connection.answers_flow(), frame),
+                None => frame,
+            }))),
+            Poll::Ready(None) => Poll::Ready(None),
+            Poll::Pending => Poll::Pending,
         }
     }
 }

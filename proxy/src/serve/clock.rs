@@ -16,6 +16,8 @@ const WORN_IDLE: Duration = Duration::from_secs(2);
 pub(super) struct Clock {
     protocol: Protocol,
     header_since: Cell<Option<Instant>>,
+    /// Whether some of that header came.
+    partial: Cell<bool>,
     idle_since: Cell<Instant>,
     under_way: Cell<u32>,
     opened: Instant,
@@ -50,6 +52,7 @@ impl Clock {
             answer_due: Cell::new(None),
             protocol,
             header_since: Cell::new(Some(now)),
+            partial: Cell::new(false),
             idle_since: Cell::new(now),
             under_way: Cell::new(0),
         }
@@ -63,14 +66,22 @@ impl Clock {
     /// Bytes came; on HTTP/1.1 they start a header where nothing is under way. On HTTP/2 they may be frames
     /// about the connection, which is idle all the same.
     pub(super) fn bytes_came(&self) {
-        if self.protocol == Protocol::Http11 && self.under_way.get() == 0 && self.header_since.get().is_none()
-        {
-            self.header_since.set(Some(Instant::now()));
+        if self.protocol == Protocol::Http11 && self.under_way.get() == 0 {
+            self.partial.set(true);
+            if self.header_since.get().is_none() {
+                self.header_since.set(Some(Instant::now()));
+            }
         }
+    }
+
+    /// Whether a header of HTTP/1.1 has begun and is not complete.
+    pub(super) fn is_within_header(&self) -> bool {
+        self.partial.get()
     }
 
     /// A header is complete. Returns when its first byte came.
     pub(super) fn request_started(&self) -> Instant {
+        self.partial.set(false);
         self.under_way.set(self.under_way.get().saturating_add(1));
         self.requests.set(self.requests.get().saturating_add(1));
         if self.worn.get().is_none()
@@ -194,9 +205,15 @@ mod tests {
             clock.deadline(&timeouts),
             Some((opened + 10 * SECOND, Passed::Header))
         );
+        assert!(!clock.is_within_header());
+        clock.bytes_came();
+        assert!(clock.is_within_header());
         assert_eq!(clock.request_started(), opened);
         clock.bytes_came();
-        assert_eq!(clock.deadline(&timeouts), None);
+        assert_eq!(
+            (clock.deadline(&timeouts), clock.is_within_header()),
+            (None, false)
+        );
         clock.request_ended();
         assert!(matches!(clock.deadline(&timeouts), Some((_, Passed::Idle))));
         clock.bytes_came();

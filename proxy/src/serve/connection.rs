@@ -5,14 +5,14 @@ use super::{
     clock::Clock,
     context::Context,
     frames::{Flood, Frames, Told},
-    live::Handle,
+    live::{Handle, Order},
     solo::Solo,
     streams::Turn,
     taking::Taking,
 };
 use crate::{
     accept::PeerAddress,
-    http::forwarded,
+    http::{forwarded, in_flight::Flow},
     io::{Instant, Transport},
     preamble::{ClientAddress, Preamble},
     snapshot::Entry,
@@ -62,6 +62,8 @@ pub(super) struct Connection {
     pub handle: Rc<Handle>,
     /// This end of its socket.
     pub local: SocketAddr,
+    /// What of its requests, and of their answers, is on its way.
+    pub flows: Flows,
     /// Connections to servers that serve it alone.
     pub own: Own,
     /// What it is called towards servers that are told, once one was.
@@ -78,7 +80,28 @@ pub(super) struct Connection {
     pub solo: Solo,
 }
 
+/// Both directions of a connection, once there is anything that counts.
+#[derive(Default)]
+pub(super) struct Flows {
+    requests: OnceCell<Flow>,
+    answers: OnceCell<Flow>,
+}
+
 impl Connection {
+    /// Bytes of requests that are on their way.
+    pub(super) fn requests_flow(&self) -> &Flow {
+        self.flows
+            .requests
+            .get_or_init(|| Flow::new(&self.context.in_flight))
+    }
+
+    /// Bytes of answers that are on their way.
+    pub(super) fn answers_flow(&self) -> &Flow {
+        self.flows
+            .answers
+            .get_or_init(|| Flow::new(&self.context.in_flight))
+    }
+
     /// Whether it speaks HTTP/2.
     pub(super) fn is_http2(&self) -> bool {
         self.clock.protocol() == Protocol::H2
@@ -86,8 +109,8 @@ impl Connection {
 
     /// Says in an HTTP/1.1 answer that there will be no other.
     pub(super) fn say_last(&self, head: &mut response::Parts) {
-        let last = self.clock.worn().is_some() && head.status != StatusCode::SWITCHING_PROTOCOLS;
-        if last && !self.is_http2() {
+        let last = self.clock.worn().is_some() || self.handle.order() != Order::Serve;
+        if last && head.status != StatusCode::SWITCHING_PROTOCOLS && !self.is_http2() {
             head.headers.insert(CONNECTION, HeaderValue::from_static("close"));
         }
     }

@@ -4,6 +4,7 @@ use crate::{
     accept::Sources,
     access_log::Lines,
     balance::{FULL_SHARE, Picker, RoundRobin},
+    http::in_flight::{Budget, Ledger},
     snapshot::{Composite, Entry, Leading, Published, Service, Snapshot, TcpServer, TcpService},
     telemetry::Counters,
     tls::Tally,
@@ -16,6 +17,7 @@ use std::{
     rc::Rc,
     sync::{Arc, atomic::AtomicUsize},
 };
+use tokio::sync::watch;
 
 use super::{handshakes::HandshakeLog, live::Live, recheck::Recheck, turnstile::Turnstile};
 
@@ -43,6 +45,8 @@ pub struct Context {
     pub connections: Arc<AtomicUsize>,
     /// How many each source has of them.
     pub sources: Arc<Sources>,
+    /// Bytes of bodies that are on their way.
+    pub in_flight: Rc<Ledger>,
     published: Arc<Published>,
     view: RefCell<Rc<View>>,
 }
@@ -132,8 +136,11 @@ impl Context {
         tally: Arc<Tally>,
         connections: Arc<AtomicUsize>,
         sources: Arc<Sources>,
+        in_flight: Arc<Budget>,
     ) -> Self {
-        let view = RefCell::new(Rc::new(View::new(&published, None)));
+        let view = View::new(&published, None);
+        let in_flight = Ledger::new(in_flight, Arc::clone(&counters));
+        in_flight.limit(view.snapshot.in_flight_bytes_max);
         let (pool, live) = (Rc::default(), Rc::default());
         let handshakes = HandshakeLog::default();
         Self {
@@ -148,15 +155,22 @@ impl Context {
             recheck: Recheck::default(),
             connections,
             sources,
+            in_flight: Rc::new(in_flight),
             published,
-            view,
+            view: RefCell::new(Rc::new(view)),
         }
+    }
+
+    /// Tells of each snapshot that is published from now on.
+    pub(super) fn changes(&self) -> watch::Receiver<()> {
+        self.published.changes()
     }
 
     /// The current view; a new one where a newer snapshot was published.
     pub fn view(&self) -> Rc<View> {
         if self.view.borrow().generation != self.published.generation() {
             let next = View::new(&self.published, Some(&self.view.borrow()));
+            self.in_flight.limit(next.snapshot.in_flight_bytes_max);
             *self.view.borrow_mut() = Rc::new(next);
         }
         Rc::clone(&self.view.borrow())

@@ -9,6 +9,7 @@ use std::{
     rc::Rc,
     task::{Context, Waker},
 };
+use tokio::sync::{Notify, futures::Notified};
 
 /// Whether a connection shall go on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Default)]
@@ -28,6 +29,7 @@ pub struct Live {
     connections: RefCell<BTreeMap<u64, Rc<Handle>>>,
     next: Cell<u64>,
     drained: Cell<Option<Order>>,
+    ordered: Notify,
 }
 
 /// One live connection.
@@ -151,7 +153,15 @@ impl Live {
             .map(Rc::clone)
             .collect();
         chosen.retain(|handle| handle.tell(order));
+        if !chosen.is_empty() {
+            self.ordered.notify_waiters();
+        }
         chosen
+    }
+
+    /// Done when some connection is told something after this was called; for requests that wait for nothing else.
+    pub fn ordered(&self) -> Notified<'_> {
+        self.ordered.notified()
     }
 }
 

@@ -1,6 +1,7 @@
 //! The way of a connection, stage by stage.
 
 mod access;
+mod advertising;
 mod announce;
 mod answer;
 mod balancing;
@@ -45,7 +46,7 @@ use crate::{
     upstream::Own,
 };
 use clock::Clock;
-use connection::Connection;
+use connection::{Connection, Flows};
 use http::HeaderValue;
 use place::Place;
 use solo::Solo;
@@ -93,7 +94,7 @@ pub async fn connection(
     let Some(stream) = tcp::divert(&came, stream).await else {
         return;
     };
-    let Some((transport, protocol, tls)) = secure(&context, &entry, stream, &preamble).await else {
+    let Some((transport, protocol, tls, opened)) = secure(&context, &entry, stream, &preamble).await else {
         return;
     };
     let handle = Rc::clone(&registered.handle);
@@ -104,7 +105,7 @@ pub async fn connection(
             return;
         }
     }
-    let clock = Clock::new(Instant::now(), protocol, &entry.limits);
+    let clock = Clock::new(opened, protocol, &entry.limits);
     let forwarded = told(&preamble, local, tls.as_deref());
     let connection = Rc::new(Connection {
         guard: hop::guard(&entry, &transport, tls.as_deref()),
@@ -118,6 +119,7 @@ pub async fn connection(
         clock,
         handle,
         local,
+        flows: Flows::default(),
         own: Own::default(),
         unique_id: OnceCell::new(),
         taking: Taking::default(),
@@ -175,22 +177,24 @@ fn admitted(context: &Context, entry: &Entry, counters: &AdmissionCounters, peer
     }
 }
 
-/// tls: the handshake, or which HTTP it is in the clear.
+/// tls: the handshake, or which HTTP it is in the clear; and since when the first header is due.
 async fn secure(
     context: &Context,
     entry: &Entry,
     mut stream: Stream,
     preamble: &Preamble,
-) -> Option<(Transport, Protocol, Option<Facts>)> {
+) -> Option<(Transport, Protocol, Option<Facts>, Instant)> {
     let Some(policies) = &entry.tls else {
+        // The first bytes of the header tell the protocol.
+        let opened = Instant::now();
         let protocol = protocol::recognise(&mut stream, entry.timeouts.read_header).await?;
-        return Some((Transport::Plain(stream), protocol, None));
+        return Some((Transport::Plain(stream), protocol, None, opened));
     };
     // Boxed: the room that a handshake needs would otherwise stay with the connection for its life.
     let secured = Box::pin(shake_hands(context, entry, stream, preamble, policies)).await?;
     let protocol = secured.facts.protocol;
     let transport = Transport::Server(secured.stream);
-    Some((transport, protocol, Some(secured.facts)))
+    Some((transport, protocol, Some(secured.facts), Instant::now()))
 }
 
 /// tls: the handshake by one of `policies`, counted and said where it fails.

@@ -11,10 +11,12 @@ use super::{
     request, switching,
 };
 use crate::{
+    fault::Fault,
     io::{self, Instant, LocalTimer, Sleep, Stream, Transport, sleep_until},
     telemetry::Count,
     tls::Protocol,
 };
+use bytes::Bytes;
 use hyper::{Request, Response, StatusCode, body::Incoming, server::conn::http1, service::Service};
 use hyper_util::rt::TokioIo;
 use std::{
@@ -38,8 +40,8 @@ const JUDGED_EVERY: Duration = Duration::from_secs(1);
 /// The client's first bytes on an HTTP/2 connection (RFC 9113 section 3.4).
 const H2_PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
-/// Tells HTTP/2 with prior knowledge from HTTP/1.1 by the first bytes of a cleartext connection. Cancelling
-/// loses nothing.
+/// Tells HTTP/2 with prior knowledge from HTTP/1.1 by the first bytes of a cleartext connection; where they do not come
+/// in time, it is HTTP/1.1 whose deadline has passed. `None` where the client is gone. Cancelling loses nothing.
 pub(super) async fn recognise(stream: &mut Stream, limit: Option<Duration>) -> Option<Protocol> {
     let recognised = io::timeout(limit, async {
         loop {
@@ -56,7 +58,7 @@ pub(super) async fn recognise(stream: &mut Stream, limit: Option<Duration>) -> O
             }
         }
     });
-    recognised.await.ok().flatten()
+    recognised.await.unwrap_or(Some(Protocol::Http11))
 }
 
 /// Serves requests until the connection ends.
@@ -129,6 +131,7 @@ pub(super) async fn finish(leave: Leave, connection: &Connection) {
     };
     match leave {
         Leave::Linger => linger(transport).await,
+        Leave::Tell(fault) => tell(transport, fault).await,
         Leave::Drop => {}
         Leave::Reset => transport.reset(),
     }
@@ -150,6 +153,8 @@ pub(super) enum Ending {
 pub(super) enum Leave {
     /// What was said last shall arrive.
     Linger,
+    /// The client of HTTP/1.1 is told why, outside the library, which has said nothing of the kind.
+    Tell(Fault),
     /// It is of no use any more.
     Drop,
     /// Nobody shall take what was sent for the whole.
@@ -172,9 +177,16 @@ pub(super) fn report(ending: &Ending, connection: &Connection) -> Leave {
         Ending::Passed(Passed::Age) => Leave::Linger,
         Ending::Passed(Passed::Header) => {
             counters.add(Count::RequestTimeout);
-            access::refused_request(connection, None, Count::RequestTimeout.code());
             tracing::debug!(%peer, entry, "closed: no request header in time");
-            Leave::Linger
+            let begun = connection.clock.is_within_header();
+            let status = begun.then_some(StatusCode::REQUEST_TIMEOUT);
+            access::refused_request(connection, status, Count::RequestTimeout.code());
+            if !begun {
+                return Leave::Linger;
+            }
+            counters.add(Count::Requests);
+            counters.add(Count::AnswersClient);
+            Leave::Tell(Fault::RequestTimeout)
         }
         Ending::Closed => Leave::Linger,
         Ending::Http1(Err(_)) | Ending::Http2(Err(_)) if connection.cut.get().is_some() => {
@@ -313,6 +325,39 @@ impl Watch {
 fn later(due: Instant) -> Instant {
     let now = Instant::now();
     if due > now { due } else { now + JUDGED_EVERY }
+}
+
+/// Answers a request of HTTP/1.1 that never became one, and takes leave.
+async fn tell(mut transport: Transport, fault: Fault) {
+    let answer = written(&fault.into_answer());
+    let telling = async {
+        let mut left = answer.as_slice();
+        while !left.is_empty() {
+            let count = poll_fn(|cx| Pin::new(&mut transport).poll_write(cx, left)).await?;
+            if count == 0 {
+                return Err(std::io::ErrorKind::WriteZero.into());
+            }
+            left = left.get(count..).unwrap_or_default();
+        }
+        poll_fn(|cx| Pin::new(&mut transport).poll_flush(cx)).await
+    };
+    if let Ok(Ok(())) = io::timeout(Some(LINGER), telling).await {
+        linger(transport).await;
+    }
+}
+
+/// An answer of ours in the form of HTTP/1.1.
+fn written(answer: &Response<Bytes>) -> Vec<u8> {
+    let mut text = format!("HTTP/1.1 {}\r\n", answer.status()).into_bytes();
+    for (name, value) in answer.headers() {
+        text.extend_from_slice(name.as_str().as_bytes());
+        text.extend_from_slice(b": ");
+        text.extend_from_slice(value.as_bytes());
+        text.extend_from_slice(b"\r\n");
+    }
+    text.extend_from_slice(format!("content-length: {}\r\n\r\n", answer.body().len()).as_bytes());
+    text.extend_from_slice(answer.body());
+    text
 }
 
 /// Ends a connection so that its last answer arrives: our side is shut down, then what the client still

@@ -2,6 +2,7 @@
 
 use super::{
     access::Notes,
+    advertising,
     answer::{self, Began, ResponseBody, UnderWay},
     connection::Connection,
     context::View,
@@ -137,7 +138,8 @@ async fn walk(
     let view = connection.context.view();
     let entry = view.entry(&connection.entry).ok_or(Fault::NotFound)?;
     let (mut parts, incoming) = request.into_parts();
-    let body = body_of(by.upload(connection), entry, incoming, began, notes);
+    let mut body = body_of(by.upload(connection), entry, incoming, began, notes);
+    body.counts_as(|| connection.requests_flow().clone());
     let found = examine(entry, connection, &mut parts)?;
     let reached = match &*entry.side {
         Side::Clients(table) => of_client(table, entry, connection, &mut parts, found),
@@ -145,12 +147,12 @@ async fn walk(
     };
     let (table, trust) = match reached {
         Reached::Route(table, trust) => (table, trust),
-        Reached::Own(outcome) => return Ok(*outcome),
+        Reached::Discovery => return advertising::discover(connection, parts, (body, view)).await,
     };
     // Before rules look at the fields: a stranger's must not choose a route.
     forwarded::strip(&mut parts.headers, found, trust, own_certificate(connection));
     let (authority, target) = canonical(&parts, connection)?;
-    check_policy(entry, connection, &authority)?;
+    check_policy(entry, connection, Some(&authority))?;
     let told = hop::kept(&parts.extensions);
     let client = told.as_ref().map_or(connection.client.0.ip(), |told| told.client);
     notes.client(client, told.as_ref());
@@ -338,12 +340,12 @@ fn malformed(connection: &Connection, error: &dyn std::error::Error) -> Fault {
     Fault::BadRequest
 }
 
-/// Where a request may be routed, or what answers it here.
+/// Where a request may be routed, or that it is answered here.
 pub(super) enum Reached<'a> {
     /// By these routers; whether the peer's forwarding fields are believed.
     Route(&'a Table, PeerTrust),
-    /// Here.
-    Own(Box<Outcome>),
+    /// A parent asks what there is.
+    Discovery,
 }
 
 /// A client's request: what gateways say to each other never passes an ordinary entry point.
@@ -368,7 +370,10 @@ fn of_client<'a>(
 }
 
 /// The one host and the one path of a request.
-fn canonical<'a>(parts: &'a Parts, connection: &Connection) -> Result<(Authority<'a>, Target<'a>), Fault> {
+pub(super) fn canonical<'a>(
+    parts: &'a Parts,
+    connection: &Connection,
+) -> Result<(Authority<'a>, Target<'a>), Fault> {
     let authority = authority::of(parts).map_err(|error| malformed(connection, &error))?;
     let target = target::of(parts).map_err(|error| malformed(connection, &error))?;
     Ok((authority, target))
@@ -376,16 +381,20 @@ fn canonical<'a>(parts: &'a Parts, connection: &Connection) -> Result<(Authority
 
 /// The host's TLS policy must be the handshake's. On an uplink entry point there is one policy whatever the
 /// host, because the parent passes the client's.
-fn check_policy(entry: &Entry, connection: &Connection, authority: &Authority<'_>) -> Result<(), Fault> {
+pub(super) fn check_policy(
+    entry: &Entry,
+    connection: &Connection,
+    authority: Option<&Authority<'_>>,
+) -> Result<(), Fault> {
     let (Some(policies), Some(facts)) = (&entry.tls, &connection.tls) else {
         return match (&entry.tls, &connection.tls) {
             (Some(_), None) => Err(Fault::Misdirected),
             _ => Ok(()),
         };
     };
-    let demanded = match &*entry.side {
-        Side::Clients(_) => policies.of(Some(&authority.host)),
-        Side::Parents(_) => &policies.default,
+    let demanded = match (&*entry.side, authority) {
+        (Side::Clients(_), Some(authority)) => policies.of(Some(&authority.host)),
+        (Side::Clients(_), None) | (Side::Parents(_), _) => &policies.default,
     };
     // A reload may have replaced the policy under a live connection.
     if tls::stands_for(policies, facts, demanded, UnixTime::now()) {

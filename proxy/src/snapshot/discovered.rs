@@ -1,19 +1,40 @@
-//! Services that are made of what children advertise: who shares their requests, and how each child stands.
+//! Services that are made of what children advertise: who shares their requests, and how each child is to be judged.
 //!
 //! `NAME@multicluster` and `NAME-CHILD@multicluster` have one standing a child and uplink between them, which outlives
-//! every change of what is offered.
+//! every change of what is offered, and each uplink is probed once. What a child asks for by way of probes is believed
+//! only as far as it harms nobody but itself.
 
-use super::{InUse, Probed, Service};
+use super::{
+    InUse, Service,
+    probes::{Asking, Probed, initially},
+};
 use crate::{
-    balance::{Group, Member, Moment, Rules, key_of},
-    uplink::directory::DiscoveredService,
+    balance::{Group, Member, Moment, Rules, Standing, key_of},
+    uplink::{directory::DiscoveredService, wire::Advertised},
     upstream::Server,
 };
 use http::HeaderValue;
+use sallyport_config::model::service::{HealthCheck, PassiveHealthCheck};
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
     sync::Arc,
+    time::Duration,
 };
+
+/// Shortest time between two probes of an uplink, whatever its child asks for.
+const INTERVAL_MIN: Duration = Duration::from_millis(100);
+/// Longest time that a child may have one probe take, or be left out for.
+const PATIENCE_MAX: Duration = Duration::from_secs(3600);
+/// What each probed uplink of a child adds to the least time between two probes of one: all of them together are not
+/// asked more than a hundred times a second.
+const INTERVAL_EACH: Duration = Duration::from_millis(10);
+
+/// What is found of one child's uplink.
+struct Offered<'f> {
+    child: &'f str,
+    uplink: &'f str,
+    offer: &'f Advertised,
+}
 
 /// Compiles them, with the probes that they ask for.
 pub(super) fn compile(
@@ -23,20 +44,38 @@ pub(super) fn compile(
     now: Moment,
 ) -> (HashMap<String, Arc<Service>>, Vec<Arc<Probed>>) {
     in_use.forget();
+    let paces = paces(found);
+    let mut probes = BTreeMap::new();
     let services = found.iter().filter_map(|service| {
         let (mut servers, mut members) = (Vec::new(), Vec::new());
         for member in &service.members {
-            let Some(server) = children.get(&member.child) else {
+            let offered = Offered {
+                child: &member.child,
+                uplink: &service.uplink,
+                offer: &member.offer,
+            };
+            let Some(server) = children.get(offered.child) else {
                 continue;
             };
-            servers.push(Arc::clone(server));
+            let standing = in_use.uplink(offered.child, offered.uplink, now);
+            let check = check(
+                offered.offer,
+                paces.get(offered.child).copied().unwrap_or(INTERVAL_MIN),
+            );
             members.push(Member {
                 weight: member.offer.weight,
-                key: key_of(&member.child),
-                standing: in_use.uplink(&member.child, &service.uplink, now),
-                probed: None,
-                passive: None,
+                key: key_of(offered.child),
+                standing: Arc::clone(&standing),
+                probed: check.as_ref().map(|check| initially(&check.rhythm())),
+                passive: passive(offered.offer),
             });
+            servers.push(Arc::clone(server));
+            if let Some(check) = check {
+                let key = (offered.child.to_owned(), offered.uplink.to_owned());
+                probes
+                    .entry(key)
+                    .or_insert_with(|| probed(&offered, server, standing, check));
+            }
         }
         let compiled = Service {
             name: format!("{}@multicluster", service.name),
@@ -53,5 +92,73 @@ pub(super) fn compile(
     let offering = found.iter().flat_map(|service| &service.members);
     let offering: BTreeSet<String> = offering.map(|member| member.child.clone()).collect();
     in_use.offered_by(offering);
-    (services, Vec::new())
+    (services, probes.into_values().flatten().collect())
 }
+
+/// How long there is at least between two probes of one uplink: by child, so that all of its uplinks together are not
+/// asked more often than a child may ask for.
+fn paces(found: &[DiscoveredService]) -> HashMap<&str, Duration> {
+    let mut asked: HashMap<&str, BTreeSet<&str>> = HashMap::new();
+    for service in found {
+        let probed = service
+            .members
+            .iter()
+            .filter(|member| member.offer.health_check.is_some());
+        for member in probed {
+            asked.entry(&member.child).or_default().insert(&service.uplink);
+        }
+    }
+    let pace = |uplinks: usize| {
+        let all = INTERVAL_EACH.saturating_mul(u32::try_from(uplinks).unwrap_or(u32::MAX));
+        INTERVAL_MIN.max(all)
+    };
+    let asked = asked.into_iter();
+    asked
+        .map(|(child, uplinks)| (child, pace(uplinks.len())))
+        .collect()
+}
+
+fn probed(
+    offered: &Offered<'_>,
+    server: &Arc<Server>,
+    standing: Arc<Standing>,
+    check: HealthCheck,
+) -> Option<Arc<Probed>> {
+    Some(Arc::new(Probed {
+        service: format!("{}-{}@multicluster", offered.uplink, offered.child),
+        server: server.url.to_string(),
+        standing,
+        line: None,
+        rhythm: check.rhythm(),
+        asking: Asking::Http {
+            server: Arc::clone(server),
+            check,
+            uplink: Some(HeaderValue::from_str(offered.uplink).ok()?),
+        },
+    }))
+}
+
+/// The probes that a child asks for: at its uplink entry point alone, and no more often than every `pace`.
+fn check(offer: &Advertised, pace: Duration) -> Option<HealthCheck> {
+    let asked = offer.health_check.as_ref()?;
+    Some(HealthCheck {
+        scheme: None,
+        port: None,
+        interval: asked.interval.max(pace),
+        unhealthy_interval: asked.unhealthy_interval.max(pace),
+        timeout: asked.timeout.min(PATIENCE_MAX),
+        ..asked.clone()
+    })
+}
+
+/// What ejects a child, by its own word.
+fn passive(offer: &Advertised) -> Option<PassiveHealthCheck> {
+    let asked = offer.passive_health_check.as_ref()?;
+    Some(PassiveHealthCheck {
+        failure_window: asked.failure_window.min(PATIENCE_MAX),
+        ..*asked
+    })
+}
+
+#[cfg(test)]
+mod tests;

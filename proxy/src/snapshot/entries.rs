@@ -1,14 +1,16 @@
 //! Entry points and the routers that are reached by them.
 
-use super::{Entry, Parents, Proof, PublishedUplink, Route, Side, policies::Policies, tcp::tcp_entry};
+use super::{Entry, Kept, Parents, Proof, PublishedUplink, Route, Side, policies::Policies, tcp::tcp_entry};
 use crate::{
-    gate::policy::{Allowlists, resolve},
+    gate::policy::{Allowlists, prefixes, resolve},
     preamble,
     route::{RouteId, Table},
     tls::{self, EntryPolicies, PolicyId},
-    uplink::usage::Ledger,
+    uplink::audience::Audience,
 };
+use ipnet::IpNet;
 use sallyport_config::{
+    effective::covers_a_family,
     model::{Config, EntryPoint, EntryPointKind, Reach, Router},
     rule::Claim,
 };
@@ -23,10 +25,9 @@ pub(super) fn compile_entry(
     config: &Config,
     name: &str,
     entry: &EntryPoint,
-    lists: &Allowlists,
+    (lists, kept): (&Allowlists, &Kept),
     policies: &Policies,
     routes: &BTreeMap<&str, RouteId>,
-    usage: &Ledger,
 ) -> Option<Entry> {
     let tls = match &entry.tls {
         None => None,
@@ -61,7 +62,9 @@ pub(super) fn compile_entry(
         proofs: Arc::new(Proofs::compile(config, name, entry, policies, routes)),
         side: Arc::new(match entry.kind {
             EntryPointKind::Ordinary => Side::Clients(clients_table(config, name, routes)),
-            EntryPointKind::Uplink { .. } => Side::Parents(parents(config, name, entry, routes, usage)),
+            EntryPointKind::Uplink { .. } => {
+                Side::Parents(parents(config, name, entry, (lists, kept), routes))
+            }
         }),
         tcp: tcp_entry(config, name, entry, policies),
     })
@@ -122,10 +125,14 @@ fn parents(
     config: &Config,
     name: &str,
     entry: &EntryPoint,
+    (lists, kept): (&Allowlists, &Kept),
     routes: &BTreeMap<&str, RouteId>,
-    usage: &Ledger,
 ) -> Parents {
-    let (by_certificate, by_source) = (config.certificate_is_proof(entry), config.gate_is_proof(entry));
+    // The files of the allowlists may hold everyone.
+    let held = entry.gate.as_ref().map(|gate| prefixes(&gate.allow, lists));
+    let held: Vec<IpNet> = held.into_iter().flatten().copied().collect();
+    let by_certificate = config.certificate_is_proof(entry);
+    let by_source = config.gate_is_proof(entry) && !covers_a_family(&held);
     let proof = match (by_certificate, by_source) {
         (true, _) => Proof::Certificate,
         (false, true) => Proof::Source,
@@ -143,14 +150,17 @@ fn parents(
         let published = PublishedUplink {
             weight: uplink.weight,
             parents: uplink.parents.clone(),
+            usage: kept.usage.of(uplink_name),
+            health_check: uplink.health_check.clone(),
+            passive: uplink.passive,
             table,
-            usage: usage.of(uplink_name),
         };
         (uplink_name.clone(), published)
     });
     Parents {
         proof,
         uplinks: uplinks.collect(),
+        audience: kept.audiences.state(name, |_: &Audience| true, Audience::default),
     }
 }
 

@@ -35,9 +35,11 @@ use crate::{
     route::{RouteId, Table},
     tls::{EntryPolicies, Files, Known},
     uplink::{
+        audience::Audience,
         context::GatewayId,
         directory::DiscoveredService,
         usage::{Ledger, Usage},
+        wire::{self, Advertised, Advertisement},
     },
     upstream::Server,
 };
@@ -50,10 +52,12 @@ use sallyport_config::{
         Config, EntryPoint, ServiceRef, UnderscoreHeaders,
         encoded::EncodedCharacters,
         limits::{Limits, Redirect, Timeouts},
+        service::{HealthCheck, PassiveHealthCheck},
     },
 };
 use std::{
     collections::{BTreeMap, HashMap},
+    num::NonZeroU64,
     sync::Arc,
 };
 use upstreams::{Transports, children, services, transports};
@@ -67,6 +71,8 @@ pub struct Snapshot {
     pub gateway: GatewayId,
     /// Downstream connections of the whole process.
     pub connections_max: usize,
+    /// Bytes of bodies that the whole process has in flight; `None` is no limit.
+    pub in_flight_bytes_max: Option<NonZeroU64>,
     /// By name.
     pub entries: BTreeMap<String, Arc<Entry>>,
     /// Who may connect to them.
@@ -136,6 +142,22 @@ pub struct Parents {
     pub proof: Proof,
     /// The uplinks that are published here, by name.
     pub uplinks: BTreeMap<String, PublishedUplink>,
+    /// Who asks for them, over reloads.
+    pub audience: Arc<Audience>,
+}
+
+impl Parents {
+    /// What a parent is told of the uplinks that are `seen` by it.
+    pub fn advertisement(&self, seen: impl Fn(&PublishedUplink) -> bool) -> Advertisement {
+        let offered = self.uplinks.iter().filter(|(_, uplink)| seen(uplink));
+        let offered = offered.map(|(name, uplink)| Advertised {
+            name: name.clone(),
+            weight: uplink.weight,
+            health_check: uplink.health_check.clone(),
+            passive_health_check: uplink.passive,
+        });
+        Advertisement::new(offered.collect())
+    }
 }
 
 /// What proves a parent.
@@ -156,6 +178,10 @@ pub struct PublishedUplink {
     pub weight: u32,
     /// Names of which the parent's certificate must carry one; empty: any that is proven.
     pub parents: Vec<String>,
+    /// How parents probe it.
+    pub health_check: Option<HealthCheck>,
+    /// When parents leave this gateway out.
+    pub passive: Option<PassiveHealthCheck>,
     /// The routers that are reached by it.
     pub table: Table,
     /// Who used it.
@@ -207,6 +233,8 @@ pub struct Kept {
     pub middlewares: middleware::Kept,
     /// Who used which uplink.
     pub usage: Ledger,
+    /// Who asks uplink entry points what there is, by their names.
+    pub audiences: middleware::Kept,
 }
 
 /// What compiling may do to the state directory.
@@ -260,8 +288,9 @@ pub fn compile(
         .iter()
         .map(|(name, entry)| {
             let own = policies_at(&policies, name, entry.kind, kept);
-            let mut compiled = compile_entry(config, name, entry, lists, &own, &routes, &kept.usage)
+            let mut compiled = compile_entry(config, name, entry, (lists, kept), &own, &routes)
                 .ok_or_else(|| vec![no_policies(name, entry)])?;
+            check_advertised(&compiled, entry)?;
             compiled.middlewares = in_order(&middlewares, &entry.middlewares);
             Ok((name.clone(), Arc::new(compiled)))
         })
@@ -270,6 +299,7 @@ pub fn compile(
         access_log,
         gateway: gateway::identity(config, state_dir, &mut remarks),
         connections_max: usize::try_from(config.proxy.max_connections).unwrap_or(usize::MAX),
+        in_flight_bytes_max: config.proxy.max_in_flight_bytes,
         entries: entries?,
         admissions: Arc::new(Admissions::settled(accept::Policies::compile(config, lists))),
         routes: Arc::new(
@@ -325,6 +355,26 @@ fn answering(
     (services, composites)
 }
 
+/// What all parents together may see must be an answer that a parent takes.
+fn check_advertised(compiled: &Entry, entry: &EntryPoint) -> Result<(), Vec<Diagnostic>> {
+    let Side::Parents(parents) = &*compiled.side else {
+        return Ok(());
+    };
+    let refused = match parents.advertisement(|_| true).encode() {
+        Ok((body, _)) => wire::decode(&body).map(drop),
+        Err(error) => Err(error.into()),
+    };
+    refused.map_err(|error| {
+        let name = &compiled.name;
+        vec![Diagnostic {
+            at: entry.address_at.clone(),
+            message: format!(
+                "`uplink_entry_points.{name}`: what `GET /uplinks` would answer is refused by every parent: {error}; publish fewer uplinks here, by `entry_points` of `[uplinks.NAME]`"
+            ),
+        }]
+    })
+}
+
 fn no_policies(name: &str, entry: &EntryPoint) -> Diagnostic {
     Diagnostic {
         at: entry.address_at.clone(),
@@ -349,6 +399,18 @@ fn access_log(
 }
 
 impl Snapshot {
+    /// The uplink entry points where nothing proves a parent.
+    pub fn open_to_anyone(&self) -> impl Iterator<Item = &str> {
+        let open = |entry: &&Arc<Entry>| match &*entry.side {
+            Side::Parents(parents) => parents.proof == Proof::Nothing,
+            Side::Clients(_) => false,
+        };
+        self.entries
+            .values()
+            .filter(open)
+            .map(|entry| entry.name.as_str())
+    }
+
     /// From here on servers are judged as this configuration says. It is about to be published; one that is compiled
     /// and refused must change nothing.
     pub fn supervise(&self) {

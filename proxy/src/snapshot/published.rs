@@ -5,12 +5,14 @@ use std::sync::{
     Arc, Mutex, PoisonError,
     atomic::{AtomicU64, Ordering},
 };
+use tokio::sync::watch;
 
 /// The current snapshot, for all threads.
 #[derive(Debug)]
 pub struct Published {
     generation: AtomicU64,
     current: Mutex<Arc<Snapshot>>,
+    changes: watch::Sender<()>,
 }
 
 impl Published {
@@ -19,7 +21,13 @@ impl Published {
         Self {
             generation: AtomicU64::new(1),
             current: Mutex::new(Arc::new(first)),
+            changes: watch::Sender::new(()),
         }
+    }
+
+    /// Tells of each snapshot that is published from now on; for the few who wait for one.
+    pub fn changes(&self) -> watch::Receiver<()> {
+        self.changes.subscribe()
     }
 
     /// The current generation; a reader that has it already need not lock.
@@ -38,5 +46,7 @@ impl Published {
         let mut current = self.current.lock().unwrap_or_else(PoisonError::into_inner);
         *current = Arc::new(next);
         self.generation.fetch_add(1, Ordering::Release);
+        drop(current);
+        self.changes.send_replace(());
     }
 }

@@ -110,7 +110,7 @@ impl InUse {
     ) -> Option<Arc<Server>> {
         let hop = match place {
             Place::Child(_) => Some(&Parent as &'static dyn Hop),
-            Place::Service(..) | Place::Probe(..) => None,
+            Place::Service(..) | Place::Probe(..) | Place::Uplink { .. } | Place::Tcp(..) => None,
         };
         let mut all = self.servers.borrow_mut();
         let known = all.entry(place).or_default();

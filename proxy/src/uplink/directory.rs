@@ -523,6 +523,7 @@ mod tests {
             name: (*name).to_owned(),
             weight: *weight,
             health_check: None,
+            passive_health_check: None,
         };
         Advertisement::new(uplinks.iter().map(offer).collect())
     }

@@ -2,6 +2,7 @@
 //!
 //! Pure: the conversation itself is the control thread's (parent) and the request's (child).
 
+pub mod audience;
 pub mod context;
 pub mod directory;
 pub mod usage;

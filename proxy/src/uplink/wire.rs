@@ -3,8 +3,15 @@
 //! A reader ignores fields that it does not know, and refuses a version, a name or a size that it does not
 //! know what to do with.
 
+mod object;
+mod probe;
+
+pub use probe::ProbeFault;
+
 use bytes::Bytes;
 use http::HeaderValue;
+use object::Object;
+use sallyport_config::model::service::{HealthCheck, PassiveHealthCheck};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeSet;
 
@@ -22,31 +29,47 @@ const NAME_LENGTH_MAX: usize = 253;
 const LABEL_LENGTH_MAX: usize = 63;
 
 /// What a child offers a parent.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Advertisement {
-    version: u32,
-    /// Sorted by name.
+    /// Sorted by name where this gateway made it.
     pub uplinks: Vec<Advertised>,
 }
 
 /// One uplink.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Advertised {
     /// Its name, a lower-case RFC 1123 subdomain.
     pub name: String,
     /// Its share among the children that offer it; 0 drains.
-    #[serde(default = "one")]
     pub weight: u32,
-    /// How the parent shall probe it.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    /// How the parent shall probe it, over the uplink: scheme and port are `None`.
     pub health_check: Option<HealthCheck>,
+    /// When the parent shall leave the child out.
+    pub passive_health_check: Option<PassiveHealthCheck>,
 }
 
-/// A probe.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct HealthCheck {
-    /// Where.
-    pub path: String,
+/// The document as it is written.
+#[derive(Serialize)]
+struct Written {
+    version: u32,
+    uplinks: Vec<Object<Item>>,
+}
+
+/// The document as it is read.
+#[derive(Deserialize)]
+struct Read {
+    uplinks: Vec<Object<Item>>,
+}
+
+#[derive(Serialize, Deserialize)]
+struct Item {
+    name: String,
+    #[serde(default = "one")]
+    weight: u32,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    health_check: Option<Object<probe::HealthCheck>>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    passive_health_check: Option<Object<probe::Passive>>,
 }
 
 fn one() -> u32 {
@@ -82,16 +105,21 @@ pub enum WireError {
         /// Its weight.
         weight: u32,
     },
+    /// A probe, or what ejects, that a configuration could not ask for.
+    #[error("the probes of uplink `{name}` are refused: {fault}")]
+    Probe {
+        /// Which.
+        name: String,
+        /// What is wrong.
+        fault: ProbeFault,
+    },
 }
 
 impl Advertisement {
     /// What these uplinks are on the wire, sorted by name.
     pub fn new(mut uplinks: Vec<Advertised>) -> Self {
         uplinks.sort_by(|a, b| a.name.cmp(&b.name));
-        Self {
-            version: VERSION,
-            uplinks,
-        }
+        Self { uplinks }
     }
 
     /// The body and its strong entity tag: the same bytes give the same tag on every gateway.
@@ -99,7 +127,20 @@ impl Advertisement {
     /// # Errors
     /// Never for names that the configuration accepts.
     pub fn encode(&self) -> Result<(Bytes, HeaderValue), serde_json::Error> {
-        let body = serde_json::to_vec(self)?;
+        let item = |uplink: &Advertised| {
+            let health_check = uplink.health_check.as_ref().map(|check| Object(check.into()));
+            let passive = uplink.passive_health_check.as_ref();
+            Object(Item {
+                name: uplink.name.clone(),
+                weight: uplink.weight,
+                health_check,
+                passive_health_check: passive.map(|passive| Object(passive.into())),
+            })
+        };
+        let body = serde_json::to_vec(&Written {
+            version: VERSION,
+            uplinks: self.uplinks.iter().map(item).collect(),
+        })?;
         let tag = format!("\"{:016x}-{:x}\"", fnv1a(&body), body.len());
         let tag = HeaderValue::from_str(&tag).unwrap_or(HeaderValue::from_static("\"0\""));
         Ok((body.into(), tag))
@@ -121,31 +162,52 @@ pub fn decode(bytes: &[u8]) -> Result<Advertisement, WireError> {
     if bytes.len() > ADVERTISEMENT_BYTES_MAX {
         return Err(WireError::TooLarge(bytes.len()));
     }
-    let version: Versioned = serde_json::from_slice(bytes)?;
-    if version.version != VERSION {
-        return Err(WireError::Version(version.version));
+    let Object(Versioned { version }) = serde_json::from_slice(bytes)?;
+    if version != VERSION {
+        return Err(WireError::Version(version));
     }
-    let read: Advertisement = serde_json::from_slice(bytes)?;
+    let Object::<Read>(read) = serde_json::from_slice(bytes)?;
     if read.uplinks.len() > UPLINKS_MAX {
         return Err(WireError::TooMany(read.uplinks.len()));
     }
     let mut seen = BTreeSet::new();
-    for uplink in &read.uplinks {
-        let name = &uplink.name;
-        if !is_subdomain(name) {
-            return Err(WireError::Name(name.chars().take(NAME_LENGTH_MAX).collect()));
+    let mut uplinks = Vec::with_capacity(read.uplinks.len());
+    for Object(item) in read.uplinks {
+        let uplink = advertised(item)?;
+        if !seen.insert(uplink.name.clone()) {
+            return Err(WireError::Twice(uplink.name));
         }
-        if uplink.weight > WEIGHT_MAX {
-            return Err(WireError::Weight {
-                name: name.clone(),
-                weight: uplink.weight,
-            });
-        }
-        if !seen.insert(name) {
-            return Err(WireError::Twice(name.clone()));
-        }
+        uplinks.push(uplink);
     }
-    Ok(read)
+    Ok(Advertisement { uplinks })
+}
+
+/// One uplink of an answer, checked.
+fn advertised(item: Item) -> Result<Advertised, WireError> {
+    let Item { name, weight, .. } = item;
+    if !is_subdomain(&name) {
+        return Err(WireError::Name(name.chars().take(NAME_LENGTH_MAX).collect()));
+    }
+    if weight > WEIGHT_MAX {
+        return Err(WireError::Weight { name, weight });
+    }
+    let health_check = item
+        .health_check
+        .map(|Object(check)| check.try_into())
+        .transpose();
+    let passive_health_check = item
+        .passive_health_check
+        .map(|Object(passive)| passive.try_into())
+        .transpose();
+    match (health_check, passive_health_check) {
+        (Ok(health_check), Ok(passive_health_check)) => Ok(Advertised {
+            name,
+            weight,
+            health_check,
+            passive_health_check,
+        }),
+        (Err(fault), _) | (_, Err(fault)) => Err(WireError::Probe { name, fault }),
+    }
 }
 
 #[derive(Deserialize)]
@@ -178,6 +240,7 @@ mod tests {
             name: name.to_owned(),
             weight,
             health_check: None,
+            passive_health_check: None,
         }
     }
 
@@ -217,6 +280,30 @@ mod tests {
             r#"{"version":1,"uplinks":[{"name":"a","health_check":{"path":"/healthz","x":1}}]}"#,
             true,
         );
+        check(
+            r#"{"version":1,"uplinks":[{"name":"a","passive_health_check":{"x":1}}]}"#,
+            true,
+        );
+        check(
+            r#"{"version":1,"uplinks":[{"name":"a","health_check":{"path":"x"}}]}"#,
+            false,
+        );
+        check(
+            r#"{"version":1,"uplinks":[{"name":"a"},{"name":"b","health_check":{"path":"/","interval_ms":1}}]}"#,
+            false,
+        );
+        check(
+            r#"{"version":1,"uplinks":[{"name":"a","passive_health_check":{"max_failed_attempts":0}}]}"#,
+            false,
+        );
+        check(r#"{"version":1,"uplinks":[{"name":"a","name":"b"}]}"#, false);
+        check(r#"{"version":1,"uplinks":[]} {}"#, false);
+        check(r#"{"version":1,"uplinks":[["a",1]]}"#, false);
+        check(
+            r#"{"version":1,"uplinks":[{"name":"a","health_check":[]}]}"#,
+            false,
+        );
+        check(r#"[1,[]]"#, false);
         check(r#"{"version":2,"uplinks":[]}"#, false);
         check(r#"{"version":2,"other":[]}"#, false);
         check(r#"{"uplinks":[]}"#, false);

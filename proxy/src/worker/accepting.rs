@@ -1,7 +1,7 @@
 //! Accept loops: one a socket, paused while the process has all the connections that it may have.
 
 use crate::{
-    io::{self, Accepted, Listener},
+    io::{self, Accepted, Ahead, Listener},
     serve::{self, Context},
     telemetry::{AdmissionCounters, Count},
 };
@@ -15,6 +15,9 @@ use tokio::sync::watch;
 
 /// How long accepting rests where there is no room or no descriptor.
 const PAUSE: Duration = Duration::from_millis(20);
+
+/// How near to `proxy.max_connections` connections are taken one by one, where a quarter of it is less.
+const AHEAD_MARGIN_MIN: usize = 256;
 
 /// Stops the accept loops that it came from when it is dropped.
 pub(super) struct Stop(
@@ -52,16 +55,16 @@ struct At {
 
 async fn run(context: Rc<Context>, at: Rc<At>, listener: Listener, mut stopped: watch::Receiver<()>) {
     loop {
-        wait_for_room(&context).await;
+        wait_for_room(&context, &listener).await;
         // A connection that is taken is given up by nobody: where another worker was faster, it waits for room.
         let accepted = tokio::select! {
             biased;
             _ = stopped.changed() => break,
-            accepted = listener.accept() => accepted,
+            accepted = listener.accept(ahead(&context)) => accepted,
         };
         match accepted {
             Ok(accepted) => {
-                let counted = room(&context).await;
+                let counted = room(&context, &listener).await;
                 admit(&context, &at, counted, accepted);
             }
             Err(error) => {
@@ -77,24 +80,39 @@ async fn run(context: Rc<Context>, at: Rc<At>, listener: Listener, mut stopped: 
     }
 }
 
-async fn wait_for_room(context: &Context) {
+/// What is taken ahead is not counted yet: near the limit nothing is.
+fn ahead(context: &Context) -> Ahead {
+    let (count, max) = (
+        context.connections.load(Ordering::Relaxed),
+        context.view().snapshot.connections_max,
+    );
+    let margin = (max / 4).max(AHEAD_MARGIN_MIN);
+    if count.saturating_add(margin) < max {
+        Ahead::Many
+    } else {
+        Ahead::None
+    }
+}
+
+async fn wait_for_room(context: &Context, listener: &Listener) {
     let full = || context.connections.load(Ordering::Relaxed) >= context.view().snapshot.connections_max;
     if !full() {
         return;
     }
     context.counters.add(Count::AcceptPaused);
+    listener.hold();
     while full() {
         io::sleep(PAUSE).await;
     }
 }
 
 /// Room for one connection more, which is this one's: the workers share it, and each finds it only once.
-async fn room(context: &Rc<Context>) -> Counted {
+async fn room(context: &Rc<Context>, listener: &Listener) -> Counted {
     loop {
         if let Some(counted) = Counted::within(context) {
             return counted;
         }
-        wait_for_room(context).await;
+        wait_for_room(context, listener).await;
     }
 }
 

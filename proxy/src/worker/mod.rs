@@ -7,6 +7,7 @@ mod accepting;
 
 use crate::{
     accept::Sources,
+    http::in_flight::Budget,
     io::{self, DriverKind},
     serve::{Context, Order, Recheck},
     snapshot::{Published, TcpWay},
@@ -78,6 +79,8 @@ pub struct Shared {
     pub connections: Arc<AtomicUsize>,
     /// How many each source has of them.
     pub sources: Arc<Sources>,
+    /// Bytes of bodies that the whole process has in flight.
+    pub in_flight: Arc<Budget>,
 }
 
 /// A running worker.
@@ -116,6 +119,7 @@ impl Worker {
                         own_tally,
                         shared.connections,
                         shared.sources,
+                        shared.in_flight,
                     );
                     work(Rc::new(context), messages).await;
                 });

@@ -7,38 +7,46 @@ use crate::{
         Scheme,
         service::{HealthCheck, InitialState, PassiveHealthCheck, Probe, Redirects, Rhythm, TcpHealthCheck},
     },
+    probing,
     reader::{Table, Value},
     report::Fault,
-    section::is_field_name,
     spelled::Spelled,
 };
 use std::{num::NonZeroU32, time::Duration};
 
 /// Shortest time between probes and of one: a typing error is not to become a flood.
 const PROBE_MIN: Duration = Duration::from_millis(10);
-/// Longest path, name and field value of a probe.
-const TEXT_BYTES_MAX: usize = 4096;
-/// Fields that a probe has of its own, or that would make its framing another.
-const OWN_FIELDS: [&str; 8] = [
-    "host",
-    "content-length",
-    "transfer-encoding",
-    "connection",
-    "upgrade",
-    "te",
-    "trailer",
-    "hub-uplink",
-];
+/// Shortest time between probes that a parent takes a child's word for.
+const UPLINK_PROBE_MIN: Duration = Duration::from_millis(100);
 
-/// The probes of a service, where it has some.
-pub(in crate::section) fn check(table: &Table<'_>) -> Option<HealthCheck> {
+/// Longest text that a TCP probe sends or expects.
+const PAYLOAD_BYTES_MAX: usize = 4096;
+
+/// What is probed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::section) enum Probed {
+    /// Servers, each at its own place.
+    Servers,
+    /// An uplink, by parents and over the uplink itself: there is no other place.
+    Uplink,
+}
+
+/// The probes of a service or an uplink, where it has some.
+pub(in crate::section) fn check(table: &Table<'_>, probed: Probed) -> Option<HealthCheck> {
     let table = table.table("health_check")?;
-    let rhythm = rhythm(&table, PROBE_MIN);
+    let least = match probed {
+        Probed::Servers => PROBE_MIN,
+        Probed::Uplink => UPLINK_PROBE_MIN,
+    };
+    let elsewhere = Some(&table).filter(|_| probed == Probed::Servers);
+    let rhythm = rhythm(&table, least);
     Some(HealthCheck {
         probe: probe(&table)?,
         redirects: redirects(&table),
-        scheme: table.get("scheme").and_then(|value| value.word(SCHEMES, &[])),
-        port: port(&table),
+        scheme: elsewhere
+            .and_then(|table| table.get("scheme"))
+            .and_then(|value| value.word(SCHEMES, &[])),
+        port: elsewhere.and_then(port),
         hostname: table
             .get("hostname")
             .and_then(|value| value.parsed(address::host_name)),
@@ -70,13 +78,13 @@ pub(in crate::section) fn tcp_check(table: &Table<'_>) -> Option<TcpHealthCheck>
 }
 
 fn payload(text: &str) -> Result<String, Fault> {
-    if (1..=TEXT_BYTES_MAX).contains(&text.len()) {
+    if (1..=PAYLOAD_BYTES_MAX).contains(&text.len()) {
         return Ok(text.to_owned());
     }
     // Not quoted: it may be a secret.
     let fault = Fault::found(format!("found {} bytes", text.len()));
     Err(fault
-        .expected(format!("from 1 to {TEXT_BYTES_MAX} bytes"))
+        .expected(format!("from 1 to {PAYLOAD_BYTES_MAX} bytes"))
         .fix("write fewer, or leave the key out where nothing is to be said"))
 }
 
@@ -138,10 +146,11 @@ fn probe(table: &Table<'_>) -> Option<Probe> {
     refuse_beside(table, "grpc", &["path", "method", "status", "follow_redirects"]);
     let service = table.get("grpc_service").and_then(|value| {
         value.parsed(|text| {
-            let plain = text.len() <= TEXT_BYTES_MAX && text.bytes().all(|byte| byte.is_ascii_graphic());
             let wrong =
                 || Fault::found("found no name of a gRPC service").expected("letters, digits and dots");
-            plain.then(|| text.to_owned()).ok_or_else(wrong)
+            probing::is_grpc_service(text)
+                .then(|| text.to_owned())
+                .ok_or_else(wrong)
         })
     });
     Some(Probe::Grpc {
@@ -163,8 +172,7 @@ fn refuse_beside(table: &Table<'_>, mode: &str, keys: &[&str]) {
 }
 
 fn probe_path(text: &str) -> Result<String, Fault> {
-    let plain = text.bytes().all(|byte| byte.is_ascii_graphic() && byte != b'#');
-    if text.starts_with('/') && plain && text.len() <= TEXT_BYTES_MAX {
+    if probing::is_path(text) {
         return Ok(text.to_owned());
     }
     let fault = Fault::found(format!("found `{text}`"))
@@ -175,14 +183,12 @@ fn probe_path(text: &str) -> Result<String, Fault> {
 fn method(table: &Table<'_>) -> String {
     let method = table.get("method").and_then(|value| {
         value.parsed(|text| {
-            let token = (1..=32).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_uppercase());
             let wrong = || {
                 Fault::found(format!("found `{text}`"))
                     .expected("a method in capital letters")
                     .fix("write it like `GET` or `HEAD`")
             };
-            // What it opens is no answer.
-            (token && text != "CONNECT")
+            probing::is_method(text)
                 .then(|| text.to_owned())
                 .ok_or_else(wrong)
         })
@@ -206,24 +212,23 @@ fn headers(table: &Table<'_>) -> Vec<(String, String)> {
 }
 
 fn header(name: &str, value: &Value<'_>) -> Option<String> {
-    if !is_field_name(name) || OWN_FIELDS.iter().any(|own| name.eq_ignore_ascii_case(own)) {
+    if !probing::is_field(name) {
         let fault =
             Fault::found("found a name that a probe cannot have").expected("the name of a header field");
         value.refuse(&fault.fix("remove it; `Host` is `hostname`"));
         return None;
     }
     value.parsed(|text| {
-        let plain = text.bytes().all(|byte| byte == b' ' || byte.is_ascii_graphic());
         // Not quoted: it may be a secret.
         let wrong =
             || Fault::found("found no value of a header field").expected("printable ASCII characters");
-        (plain && text.len() <= TEXT_BYTES_MAX)
+        probing::is_field_value(text)
             .then(|| text.to_owned())
             .ok_or_else(wrong)
     })
 }
 
-/// What ejects servers, where something does.
+/// What ejects servers, or children that fail, where something does.
 pub(in crate::section) fn passive(table: &Table<'_>) -> Option<PassiveHealthCheck> {
     let table = table.table("passive_health_check")?;
     let window = table.duration_from("failure_window", PROBE_MIN, Duration::from_secs(10));

@@ -96,7 +96,7 @@ fn write(path: &Path, kept: &[Keepsake], now: SystemTime) -> io::Result<()> {
             address: kept.address.clone(),
             tag: kept.tag.clone(),
             confirmed: now.saturating_sub(kept.age).as_secs(),
-            answer: serde_json::to_value(&kept.answer)?,
+            answer: serde_json::from_slice(&kept.answer.encode()?.0)?,
         })
     };
     let children = kept.iter().map(entry).collect::<serde_json::Result<_>>()?;

@@ -148,6 +148,12 @@ pub(super) const LIMITED: Family = counter(
     &["reason"],
     "How often a limit or a deadline for clients acted; reason is a counter of status.",
 );
+/// Bytes of bodies on their way.
+pub(super) const IN_FLIGHT: Family = gauge(
+    "sallyport_in_flight_bytes",
+    &[],
+    "Bytes of bodies that were taken from one side and not yet given to the other.",
+);
 /// Whether a server is asked.
 pub(super) const SERVER_UP: Family = gauge(
     "sallyport_service_server_up",
@@ -317,6 +323,7 @@ pub(super) const ALL: &[&Family] = &[
     &TCP_REFUSED,
     &TCP_BYTES,
     &LIMITED,
+    &IN_FLIGHT,
     &HTTP_REFUSED,
     &SERVER_UP,
     &TCP_SERVER_UP,

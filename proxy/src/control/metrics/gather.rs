@@ -4,8 +4,9 @@ use super::{
     exposition::Samples,
     families::{
         ACCEPT, ACCESS_LOG_DROPPED, ALL, GATE_ATTACH, GATE_CONFIRM, GATE_DIFFERS, GATE_GENERATION,
-        GATE_PACKETS, GATE_PREFIXES, GATE_UP, HTTP_REFUSED, LIMITED, LIST_PREFIXES, LIST_STALE, LIST_TAKEN,
-        PREAMBLE_LOCAL, PREAMBLE_REFUSED, REMOVED, TCP_BYTES, TCP_CLOSED, TCP_OPENED, TCP_REFUSED,
+        GATE_PACKETS, GATE_PREFIXES, GATE_UP, HTTP_REFUSED, IN_FLIGHT, LIMITED, LIST_PREFIXES, LIST_STALE,
+        LIST_TAKEN, PREAMBLE_LOCAL, PREAMBLE_REFUSED, REMOVED, TCP_BYTES, TCP_CLOSED, TCP_OPENED,
+        TCP_REFUSED,
     },
     hierarchy, secured, services,
 };
@@ -189,6 +190,7 @@ fn limits(state: &State, samples: &mut Samples) {
         let acted = counts.get(count.code()).copied().unwrap_or_default();
         samples.add(&LIMITED, &[count.code()], acted);
     }
+    samples.add(&IN_FLIGHT, &[], state.in_flight_bytes());
 }
 
 fn access_log(state: &State, samples: &mut Samples) {

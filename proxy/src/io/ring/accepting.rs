@@ -3,6 +3,7 @@
 //! It must not know how the kernel is asked.
 
 use super::{ops::Answer, receiving::Want};
+use crate::io::listener::Ahead;
 use std::{collections::VecDeque, io, os::fd::RawFd, task::Waker};
 
 /// Connections that wait to be taken, beyond which no more are asked for; the kernel's own queue holds the rest. What
@@ -12,6 +13,7 @@ pub(super) const AHEAD_MAX: usize = 64;
 #[derive(PartialEq, Eq)]
 enum Flight {
     Nothing,
+    One,
     Many,
     Ending,
 }
@@ -22,6 +24,7 @@ pub(super) struct Accepting {
     pub(super) descriptor: RawFd,
     came: VecDeque<RawFd>,
     flight: Flight,
+    ahead: Ahead,
     failed: Option<i32>,
     waker: Option<Waker>,
 }
@@ -33,6 +36,7 @@ impl Accepting {
             descriptor,
             came: VecDeque::new(),
             flight: Flight::Nothing,
+            ahead: Ahead::Many,
             failed: None,
             waker: None,
         }
@@ -52,24 +56,42 @@ impl Accepting {
         Some(Err(io::Error::from_raw_os_error(failed)))
     }
 
-    /// Somebody waits for a connection. Says what has to be asked for.
-    pub(super) fn wait(&mut self, waker: &Waker) -> Want {
+    /// Somebody waits for a connection, and wants others to come `ahead`. Says what has to be asked for.
+    pub(super) fn wait(&mut self, waker: &Waker, ahead: Ahead) -> Want {
         self.waker = Some(waker.clone());
+        self.ahead = ahead;
         self.ask()
     }
 
     fn ask(&mut self) -> Want {
-        if self.is_in_flight() {
+        match (&self.flight, self.ahead) {
+            (Flight::Nothing, Ahead::Many) => {
+                self.flight = Flight::Many;
+                Want::Many
+            }
+            (Flight::Nothing, Ahead::None) => {
+                self.flight = Flight::One;
+                Want::One
+            }
+            (Flight::Many, Ahead::None) => self.hold(),
+            (Flight::Many | Flight::One | Flight::Ending, _) => Want::Nothing,
+        }
+    }
+
+    /// No more are to come unasked. Says what has to be asked for.
+    pub(super) fn hold(&mut self) -> Want {
+        if self.flight != Flight::Many {
             return Want::Nothing;
         }
-        self.flight = Flight::Many;
-        Want::Many
+        self.flight = Flight::Ending;
+        Want::End
     }
 
     /// Nobody takes any more: gives what came, to be closed. Says what has to be asked for.
     pub(super) fn abandon(&mut self) -> (Want, VecDeque<RawFd>) {
         self.waker = None;
-        let want = if self.flight == Flight::Many {
+        let want = if self.is_in_flight() {
+            // Once more where it was asked for: that may have been in vain.
             self.flight = Flight::Ending;
             Want::End
         } else {

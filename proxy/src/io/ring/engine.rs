@@ -12,6 +12,7 @@ use super::{
     sending::Sending,
     slots::{Key, Slots},
 };
+use crate::io::listener::Ahead;
 use socket2::SockAddr;
 use std::{
     io::{self, IoSlice},
@@ -264,7 +265,7 @@ impl Engine {
     fn receive(&mut self, key: Key, descriptor: RawFd, want: Want) {
         let token = Token::new(Kind::Receive, key);
         match want {
-            Want::Nothing => {}
+            Want::Nothing | Want::One => {}
             Want::Many => self.ops.push(Op::ReceiveMany(descriptor, token)),
             Want::Readable => self.ops.push(Op::Readable(descriptor, token)),
             Want::End => self.ops.push(Op::Cancel(token)),
@@ -323,18 +324,26 @@ impl Engine {
         self.listeners.insert(listener, EACH_MAX).ok()
     }
 
-    /// The next connection; its descriptor is the caller's.
-    pub(super) fn poll_accept(&mut self, key: Key, waker: &Waker) -> Poll<io::Result<RawFd>> {
+    /// The next connection; its descriptor is the caller's. Others may come `ahead`.
+    pub(super) fn poll_accept(&mut self, key: Key, waker: &Waker, ahead: Ahead) -> Poll<io::Result<RawFd>> {
         let Some(listener) = self.listeners.get_mut(key) else {
             return Poll::Ready(Err(gone()));
         };
         if let Some(taken) = listener.accepting.take() {
             return Poll::Ready(taken);
         }
-        let want = listener.accepting.wait(waker);
+        let want = listener.accepting.wait(waker, ahead);
         let descriptor = listener.accepting.descriptor;
         self.accept(key, descriptor, want);
         Poll::Pending
+    }
+
+    /// No connections come until somebody waits for one again; those that came wait to be taken.
+    pub(super) fn hold_accepting(&mut self, key: Key) {
+        if let Some(listener) = self.listeners.get_mut(key) {
+            let (descriptor, want) = (listener.accepting.descriptor, listener.accepting.hold());
+            self.accept(key, descriptor, want);
+        }
     }
 
     /// A connection that is there already; its descriptor is the caller's.
@@ -360,6 +369,7 @@ impl Engine {
         let token = Token::new(Kind::Accept, key);
         match want {
             Want::Nothing | Want::Readable => {}
+            Want::One => self.ops.push(Op::AcceptOne(descriptor, token)),
             Want::Many => self.ops.push(Op::Accept(descriptor, token)),
             Want::End => self.ops.push(Op::Cancel(token)),
         }

@@ -4,7 +4,7 @@
 #![allow(unsafe_code, reason = "descriptors that come and go as numbers")]
 
 use super::{Shared, engine, receiving::Reader, slots::Key};
-use crate::io::{spawn, timeout};
+use crate::io::{listener::Ahead, spawn, timeout};
 use nix::sys::socket::{Shutdown, shutdown};
 use socket2::{SockAddr, SockRef, Type};
 use std::{
@@ -203,17 +203,22 @@ impl Listener {
         })
     }
 
-    /// The next connection. Cancelling loses none.
+    /// The next connection; others may come `ahead`. Cancelling loses none.
     ///
     /// # Errors
     /// Those of `accept`, such as no descriptor left.
-    pub(in crate::io) async fn accept(&self) -> io::Result<(TcpStream, SocketAddr)> {
+    pub(in crate::io) async fn accept(&self, ahead: Ahead) -> io::Result<(TcpStream, SocketAddr)> {
         loop {
-            let descriptor = poll_fn(|cx| self.engine.borrow_mut().poll_accept(self.key, cx.waker())).await?;
-            if let Some(accepted) = with_peer(descriptor) {
+            let next = poll_fn(|cx| self.engine.borrow_mut().poll_accept(self.key, cx.waker(), ahead));
+            if let Some(accepted) = with_peer(next.await?) {
                 return Ok(accepted);
             }
         }
+    }
+
+    /// No connections come until the next is asked for; those that came wait to be taken.
+    pub(in crate::io) fn hold(&self) {
+        self.engine.borrow_mut().hold_accepting(self.key);
     }
 
     /// Connections that wait already, without waiting for more.

@@ -179,6 +179,11 @@ fn entry(op: Op, engine: &Engine) -> squeue::Entry {
             let accept = opcode::AcceptMulti::new(types::Fd(descriptor)).flags(libc::SOCK_CLOEXEC);
             (accept.build(), token)
         }
+        Op::AcceptOne(descriptor, token) => {
+            let nowhere = std::ptr::null_mut();
+            let accept = opcode::Accept::new(types::Fd(descriptor), nowhere, nowhere.cast());
+            (accept.flags(libc::SOCK_CLOEXEC).build(), token)
+        }
         Op::ReceiveMany(descriptor, token) => (
             opcode::RecvMulti::new(types::Fd(descriptor), GROUP).build(),
             token,

@@ -64,13 +64,15 @@ impl Token {
 pub(super) enum Op {
     /// Connections, again and again.
     Accept(RawFd, Token),
+    /// A connection.
+    AcceptOne(RawFd, Token),
     /// Bytes into the ring's buffers, again and again.
     ReceiveMany(RawFd, Token),
     /// Word of the next time that there is something to read.
     Readable(RawFd, Token),
     /// The bytes that are in flight, from where they stand.
     Send(RawFd, Token),
-    /// A connection.
+    /// A connection to somewhere.
     Connect(RawFd, Token),
     /// An end of whatever has this token. Its own answer is for nobody.
     Cancel(Token),

@@ -46,7 +46,9 @@ enum End {
 pub(super) enum Want {
     /// Nothing.
     Nothing,
-    /// Bytes again and again.
+    /// A connection, and no other.
+    One,
+    /// Bytes, or connections, again and again.
     Many,
     /// Word of something to read.
     Readable,

@@ -1,7 +1,7 @@
 //! The driver itself, on this kernel's ring.
 
 use super::{engine, handles::Listener, remote};
-use crate::io::{DriverKind, Instant, Sharing, Stream, bind, connect, run, sleep, spawn, timeout};
+use crate::io::{Ahead, DriverKind, Instant, Sharing, Stream, bind, connect, run, sleep, spawn, timeout};
 use std::{
     cell::Cell,
     future::poll_fn,
@@ -167,7 +167,7 @@ fn connections_that_came_are_given_out_before_a_listener_ends() {
             .map(|_| TcpStream::connect(address).expect("connected"))
             .collect();
         // The first takes many along.
-        let mut came = vec![listener.accept().await.expect("accepted")];
+        let mut came = vec![listener.accept(Ahead::Many).await.expect("accepted")];
         crate::io::turn().await;
         while let Some(socket) = listener.accept_waiting() {
             came.push(socket);
@@ -229,7 +229,7 @@ fn thousands_that_wait_unread_leave_buffers_for_others() {
             let mut client = TcpStream::connect(address).expect("connected");
             client.write_all(b"ab").expect("sent");
             clients.push(client);
-            let (socket, _) = listener.accept().await.expect("accepted");
+            let (socket, _) = listener.accept(Ahead::Many).await.expect("accepted");
             let mut stream = Stream::new(socket).expect("adopted");
             // What follows the first byte stays unread, in a buffer of its own or a copy.
             assert_eq!(stream.read_u8().await.expect("read"), b'a');
@@ -254,7 +254,7 @@ fn memory_that_was_given_back_is_used_again() {
     on_a_ring(async move {
         let listener = Listener::new(socket).expect("a listener registers");
         let mut client = TcpStream::connect(address).expect("connected");
-        let (socket, _) = listener.accept().await.expect("accepted");
+        let (socket, _) = listener.accept(Ahead::Many).await.expect("accepted");
         let mut stream = Stream::new(socket).expect("adopted");
         for round in 0..300u16 {
             client.write_all(&round.to_ne_bytes()).expect("sent");
@@ -279,7 +279,7 @@ fn connections_leave_neither_descriptors_nor_buffers_nor_tasks() {
         let listener = Listener::new(socket).expect("a listener registers");
         let serving = spawn(async move {
             for number in 0..total {
-                let (socket, _) = listener.accept().await.expect("accepted");
+                let (socket, _) = listener.accept(Ahead::Many).await.expect("accepted");
                 drop(spawn(serve(Stream::new(socket).expect("adopted"), number)));
             }
         });

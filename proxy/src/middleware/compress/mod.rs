@@ -8,6 +8,8 @@ mod eligible;
 mod encoder;
 mod negotiate;
 
+pub use negotiate::accepts_gzip;
+
 use super::{Around, Making, Next};
 use crate::{
     fault::Fault,

@@ -10,6 +10,15 @@ pub(super) struct Offer {
     default: Option<Encoding>,
 }
 
+/// Whether a client wants gzip rather than the plain answer.
+pub fn accepts_gzip(headers: &HeaderMap) -> bool {
+    let offer = Offer {
+        encodings: vec![Encoding::Gzip],
+        default: None,
+    };
+    offer.choose(headers).is_some()
+}
+
 /// How much a client likes a coding, in thousandths.
 type Weight = u16;
 

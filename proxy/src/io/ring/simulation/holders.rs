@@ -1,7 +1,10 @@
 //! Those who hold sockets, listeners and connections under way: they poll when they are woken, and drop at any time.
 
 use super::{Dice, Flag, byte_at, world::World};
-use crate::io::ring::{engine::Engine, receiving::Reader, slots::Key};
+use crate::io::{
+    listener::Ahead,
+    ring::{engine::Engine, receiving::Reader, slots::Key},
+};
 use socket2::SockAddr;
 use std::{
     io::{self, IoSlice},
@@ -181,7 +184,11 @@ impl Holders {
         let mut came = Vec::new();
         for (key, flag) in &self.listeners {
             while flag.take() {
-                match engine.poll_accept(*key, &Waker::from(Arc::clone(flag))) {
+                if dice.once_in(4) {
+                    engine.hold_accepting(*key);
+                }
+                let ahead = if dice.once_in(2) { Ahead::None } else { Ahead::Many };
+                match engine.poll_accept(*key, &Waker::from(Arc::clone(flag)), ahead) {
                     Poll::Ready(Ok(descriptor)) => came.push(descriptor),
                     Poll::Ready(Err(_)) => {}
                     Poll::Pending => break,

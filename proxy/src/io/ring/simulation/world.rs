@@ -82,6 +82,7 @@ impl World {
             }
             Op::Cancel(token) => return self.cancel(token, dice),
             Op::Accept(descriptor, token)
+            | Op::AcceptOne(descriptor, token)
             | Op::ReceiveMany(descriptor, token)
             | Op::Readable(descriptor, token)
             | Op::Send(descriptor, token)
@@ -110,6 +111,9 @@ impl World {
             if let Some(Op::Accept(..)) = op {
                 let descriptor = self.descriptor(dice);
                 self.answer(token.0, descriptor, None, true);
+            } else if let Some(Op::AcceptOne(..)) = op {
+                let descriptor = self.descriptor(dice);
+                self.answer(token.0, descriptor, None, false);
             }
             return;
         }
@@ -135,7 +139,11 @@ impl World {
             Op::ReceiveMany(descriptor, _) => self.receive_many(token, descriptor, engine, dice),
             Op::Readable(..) => self.answer(token, i32::from(libc::POLLIN), None, false),
             Op::Send(descriptor, _) => self.send(token, descriptor, engine, dice),
-            Op::Accept(..) => self.accept(token, dice),
+            Op::Accept(..) => {
+                let more = !dice.once_in(5);
+                self.accept(token, more, dice);
+            }
+            Op::AcceptOne(..) => self.accept(token, false, dice),
             Op::Connect(..) => {
                 let refused = !self.calm && dice.once_in(3);
                 let result = if refused { -libc::ECONNREFUSED } else { 0 };
@@ -262,7 +270,7 @@ impl World {
         self.answer(token, count as i32, None, false);
     }
 
-    fn accept(&mut self, token: u64, dice: &mut Dice) {
+    fn accept(&mut self, token: u64, more: bool, dice: &mut Dice) {
         if self.calm || self.peers.len() > 60 {
             return;
         }
@@ -270,7 +278,6 @@ impl World {
             return self.answer(token, -libc::EMFILE, None, false);
         }
         let descriptor = self.descriptor(dice);
-        let more = !dice.once_in(5);
         self.answer(token, descriptor, None, more);
     }
 
@@ -292,6 +299,7 @@ impl World {
 fn descriptor_of(op: Op) -> Option<RawFd> {
     match op {
         Op::Accept(descriptor, _)
+        | Op::AcceptOne(descriptor, _)
         | Op::ReceiveMany(descriptor, _)
         | Op::Readable(descriptor, _)
         | Op::Send(descriptor, _)
