@@ -312,7 +312,7 @@ fn an_answer_that_a_client_does_not_take_is_not_read_on(case: &Case) -> Result<(
     let mut server = Peer::accept(&listener, &[], SOON)?;
     acknowledge(&mut server)?;
     let stream = asked(&mut server)?;
-    let whole = 1024 * 1024;
+    let whole = 256 * 1024;
     server.send(&frame(
         HEADERS,
         END_HEADERS,

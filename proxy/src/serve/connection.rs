@@ -27,7 +27,7 @@ use hyper::{
     header::{CONNECTION, HeaderValue},
     http::response,
 };
-use sallyport_config::model::{limits::Limits, sending::SendProxy};
+use sallyport_config::model::sending::SendProxy;
 use std::{
     cell::{Cell, OnceCell, RefCell},
     io::{self, IoSlice},
@@ -38,9 +38,6 @@ use std::{
     task::{self, Poll, ready},
 };
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-
-/// For how many clients a parent's connection has budgets of resets and control frames.
-const CLIENTS_OF_A_PARENT: u32 = 20;
 
 /// What is known of a connection.
 pub(super) struct Connection {
@@ -119,19 +116,6 @@ impl Connection {
         }
     }
 
-    /// Its limits on HTTP/2: what is much of one client is little of a parent, whose clients share this connection.
-    pub(super) fn http2_limits(&self) -> Limits {
-        let limits = self.entry.limits;
-        if !self.is_a_parents() {
-            return limits;
-        }
-        Limits {
-            h2_resets_max: limits.h2_resets_max.saturating_mul(CLIENTS_OF_A_PARENT),
-            h2_control_frames_max: limits.h2_control_frames_max.saturating_mul(CLIENTS_OF_A_PARENT),
-            ..limits
-        }
-    }
-
     /// Says in an HTTP/1.1 answer that there will be no other.
     pub(super) fn say_last(&self, head: &mut response::Parts) {
         let last = self.clock.worn().is_some() || self.handle.order() != Order::Serve;
@@ -168,7 +152,7 @@ impl Watched {
     pub(super) fn new(transport: Transport, connection: &Rc<Connection>, protocol: Protocol) -> Self {
         let frames = match protocol {
             Protocol::Http11 => None,
-            Protocol::H2 => Some(Box::new(Frames::new(&connection.http2_limits(), Instant::now()))),
+            Protocol::H2 => Some(Box::new(Frames::new(&connection.entry.limits, Instant::now()))),
         };
         Self {
             transport: Some(transport),

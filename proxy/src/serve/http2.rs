@@ -51,7 +51,7 @@ enum Stage {
 
 impl Http {
     fn new(transport: Transport, connection: &Rc<Connection>) -> Self {
-        let limits = connection.http2_limits();
+        let limits = &connection.entry.limits;
         let io = Watched::new(transport, connection, Protocol::H2);
         let mut builder = Builder::new();
         builder
