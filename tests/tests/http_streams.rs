@@ -21,6 +21,7 @@ on_both_drivers!(
     a_crowd_of_small_frames_that_nobody_reads_breaks_nobody_else,
     half_a_body_is_no_whole_one_whatever_its_reset_says,
     a_silent_connection_is_left_for_another,
+    a_server_that_is_gone_without_a_word_is_given_up,
     a_body_that_a_server_does_not_take_is_not_read_on,
     an_answer_that_a_client_does_not_take_is_not_read_on,
     a_reset_keeps_its_reason,
@@ -358,4 +359,29 @@ fn a_reset_keeps_its_reason(case: &Case) -> Result<()> {
         ensure!(reset.code() == Some(CANCEL), "{answered}: {reset:?}");
     }
     Ok(())
+}
+
+/// It takes the gateway's own deadlines, some twenty seconds in all.
+fn a_server_that_is_gone_without_a_word_is_given_up(case: &Case) -> Result<()> {
+    let listener = listen(case)?;
+    let _gateway = case.gateway(&gateway_to_http2())?;
+    let patience = Duration::from_secs(60);
+    let mut client = Peer::connect(&case.ns, patience)?;
+    client.send(&frame(
+        HEADERS,
+        END_HEADERS | END_STREAM,
+        1,
+        &request("POST", &[]),
+    ))?;
+    let mut server = Peer::accept(&listener, &[], patience)?;
+    asked(&mut server)?;
+    // It is asked, does not answer, and the request ends.
+    server.until(|frame| frame.kind == PING && frame.flags == 0)?;
+    let answer = client.until(|frame| frame.kind == HEADERS && frame.stream == 1)?;
+    ensure!(answer.payload.first() != Some(&0x88), "{answer:?}");
+    client.send(&get(3))?;
+    let mut second = Peer::accept(&listener, &[], patience)?;
+    let at = asked(&mut second)?;
+    second.send(&ok(at))?;
+    is_answered(&mut client, 3)
 }

@@ -4,6 +4,7 @@ use super::{
     Behalf, Seal, Server, UpstreamFault,
     exchange::{Failed, Hold, body_fault},
     pool::Ready,
+    pulse::{Heard, Pulse},
 };
 use crate::{
     http::{
@@ -132,23 +133,38 @@ pub(super) async fn begin(
     Ok(builder().handshake(transport).await?)
 }
 
+/// Serves a connection until it ends, or its server is found to be gone.
+async fn attend(mut connection: Connection<Heard, Bytes>, mut pulse: Pulse) -> Result<(), h2::Error> {
+    poll_fn(|cx| {
+        if pulse.poll(cx).is_ready() {
+            tracing::debug!("http/2 connection to a server given up: it does not answer");
+            return Poll::Ready(Ok(()));
+        }
+        Pin::new(&mut connection).poll(cx)
+    })
+    .await
+}
+
 /// A connection that is ready for requests.
 ///
 /// # Errors
 /// Where it takes nothing.
 pub(super) async fn open(transport: Transport, sealer: Option<Rc<dyn Seal>>) -> Result<Ready, UpstreamFault> {
-    let (sender, connection) = begin(transport).await?;
-    run(connection);
+    let (transport, heard) = Heard::new(transport);
+    let (streams, mut connection) = builder().handshake(transport).await?;
+    let under_way = Rc::default();
+    let pulse = Pulse::new(connection.ping_pong(), heard, Rc::clone(&under_way));
+    run(attend(connection, pulse));
     Ok(Ready::Http2(Sender2 {
-        streams: sender,
-        under_way: Rc::default(),
+        streams,
+        under_way,
         sealer,
     }))
 }
 
 /// Has a connection served by a task, which ends with it: when the peer ends it, or when nobody holds its sender or one
 /// of its streams.
-pub(super) fn run(connection: Connection<Transport, Bytes>) {
+pub(super) fn run(connection: impl Future<Output = Result<(), h2::Error>> + 'static) {
     io::detach(async move {
         if let Err(error) = connection.await {
             tracing::debug!(%error, "http/2 connection to a server ended");
