@@ -99,11 +99,10 @@ pub async fn connection(
     };
     let handle = Rc::clone(&registered.handle);
     let tls = tls.map(Rc::new);
-    if let Some(facts) = &tls {
-        handle.secured(Rc::clone(facts));
-        if !recheck::still_stands(&context, &handle, facts) {
-            return;
-        }
+    if let Some(facts) = &tls
+        && !recheck::still_stands(&context, &handle, facts)
+    {
+        return;
     }
     let clock = Clock::new(opened, protocol, &entry.limits);
     let forwarded = told(&preamble, local, tls.as_deref());

@@ -98,8 +98,9 @@ async fn pass(context: &Context, which: Which) {
 }
 
 /// Whether a session that has just begun would still get in: its policy may have been replaced during the handshake,
-/// before there was a session to be judged. Ends it where it would not.
-pub(super) fn still_stands(context: &Context, handle: &Handle, facts: &Facts) -> bool {
+/// before there was a session to be judged. Ends it where it would not; from here on it is judged like the others.
+pub(super) fn still_stands(context: &Context, handle: &Handle, facts: &Rc<Facts>) -> bool {
+    handle.secured(Rc::clone(facts));
     let judged = with_policies(context, handle, |policies| {
         if policies.of(facts.sni.as_deref()).id == facts.policy.get() {
             return Judged::Keep;

@@ -44,8 +44,8 @@ use crate::{
     upstream::Server,
 };
 use entries::{compile_entry, route};
-use middlewares::{in_order, middlewares, of_lists, replaced};
-use policies::{policies_at, tls_policies};
+use middlewares::{Middlewares, in_order, middlewares, of_lists, replaced};
+use policies::{Policies, policies_at, tls_policies};
 use sallyport_config::{
     diagnostic::Diagnostic,
     model::{
@@ -277,30 +277,13 @@ pub fn compile(
     if !problems.is_empty() {
         return Err(with_untold(problems, config, files));
     }
-    let routes: BTreeMap<&str, RouteId> = config
-        .routers
-        .keys()
-        .zip(0..)
-        .map(|(name, id)| (name.as_str(), RouteId(id)))
-        .collect();
-    let entries: Result<_, Vec<Diagnostic>> = config
-        .entry_points
-        .iter()
-        .map(|(name, entry)| {
-            let own = policies_at(&policies, name, entry.kind, kept);
-            let mut compiled = compile_entry(config, name, entry, (lists, kept), &own, &routes)
-                .ok_or_else(|| vec![no_policies(name, entry)])?;
-            check_advertised(&compiled, entry)?;
-            compiled.middlewares = in_order(&middlewares, &entry.middlewares);
-            Ok((name.clone(), Arc::new(compiled)))
-        })
-        .collect();
+    let entries = compile_entries(config, &policies, (lists, kept), &middlewares)?;
     Ok(Snapshot {
         access_log,
         gateway: gateway::identity(config, state_dir, &mut remarks),
         connections_max: usize::try_from(config.proxy.max_connections).unwrap_or(usize::MAX),
         in_flight_bytes_max: config.proxy.max_in_flight_bytes,
-        entries: entries?,
+        entries,
         admissions: Arc::new(Admissions::settled(accept::Policies::compile(config, lists))),
         routes: Arc::new(
             config
@@ -321,6 +304,31 @@ pub fn compile(
         discovered: HashMap::new(),
         remarks: Arc::new(remarks),
     })
+}
+
+/// The entry points with all that they take.
+fn compile_entries(
+    config: &Config,
+    policies: &Policies,
+    (lists, kept): (&Allowlists, &Kept),
+    middlewares: &Middlewares<'_>,
+) -> Result<BTreeMap<String, Arc<Entry>>, Vec<Diagnostic>> {
+    let routes: BTreeMap<&str, RouteId> = config
+        .routers
+        .keys()
+        .zip(0..)
+        .map(|(name, id)| (name.as_str(), RouteId(id)))
+        .collect();
+    let entries = config.entry_points.iter();
+    let compiled = entries.map(|(name, entry)| {
+        let own = policies_at(policies, name, entry.kind, kept);
+        let mut compiled = compile_entry(config, name, entry, (lists, kept), &own, &routes)
+            .ok_or_else(|| vec![no_policies(name, entry)])?;
+        check_advertised(&compiled, entry)?;
+        compiled.middlewares = in_order(middlewares, &entry.middlewares);
+        Ok((name.clone(), Arc::new(compiled)))
+    });
+    compiled.collect()
 }
 
 /// Problems, and those of files that nobody came to look at because of them.
