@@ -125,7 +125,12 @@ fn a_server_gets_one_cookie_field_whatever_the_client_cut(case: &Case) -> Result
     let _gateway = case.gateway(&plain(""))?;
     let mut peer = Peer::connect(&case.ns, LIMIT)?;
     let crumbs = [("cookie", "a=1"), ("x", "y"), ("cookie", "b=2; c=3")];
-    peer.send(&frame(HEADERS, END_HEADERS | END_STREAM, 1, &request("GET", &crumbs)))?;
+    peer.send(&frame(
+        HEADERS,
+        END_HEADERS | END_STREAM,
+        1,
+        &request("GET", &crumbs),
+    ))?;
     peer.until(|frame| frame.kind == HEADERS)?;
     let seen = server.seen.requests().join("").to_ascii_lowercase();
     ensure!(seen.contains("cookie: a=1; b=2; c=3\r\n"), "{seen}");

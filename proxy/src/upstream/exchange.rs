@@ -221,10 +221,15 @@ async fn exchange(
         Ready::Http2(sender) => {
             seal(sender.sealer(), request).map_err(unsealed)?;
             http2::for_http2(request, server);
-            let response = io::timeout(limit, http2::exchange(sender, request, behalf))
-                .await
-                .map_err(silent)??;
-            Ok(response.map(UpstreamBody::Http2))
+            let connection = sender.mark();
+            match io::timeout(limit, http2::exchange(sender, request, behalf)).await {
+                Ok(answered) => Ok(answered?.map(UpstreamBody::Http2)),
+                Err(elapsed) => {
+                    // It may be dead, and nobody would tell.
+                    shelf.leave(server, &connection);
+                    Err(silent(elapsed))
+                }
+            }
         }
     }
 }
