@@ -143,8 +143,8 @@ fn url() -> String {
 
 /// A child that offers this uplink, probed and judged by its parents.
 fn kid_body(family: &Family, uplink: &str) -> String {
-    let keys = "health_check = { path = \"/\", interval = \"500ms\", timeout = \"3s\", fall = 2, rise = 1 }\n\
-                passive_health_check = { failure_window = \"2s\", max_failed_attempts = 8 }";
+    let keys = "health_check = { path = \"/\", interval = \"500ms\", timeout = \"5s\", fall = 2, rise = 1 }\n\
+                passive_health_check = { failure_window = \"2s\", max_failed_attempts = 20 }";
     family.child_body(&format!(":{UPLINK}"), &[(uplink, keys)], &backend_url())
 }
 
@@ -153,7 +153,7 @@ fn parent_body(family: &Family, all: &[(String, SocketAddr)]) -> String {
         + "[routers.all]\nrule = \"PathPrefix(`/`)\"\nservice = \"orders@multicluster\"\nmiddlewares = [\"again\"]\n\
            [middlewares.again.retry]\nattempts = 4\nbudget_percent = 100\nbudget_min = 1000\n"
         + &multicluster(MULTICLUSTER)
-        + &family.transport("timeouts = { dial = \"2s\", tls_handshake = \"3s\", response_header = \"3s\" }");
+        + &family.transport("timeouts = { dial = \"3s\", tls_handshake = \"5s\", response_header = \"5s\" }");
     for (name, at) in all {
         body += &child(name, &format!("https://{at}"), "servers_transport = \"children\"");
     }
