@@ -107,24 +107,30 @@ pub(super) struct Shelf {
 impl Shelf {
     /// A kept connection to `server`, if there is one.
     pub(super) fn take(&self, server: &Arc<Server>) -> Option<Ready> {
+        let shared = self.take_shared(server);
+        shared.or_else(|| {
+            let mut servers = self.servers.borrow_mut();
+            let kept = servers.get_mut(&identity(server))?.http1.pop();
+            kept.map(|(connection, _)| Ready::Http1(connection))
+        })
+    }
+
+    /// A connection to `server` that requests share and that has room for one more, if there is one.
+    pub(super) fn take_shared(&self, server: &Arc<Server>) -> Option<Ready> {
         let mut servers = self.servers.borrow_mut();
         let idle = servers.get_mut(&identity(server))?;
         idle.http2.retain_mut(|(sender, _)| !sender.is_closed());
-        if let Some((sender, used)) = idle.http2.iter_mut().find(|(sender, _)| !sender.is_full()) {
-            *used = Instant::now();
-            return Some(Ready::Http2(sender.clone()));
-        }
-        idle.http1.pop().map(|(connection, _)| Ready::Http1(connection))
+        let (sender, used) = idle.http2.iter_mut().find(|(sender, _)| !sender.is_full())?;
+        *used = Instant::now();
+        Some(Ready::Http2(sender.clone()))
     }
 
-    /// Makes room for a connection that is made although one is kept: one of HTTP/1.1 is closed, and one of HTTP/2 is
-    /// shared by the requests to come no more. Whether there was one.
+    /// Closes a kept connection of HTTP/1.1, where another is made although it is there: the server is not to have more
+    /// of them for it. Whether there was one.
     pub(super) fn give_up(&self, server: &Arc<Server>) -> bool {
         let mut servers = self.servers.borrow_mut();
-        let Some(idle) = servers.get_mut(&identity(server)) else {
-            return false;
-        };
-        idle.http2.pop().is_some() || idle.http1.pop().is_some()
+        let idle = servers.get_mut(&identity(server));
+        idle.and_then(|idle| idle.http1.pop()).is_some()
     }
 
     /// Shares a connection of HTTP/2 with nobody any more; what is under way on it goes on.
