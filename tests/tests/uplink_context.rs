@@ -14,7 +14,10 @@ use sallyport_tests::openssl::Version;
 use sallyport_tests::raw_client;
 use sallyport_tests::raw_server::{Behaviour, RawServer};
 use sallyport_tests::tls_client::{Offer, TlsClient};
+use sallyport_tests::wait;
+use serde_json::{Value, json};
 use std::fs;
+use std::time::Duration;
 
 on_both_drivers!(
     a_child_knows_the_client_and_believes_no_field,
@@ -30,6 +33,7 @@ on_both_drivers!(
     a_source_that_is_the_proof_signs_nothing,
     two_gateways_that_send_to_each_other_end_at_the_second_visit,
     a_verified_user_goes_along,
+    the_clients_handshake_and_certificate_go_along,
 );
 
 /// The child's uplink port.
@@ -530,7 +534,9 @@ fn two_gateways_that_send_to_each_other_end_at_the_second_visit(case: &Case) -> 
 fn a_verified_user_goes_along(case: &Case) -> Result<()> {
     let _server = echo(case)?;
     let trust = Trust::new(case)?;
-    let _child = start(case, "child", &trust.child_body(""))?;
+    let log = case.dir().join("child.log");
+    let body = trust.child_body("") + &format!("[access_log]\npath = \"{}\"\n", log.display());
+    let _child = start(case, "child", &body)?;
     let body = trust.parent_body("orders@multicluster", "").replace(
         "[routers.all]\n",
         "[middlewares.login.basic_auth]\nusers = [\"test:$apr1$H6uskkkW$IgXLP6ewTrSuBkTrqE8wj/\"]\n[routers.all]\nmiddlewares = [\"login\"]\n",
@@ -549,5 +555,76 @@ fn a_verified_user_goes_along(case: &Case) -> Result<()> {
         "{text}"
     );
     ensure!(!text.contains("root"), "{text}");
+    let logged = || {
+        let text = fs::read_to_string(&log).unwrap_or_default();
+        Ok(text.contains("\"user\":\"test\"").then_some(()))
+    };
+    wait::until(
+        Duration::from_secs(10),
+        "the user stands in the child's log",
+        logged,
+    )
+}
+
+fn the_clients_handshake_and_certificate_go_along(case: &Case) -> Result<()> {
+    let _server = echo(case)?;
+    let trust = Trust::new(case)?;
+    let alice = trust.parents.issue_called("alice", &["alice.example"])?;
+    let log = case.dir().join("child.log");
+    let body = trust.child_body("").replace(
+        "uplinks = [\"orders\", \"bills\"]",
+        "uplinks = [\"orders\", \"bills\"]\nmiddlewares = [\"cert\"]",
+    ) + &format!(
+        "[middlewares.cert.pass_tls_client_cert]\npem = true\n[access_log]\npath = \"{}\"\n",
+        log.display()
+    );
+    let _child = start(case, "child", &body)?;
+    let body = trust.parent_body("orders@multicluster", "").replacen(
+        &entry_point(""),
+        &entry_point("tls = { options = \"mtls\" }"),
+        1,
+    ) + &certificate(&trust.child)
+        + &mutual("mtls", trust.parents.ca_file(), "");
+    let parent = start(case, "parent", &body)?;
+    let client = || {
+        at_parent(case)
+            .via(local(PORT))
+            .trust(trust.servers.ca_file())
+            .identity(&alice)
+            .header("X-Forwarded-Tls-Client-Cert: forged")
+    };
+    let url = "https://child.example/";
+    parent.settle(200, || Ok(client().get(url)?.status))?;
+    fs::write(&log, "")?;
+    let text = client().get(url)?.expect(200)?.text();
+    let told = sent(&text, "x-forwarded-tls-client-cert").unwrap_or_default();
+    let pem = fs::read_to_string(&alice.cert)?;
+    let own: String = pem
+        .lines()
+        .take_while(|line| !line.contains("END"))
+        .skip(1)
+        .collect();
+    ensure!(!own.is_empty() && told == own, "{told}\n{own}");
+    ensure!(
+        sent(&text, "x-forwarded-proto").as_deref() == Some("https"),
+        "{text}"
+    );
+    let line = wait::until(Duration::from_secs(10), "the request's line", || {
+        let text = fs::read_to_string(&log).unwrap_or_default();
+        let mut lines = text
+            .lines()
+            .map(serde_json::from_str::<Value>)
+            .filter_map(Result::ok);
+        Ok(lines.find(|line| line.get("router") == Some(&json!("orders"))))
+    })?;
+    for (key, expected) in [
+        ("client", json!(CLIENT)),
+        ("tls_version", json!("TLSv1.3")),
+        ("tls_sni", json!("child.example")),
+        ("tls_client_verified", json!(true)),
+        ("tls_client_subject", json!("CN=alice")),
+    ] {
+        ensure!(line.get(key) == Some(&expected), "{key}: {line}");
+    }
     Ok(())
 }
