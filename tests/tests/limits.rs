@@ -18,6 +18,7 @@ on_both_drivers!(
     those_who_wait_for_the_process_cost_it_no_descriptors,
     the_last_request_of_a_connection_says_so,
     an_old_connection_takes_no_more_requests,
+    a_connection_that_asks_for_nothing_is_closed,
     a_long_upload_at_a_fair_rate_lives_and_a_trickle_does_not,
     without_a_rate_the_deadline_has_no_exception,
     a_body_that_stands_still_is_given_up,
@@ -198,6 +199,17 @@ fn an_old_connection_takes_no_more_requests(case: &Case) -> Result<()> {
     let got = raw_client::read_to_end(&mut stream, SOON)?;
     ensure!(got.end != End::Silent, "still open");
     gateway.counts("keep_alive_time", 1)
+}
+
+fn a_connection_that_asks_for_nothing_is_closed(case: &Case) -> Result<()> {
+    let _server = RawServer::start(&case.ns, local(BACKEND), Behaviour::Echo)?;
+    let gateway = case.gateway(&plain("timeouts = { idle = \"700ms\" }"))?;
+    let mut stream = served(case, "127.0.0.5")?;
+    let got = raw_client::read_to_end(&mut stream, SOON)?;
+    ensure!(got.bytes.is_empty() && got.end == End::Closed, "{:?}", got.end);
+    gateway.counts("idle_timeout", 1)?;
+    ensure!(gateway.count("request_timeout")? == 0);
+    Ok(())
 }
 
 /// Sends a body in pieces of `piece` bytes a beat until all of it is sent or the gateway answers, and reads what it says.

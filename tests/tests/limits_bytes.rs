@@ -16,6 +16,7 @@ use sallyport_tests::raw_server::{Behaviour, RawServer};
 use sallyport_tests::wait;
 use serde_json::Value;
 use std::path::PathBuf;
+use std::process::Command;
 use std::time::Duration;
 
 on_both_drivers!(
@@ -23,6 +24,7 @@ on_both_drivers!(
     answers_that_no_client_takes_hold_no_more_than_the_process_may,
     what_waited_arrives_whole_both_ways,
     without_a_limit_nobody_waits,
+    a_long_answer_takes_no_more_memory_than_a_short_one,
 );
 
 /// Long for anything that is due soon.
@@ -199,5 +201,23 @@ fn without_a_limit_nobody_waits(case: &Case) -> Result<()> {
     )?;
     ensure!(counts.ok == 100, "{counts:?}");
     ensure!((stage.held()?, stage.gateway.count("in_flight_bytes")?) == (0, 0));
+    Ok(())
+}
+
+fn a_long_answer_takes_no_more_memory_than_a_short_one(case: &Case) -> Result<()> {
+    const LONG: u64 = 256 * MIB;
+    let _server = RawServer::start(&case.ns, local(LARGE), Behaviour::Stream(LONG))?;
+    let body = router("large", "PathPrefix(`/`)", "large", "") + &service_at("large", &[LARGE], "");
+    let gateway = case.gateway(&(entry_point("") + &body))?;
+    let before = gateway.proc.resident_kib()?;
+    for version in ["--http1.1", "--http2-prior-knowledge"] {
+        let mut curl = Command::new("curl");
+        curl.args(["-sS", version, "-o", "/dev/null", "-w", "%{size_download}"]);
+        let output = case.ns.output(curl.arg(format!("http://127.0.0.1:{PORT}/")))?;
+        let got = String::from_utf8_lossy(&output.stdout).into_owned();
+        ensure!(got == LONG.to_string(), "{version}: {got} bytes");
+        let grown = gateway.proc.resident_kib()?.saturating_sub(before);
+        ensure!(grown < 32 * 1024, "{version}: {grown} KiB more");
+    }
     Ok(())
 }

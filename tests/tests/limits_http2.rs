@@ -24,6 +24,7 @@ on_both_drivers!(
     an_answer_that_takes_too_long_is_reset,
     header_sections_over_a_limit_are_counted,
     a_worn_connection_says_goodbye,
+    a_connection_that_asks_for_nothing_is_told_and_closed,
     a_broken_protocol_is_counted,
 );
 
@@ -207,6 +208,18 @@ fn a_worn_connection_says_goodbye(case: &Case) -> Result<()> {
     }
     peer.to_end()?;
     Ok(())
+}
+
+fn a_connection_that_asks_for_nothing_is_told_and_closed(case: &Case) -> Result<()> {
+    let _server = RawServer::start(&case.ns, local(BACKEND), Behaviour::Answer(OK.to_vec()))?;
+    let gateway = case.gateway(&plain("timeouts = { idle = \"700ms\" }"))?;
+    let mut peer = Peer::connect(&case.ns, LIMIT)?;
+    peer.send(&get(1))?;
+    peer.until(|frame| frame.stream == 1 && frame.flags & 1 == 1)?;
+    let goodbye = peer.until(|frame| frame.kind == GOAWAY)?;
+    ensure!(goodbye.code() == Some(0), "{goodbye:?}");
+    peer.to_end()?;
+    gateway.counts("idle_timeout", 1)
 }
 
 fn a_broken_protocol_is_counted(case: &Case) -> Result<()> {
