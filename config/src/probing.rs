@@ -9,7 +9,7 @@ const TEXT_BYTES_MAX: usize = 4096;
 /// Longest method.
 const METHOD_BYTES_MAX: usize = 32;
 /// Fields that a probe has of its own, or that would make its framing another.
-const OWN_FIELDS: [&str; 8] = [
+const OWN_FIELDS: [&str; 10] = [
     "host",
     "content-length",
     "transfer-encoding",
@@ -18,6 +18,8 @@ const OWN_FIELDS: [&str; 8] = [
     "te",
     "trailer",
     "hub-uplink",
+    "hub-context",
+    "hub-grant",
 ];
 
 /// Whether a probe may ask for this path, with its query or without.

@@ -26,7 +26,7 @@ on_both_drivers!(
 );
 
 const SEED: u64 = 0x5a11_1904;
-const INPUTS: usize = 2000;
+const INPUTS: usize = 1500;
 /// Far longer than any answer takes; who is silent as long has not understood the end of the request.
 const PATIENCE: Duration = Duration::from_secs(20);
 

@@ -3,8 +3,9 @@
 
 use anyhow::{Result, ensure};
 use sallyport_tests::case::Case;
-use sallyport_tests::fragments::{BACKEND, entry_point, local, route_all};
+use sallyport_tests::fragments::{BACKEND, PORT, entry_point, local, plain, route_all};
 use sallyport_tests::on_both_drivers;
+use sallyport_tests::raw_client::{self, End};
 use sallyport_tests::raw_http2::{
     DATA, END_HEADERS, END_STREAM, Frame, GOAWAY, HEADERS, PING, Peer, RST_STREAM, SETTINGS, WINDOW_UPDATE,
     fields, frame, get, request,
@@ -15,7 +16,12 @@ use std::time::Duration;
 on_both_drivers!(
     a_server_that_says_goodbye_is_asked_on_another_connection,
     a_request_that_a_server_refuses_is_asked_on_another_connection,
-    requests_beyond_a_servers_streams_wait_and_pass,
+    requests_beyond_a_servers_streams_have_a_connection_of_their_own,
+    clients_that_do_not_read_hold_up_nobody_else,
+    a_crowd_of_small_frames_that_nobody_reads_breaks_nobody_else,
+    half_a_body_is_no_whole_one_whatever_its_reset_says,
+    a_silent_connection_is_left_for_another,
+    a_server_that_is_gone_without_a_word_is_given_up,
     a_body_that_a_server_does_not_take_is_not_read_on,
     an_answer_that_a_client_does_not_take_is_not_read_on,
     a_reset_keeps_its_reason,
@@ -98,37 +104,123 @@ fn a_request_that_a_server_refuses_is_asked_on_another_connection(case: &Case) -
     is_answered(&mut client, 3)
 }
 
-fn requests_beyond_a_servers_streams_wait_and_pass(case: &Case) -> Result<()> {
+fn requests_beyond_a_servers_streams_have_a_connection_of_their_own(case: &Case) -> Result<()> {
     let listener = listen(case)?;
     let _gateway = case.gateway(&gateway_to_http2())?;
     let mut client = Peer::connect(&case.ns, SOON)?;
     client.send(&get(1))?;
     // SETTINGS_MAX_CONCURRENT_STREAMS
-    let mut server = Peer::accept(&listener, &[0, 3, 0, 0, 0, 1], SOON)?;
-    let stream = asked(&mut server)?;
-    server.send(&ok(stream))?;
+    let mut first = Peer::accept(&listener, &[0, 3, 0, 0, 0, 1], SOON)?;
+    let stream = asked(&mut first)?;
+    first.send(&ok(stream))?;
     is_answered(&mut client, 1)?;
-    for stream in [3, 5, 7, 9] {
-        client.send(&get(stream))?;
+    client.send(&get(3))?;
+    let stream = asked(&mut first)?;
+    client.send(&get(5))?;
+    let mut second = Peer::accept(&listener, &[], SOON)?;
+    let other = asked(&mut second)?;
+    second.send(&ok(other))?;
+    is_answered(&mut client, 5)?;
+    first.send(&ok(stream))?;
+    is_answered(&mut client, 3)
+}
+
+fn clients_that_do_not_read_hold_up_nobody_else(case: &Case) -> Result<()> {
+    let listener = listen(case)?;
+    let setup = case.setup()?.with("workers = 2", "workers = 1");
+    let _gateway = setup.start(&gateway_to_http2())?;
+    let mut idle = Peer::connect(&case.ns, SOON)?;
+    idle.send(&get(1))?;
+    let mut server = Peer::accept(&listener, &[], SOON)?;
+    acknowledge(&mut server)?;
+    // Twenty answers that fill their windows, and nobody takes one.
+    for stream in (1..40).step_by(2) {
+        if stream > 1 {
+            idle.send(&get(stream))?;
+        }
+        let at = asked(&mut server)?;
+        server.send(&frame(HEADERS, END_HEADERS, at, &fields(&[(":status", "200")])))?;
+        server.send(&data(at, 256 * 1024))?;
     }
-    // One that waits is cancelled; the others do not wait for it.
-    client.send(&frame(RST_STREAM, 0, 7, &CANCEL.to_be_bytes()))?;
-    for answered in [3, 5, 9] {
-        let stream = loop {
-            let next = server.until(|frame| frame.kind == HEADERS || frame.kind == RST_STREAM)?;
-            if next.kind == HEADERS {
-                // Where the cancelled one comes up, its reset comes right behind it.
-                server.send(&frame(PING, 0, 0, b"12345678"))?;
-                let then = server.until(|frame| matches!(frame.kind, PING | RST_STREAM))?;
-                if then.kind == PING {
-                    break next.stream;
-                }
-            }
-        };
-        server.send(&ok(stream))?;
-        is_answered(&mut client, answered)?;
-    }
+    let mut client = Peer::connect(&case.ns, SOON)?;
+    client.send(&get(1))?;
+    let at = asked(&mut server)?;
+    server.send(&frame(HEADERS, END_HEADERS, at, &fields(&[(":status", "200")])))?;
+    server.send(&frame(DATA, END_STREAM, at, b"here"))?;
+    let got = client.until(|frame| frame.kind == DATA && frame.stream == 1)?;
+    ensure!(got.payload == b"here", "{got:?}");
     Ok(())
+}
+
+fn a_crowd_of_small_frames_that_nobody_reads_breaks_nobody_else(case: &Case) -> Result<()> {
+    let listener = listen(case)?;
+    let setup = case.setup()?.with("workers = 2", "workers = 1");
+    let _gateway = setup.start(&gateway_to_http2())?;
+    let mut idle = Peer::connect(&case.ns, SOON)?;
+    idle.send(&get(1))?;
+    let mut server = Peer::accept(&listener, &[], SOON)?;
+    acknowledge(&mut server)?;
+    let at = asked(&mut server)?;
+    server.send(&frame(HEADERS, END_HEADERS, at, &fields(&[(":status", "200")])))?;
+    // Fifteen bytes each; the client's window takes its part, the stream's the rest.
+    server.send(&frame(DATA, 0, at, b"fifteen bytes..").repeat(17_000))?;
+    let mut client = Peer::connect(&case.ns, SOON)?;
+    client.send(&get(1))?;
+    let at = asked(&mut server)?;
+    server.send(&ok(at))?;
+    is_answered(&mut client, 1)
+}
+
+fn half_a_body_is_no_whole_one_whatever_its_reset_says(case: &Case) -> Result<()> {
+    const NO_ERROR: [u8; 4] = [0; 4];
+    let listener = listen(case)?;
+    let over_http1 = case.gateway(&plain(""))?;
+    let mut client = Peer::connect(&case.ns, SOON)?;
+    client.send(&frame(HEADERS, END_HEADERS, 1, &request("POST", &[])))?;
+    client.send(&frame(DATA, 0, 1, b"half"))?;
+    let mut server = raw_client::accept(&listener, SOON)?;
+    raw_client::read_head(&mut server, SOON)?;
+    client.send(&frame(RST_STREAM, 0, 1, &NO_ERROR))?;
+    let rest = raw_client::read_to_end(&mut server, SOON)?;
+    ensure!(
+        rest.end != End::Silent && !rest.text().contains("0\r\n\r\n"),
+        "{rest:?}"
+    );
+    drop(over_http1);
+    // And the other way.
+    let _over_http2 = case.gateway(&gateway_to_http2())?;
+    let mut client = raw_client::connect(&case.ns, None, local(PORT))?;
+    raw_client::send(&mut client, &[b"GET / HTTP/1.1\r\nHost: a.example\r\n\r\n"])?;
+    let mut server = Peer::accept(&listener, &[], SOON)?;
+    let at = asked(&mut server)?;
+    server.send(&frame(HEADERS, END_HEADERS, at, &fields(&[(":status", "200")])))?;
+    server.send(&frame(DATA, 0, at, b"half"))?;
+    server.send(&frame(RST_STREAM, 0, at, &NO_ERROR))?;
+    let got = raw_client::read_to_end(&mut client, SOON)?;
+    ensure!(
+        got.end != End::Silent && !got.text().contains("0\r\n\r\n"),
+        "{got:?}"
+    );
+    Ok(())
+}
+
+fn a_silent_connection_is_left_for_another(case: &Case) -> Result<()> {
+    let listener = listen(case)?;
+    let transport = "servers_transport = \"short\"\n[servers_transports.short]\n\
+         timeouts = { response_header = \"1s\" }\n";
+    let _gateway = case.gateway(&(gateway_to_http2() + transport))?;
+    let mut client = Peer::connect(&case.ns, SOON)?;
+    client.send(&get(1))?;
+    let mut first = Peer::accept(&listener, &[], SOON)?;
+    asked(&mut first)?;
+    // 504, after a second in which nothing came.
+    let answer = client.until(|frame| frame.kind == HEADERS && frame.stream == 1)?;
+    ensure!(answer.payload.first() != Some(&0x88), "{answer:?}");
+    client.send(&get(3))?;
+    let mut second = Peer::accept(&listener, &[], SOON)?;
+    let at = asked(&mut second)?;
+    second.send(&ok(at))?;
+    is_answered(&mut client, 3)
 }
 
 /// All that came up to the answer to a ping of ours.
@@ -221,7 +313,7 @@ fn an_answer_that_a_client_does_not_take_is_not_read_on(case: &Case) -> Result<(
     let mut server = Peer::accept(&listener, &[], SOON)?;
     acknowledge(&mut server)?;
     let stream = asked(&mut server)?;
-    let whole = 1024 * 1024;
+    let whole = 256 * 1024;
     server.send(&frame(
         HEADERS,
         END_HEADERS,
@@ -267,4 +359,29 @@ fn a_reset_keeps_its_reason(case: &Case) -> Result<()> {
         ensure!(reset.code() == Some(CANCEL), "{answered}: {reset:?}");
     }
     Ok(())
+}
+
+/// It takes the gateway's own deadlines, some twenty seconds in all.
+fn a_server_that_is_gone_without_a_word_is_given_up(case: &Case) -> Result<()> {
+    let listener = listen(case)?;
+    let _gateway = case.gateway(&gateway_to_http2())?;
+    let patience = Duration::from_secs(60);
+    let mut client = Peer::connect(&case.ns, patience)?;
+    client.send(&frame(
+        HEADERS,
+        END_HEADERS | END_STREAM,
+        1,
+        &request("POST", &[]),
+    ))?;
+    let mut server = Peer::accept(&listener, &[], patience)?;
+    asked(&mut server)?;
+    // It is asked, does not answer, and the request ends.
+    server.until(|frame| frame.kind == PING && frame.flags == 0)?;
+    let answer = client.until(|frame| frame.kind == HEADERS && frame.stream == 1)?;
+    ensure!(answer.payload.first() != Some(&0x88), "{answer:?}");
+    client.send(&get(3))?;
+    let mut second = Peer::accept(&listener, &[], patience)?;
+    let at = asked(&mut second)?;
+    second.send(&ok(at))?;
+    is_answered(&mut client, 3)
 }

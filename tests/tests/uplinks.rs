@@ -12,6 +12,7 @@ use sallyport_tests::nginx::{Nginx, Serves};
 use sallyport_tests::on_both_drivers;
 use sallyport_tests::openssl::{SClient, Version, alert};
 use sallyport_tests::raw_client::{End, Exchange, exchange};
+use sallyport_tests::raw_http2::{PING, Peer, RST_STREAM, frame, get};
 use sallyport_tests::raw_server::{Behaviour, RawServer};
 use sallyport_tests::wait;
 use serde_json::{Value, json};
@@ -31,6 +32,7 @@ on_both_drivers!(
     a_child_that_is_down_is_an_error_and_then_back,
     a_parent_without_the_right_certificate_learns_nothing,
     one_allowlist_is_the_gates_and_accepts_and_that_of_proxy_headers,
+    a_parent_may_reset_what_its_many_clients_do,
 );
 
 /// The child's uplink port.
@@ -472,5 +474,22 @@ fn one_allowlist_is_the_gates_and_accepts_and_that_of_proxy_headers(case: &Case)
         "{shut:?}"
     );
     ensure!(!believed(silent)?);
+    Ok(())
+}
+
+fn a_parent_may_reset_what_its_many_clients_do(case: &Case) -> Result<()> {
+    let child = child(
+        case,
+        &format!(
+            "[uplink_entry_points.up]\naddress = \"127.0.0.1:{UPLINK}\"\nallow_unauthenticated = true\n"
+        ),
+    )?;
+    // Five times what ends the connection of a client.
+    let mut peer = Peer::connect_to(&case.ns, local(UPLINK), LIMIT)?;
+    let reset = |stream: u32| [get(stream), frame(RST_STREAM, 0, stream, &[0, 0, 0, 8])].concat();
+    let many: Vec<u8> = (0..1000).flat_map(|n| reset(2 * n + 1)).collect();
+    peer.send(&[&many[..], &frame(PING, 0, 0, b"12345678")].concat())?;
+    peer.until(|frame| frame.kind == PING)?;
+    ensure!(child.count("h2_resets")? == 0);
     Ok(())
 }

@@ -393,13 +393,13 @@ pub(super) const ENTRY_POINT: &[Row] = &[
     now(
         "limits.h2_resets",
         "number from 1 to 1000000",
-        "200",
+        "200, on uplink entry points 4000",
         "HTTP/2 streams that a client may reset beyond those that it lets finish; a tenth of it comes back a second. Over it the connection ends.",
     ),
     now(
         "limits.h2_control_frames",
         "number from 100 to 1000000",
-        "1000",
+        "1000, on uplink entry points 20000",
         "HTTP/2 frames about the connection (SETTINGS, PING, PRIORITY, WINDOW_UPDATE, CONTINUATION, empty DATA, unknown ones) beyond those that its traffic explains; a tenth of it comes back a second. Over it the connection ends.",
     ),
     now(

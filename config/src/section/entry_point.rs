@@ -31,6 +31,8 @@ const HEADERS_MAX: i64 = 10_000;
 /// More streams than a worker could serve; a connection is one worker's.
 const H2_STREAMS_MAX: i64 = 10_000;
 const COUNT_MAX: i64 = 1_000_000;
+/// How many clients' budgets a parent's connection has where nothing is written.
+const CLIENTS_OF_A_PARENT: u32 = 20;
 
 pub(super) fn entry_points(root: &Table<'_>, names: &mut Names) -> BTreeMap<String, EntryPointDraft> {
     let mut found: BTreeMap<String, EntryPointDraft> = BTreeMap::new();
@@ -95,7 +97,7 @@ fn entry_point(named: &Named<'_>, kind: EntryPointKind, names: &mut Names) -> En
         }),
         underscore_headers: underscore_headers(table),
         timeouts: timeouts(table.table("timeouts").as_ref()),
-        limits: limits(table.table("limits").as_ref()),
+        limits: limits(table.table("limits").as_ref(), kind),
         // Resolved by the link stage.
         redirect: None,
         middlewares: Vec::new(),
@@ -201,7 +203,12 @@ fn timeouts(table: Option<&Table<'_>>) -> Timeouts {
     }
 }
 
-fn limits(table: Option<&Table<'_>>) -> Limits {
+fn limits(table: Option<&Table<'_>>, kind: EntryPointKind) -> Limits {
+    // A parent's connection carries what many clients do.
+    let clients = match kind {
+        EntryPointKind::Ordinary => 1,
+        EntryPointKind::Uplink { .. } => CLIENTS_OF_A_PARENT,
+    };
     let bytes = table
         .and_then(|table| table.get("header_bytes"))
         .and_then(|value| {
@@ -226,8 +233,8 @@ fn limits(table: Option<&Table<'_>>) -> Limits {
         header_bytes_max: bytes.unwrap_or(64 << 10),
         headers_max: usize::try_from(count("headers", 1, HEADERS_MAX, 100)).unwrap_or(usize::MAX),
         h2_streams_max: count("h2_streams", 1, H2_STREAMS_MAX, 250),
-        h2_resets_max: count("h2_resets", 1, COUNT_MAX, 200),
-        h2_control_frames_max: count("h2_control_frames", 100, COUNT_MAX, 1000),
+        h2_resets_max: count("h2_resets", 1, COUNT_MAX, 200 * clients),
+        h2_control_frames_max: count("h2_control_frames", 100, COUNT_MAX, 1000 * clients),
         connections_per_ip_max: NonZeroU32::new(count("connections_per_ip", 0, COUNT_MAX, 0)),
         body_rate_min: table
             .and_then(|table| table.get("body_rate_min"))

@@ -340,10 +340,12 @@ fn fields_of_the_gateways_own_and_values_that_no_message_has_are_refused() {
                 &["found `", "does not frame messages"],
             );
         }
-        headers(
-            &custom("Hub_Uplink = \"x\""),
-            &["another field than that of uplinks"],
-        );
+        for name in ["Hub_Uplink", "hub-context", "\"Hub.Grant\""] {
+            headers(
+                &custom(&format!("{name} = \"x\"")),
+                &["another field than those of uplinks"],
+            );
+        }
         headers(
             &custom("\"a b\" = \"x\""),
             &["found no name that a message can have"],

@@ -54,11 +54,13 @@ fn users_are_read_and_their_faults_never_quote_a_password() {
     check("basic_auth", &twice, &["users[1]", "found `joe` a second time"]);
     let with = |key: &str| format!("users = [\"joe:{SHA}\"]\n{key}");
     check("basic_auth", &with("realm = \"a\\\"b\""), &["found no realm"]);
-    check(
-        "basic_auth",
-        &with("header_field = \"Host\""),
-        &["found `Host`", "frame or route"],
-    );
+    for reserved in ["Host", "Hub_Uplink", "hub-context", "Hub.Grant"] {
+        check(
+            "basic_auth",
+            &with(&format!("header_field = \"{reserved}\"")),
+            &[&format!("found `{reserved}`"), "frame or route"],
+        );
+    }
     check(
         "basic_auth",
         &with("header_field = \"X User\""),

@@ -94,6 +94,23 @@ fn uplink_entry_points_serve_http_over_tcp_alone() {
 }
 
 #[test]
+fn a_connection_of_a_parent_has_the_budgets_of_many_clients_unless_written() {
+    let budgets = |keys: &str| {
+        let config = accepted(&format!(
+            "[entry_points.web]\naddress = \":1\"\n{keys}\n[uplink_entry_points.up]\naddress = \":2\"\n\
+             tls = {{ options = \"mtls\" }}\n{keys}\n{MUTUAL}"
+        ));
+        ["web", "up"].map(|name| {
+            let limits = config.entry_points[name].limits;
+            (limits.h2_resets_max, limits.h2_control_frames_max)
+        })
+    };
+    assert_eq!(budgets(""), [(200, 1000), (4000, 20_000)]);
+    let written = "limits = { h2_resets = 7, h2_control_frames = 100 }";
+    assert_eq!(budgets(written), [(7, 100); 2]);
+}
+
+#[test]
 fn an_uplink_is_published_by_those_that_are_marked_or_by_all() {
     let published = |marks: [bool; 2], keys: &str| {
         let [a, b] = marks;

@@ -16,10 +16,31 @@ use crate::{
 };
 use probe::Complaint;
 use std::{collections::HashMap, rc::Rc, sync::Arc, time::Duration};
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, SemaphorePermit};
 
 /// Probes that are under way at once; one that waits for others is late, and no more.
 const PROBES_MAX: usize = 1024;
+
+/// Probes of the uplinks of one child that are under way at once.
+const PROBES_OF_CHILD_MAX: usize = 16;
+/// Between the beginnings of two of them, the first ones of all included.
+const BETWEEN_PROBES_OF_CHILD: Duration = Duration::from_millis(10);
+
+/// What the probes of one child's uplinks share, so that a child that asks for many, or changes them often, has them come
+/// late and nobody else's.
+struct Lane {
+    turn: Semaphore,
+    room: Semaphore,
+}
+
+impl Default for Lane {
+    fn default() -> Self {
+        Self {
+            turn: Semaphore::new(1),
+            room: Semaphore::new(PROBES_OF_CHILD_MAX),
+        }
+    }
+}
 
 /// Probes that go on until they are not wanted any more.
 pub struct Probes {
@@ -27,6 +48,8 @@ pub struct Probes {
     running: HashMap<usize, Running>,
     pool: Rc<Pool>,
     room: Rc<Semaphore>,
+    /// By where a child is.
+    lanes: HashMap<String, Rc<Lane>>,
 }
 
 struct Running {
@@ -40,6 +63,7 @@ impl Default for Probes {
             running: HashMap::new(),
             pool: Rc::default(),
             room: Rc::new(Semaphore::new(PROBES_MAX)),
+            lanes: HashMap::new(),
         }
     }
 }
@@ -71,11 +95,20 @@ impl Probes {
         for (_, unwanted) in before {
             unwanted.task.abort();
         }
+        self.lanes.retain(|_, lane| Rc::strong_count(lane) > 1);
         self.pool.reap();
     }
 
-    fn start(&self, probed: &Arc<Probed>) -> Running {
+    fn start(&mut self, probed: &Arc<Probed>) -> Running {
+        let lane = match &probed.asking {
+            Asking::Http { uplink: Some(_), .. } => {
+                let lane = self.lanes.entry(probed.server.clone()).or_default();
+                Some(Rc::clone(lane))
+            }
+            Asking::Http { uplink: None, .. } | Asking::Tcp { .. } => None,
+        };
         let watch = Watch {
+            lane,
             probed: Arc::clone(probed),
             pool: Rc::clone(&self.pool),
             room: Rc::clone(&self.room),
@@ -93,6 +126,8 @@ struct Watch {
     probed: Arc<Probed>,
     pool: Rc<Pool>,
     room: Rc<Semaphore>,
+    /// Where it is an uplink's.
+    lane: Option<Rc<Lane>>,
     dice: Picker,
 }
 
@@ -102,7 +137,8 @@ impl Watch {
         loop {
             let began = Instant::now();
             let result = {
-                // Never closed.
+                // None of them is ever closed.
+                let _of_child = self.take_turn().await;
                 let _room = self.room.acquire().await;
                 io::timeout(Some(rhythm.timeout), self.ask())
                     .await
@@ -117,6 +153,16 @@ impl Watch {
             };
             io::sleep_until(began + jittered(interval, &self.dice)).await;
         }
+    }
+
+    /// Waits until a probe of this child may begin.
+    async fn take_turn(&self) -> Option<SemaphorePermit<'_>> {
+        let lane = self.lane.as_ref()?;
+        {
+            let _turn = lane.turn.acquire().await;
+            io::sleep(BETWEEN_PROBES_OF_CHILD).await;
+        }
+        lane.room.acquire().await.ok()
     }
 
     async fn ask(&self) -> Result<(), Complaint> {

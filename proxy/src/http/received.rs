@@ -3,7 +3,7 @@
 //! What is taken of a body over HTTP/2 makes room for more of it; what nobody takes stays within its stream's window.
 
 use bytes::Bytes;
-use h2::{Reason, RecvStream};
+use h2::RecvStream;
 use http::{HeaderMap, header::CONTENT_LENGTH};
 use http_body::{Body, Frame, SizeHint};
 use std::{
@@ -68,8 +68,10 @@ pub struct Received {
 enum Stage {
     Data,
     Trailers,
-    /// Nothing more comes.
+    /// It is whole.
     Done,
+    /// The rest never comes.
+    Broken,
 }
 
 impl Received {
@@ -86,6 +88,11 @@ impl Received {
         }
     }
 
+    /// Whether all of it has come and been taken.
+    pub fn is_whole(&self) -> bool {
+        self.data != Stage::Broken && self.is_end_stream()
+    }
+
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Broken>>> {
         if self.data == Stage::Data {
             match ready!(self.stream.poll_data(cx)) {
@@ -96,26 +103,26 @@ impl Received {
                     self.left = self.left.map(|left| left.saturating_sub(count));
                     return Poll::Ready(Some(Ok(Frame::data(bytes))));
                 }
-                Some(Err(error)) => return Poll::Ready(self.fail(error)),
+                Some(Err(error)) => return Poll::Ready(Some(Err(self.fail(error)))),
                 None => self.data = Stage::Trailers,
             }
         }
-        if self.data == Stage::Done {
+        if self.data != Stage::Trailers {
             return Poll::Ready(None);
         }
         let trailers = ready!(self.stream.poll_trailers(cx));
         self.data = Stage::Done;
         match trailers {
             Ok(trailers) => Poll::Ready(trailers.map(|trailers| Ok(Frame::trailers(trailers)))),
-            Err(error) => Poll::Ready(self.fail(error)),
+            Err(error) => Poll::Ready(Some(Err(self.fail(error)))),
         }
     }
 
-    /// A peer that has answered may say by a reset without an error that it wants no more (RFC 9113 section 8.1):
-    /// that ends a body, and breaks none.
-    fn fail(&mut self, error: h2::Error) -> Option<Result<Frame<Bytes>, Broken>> {
-        self.data = Stage::Done;
-        (error.reason() != Some(Reason::NO_ERROR)).then(|| Err(error.into()))
+    /// Whatever a reset says, NO_ERROR too, half of a body is not the whole. After the end of one the library tells of no
+    /// reset.
+    fn fail(&mut self, error: h2::Error) -> Broken {
+        self.data = Stage::Broken;
+        error.into()
     }
 }
 
@@ -128,7 +135,7 @@ impl Body for Received {
     }
 
     fn is_end_stream(&self) -> bool {
-        self.data == Stage::Done || self.stream.is_end_stream()
+        matches!(self.data, Stage::Done | Stage::Broken) || self.stream.is_end_stream()
     }
 
     fn size_hint(&self) -> SizeHint {

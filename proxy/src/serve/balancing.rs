@@ -274,7 +274,7 @@ async fn attempt(
             }
         }
         Err(unanswered) => {
-            if is_the_servers(&unanswered.fault) {
+            if speaks_against(service, seat.place, &unanswered.fault) {
                 blame(way.connection, service, seat.place);
             }
             (unanswered.fault, unanswered.request)
@@ -320,8 +320,29 @@ fn held(response: Response<UpstreamBody>, seat: Seat) -> Response<UpstreamBody> 
     }
 }
 
-fn is_the_servers(fault: &UpstreamFault) -> bool {
-    !matches!(fault, UpstreamFault::Body(_) | UpstreamFault::BodyTimeout)
+/// Whether a fault speaks against the server at `place`. What a client may bring about takes the last server away from
+/// nobody.
+fn speaks_against(service: &Service, place: usize, fault: &UpstreamFault) -> bool {
+    match fault {
+        UpstreamFault::Unresolved { .. }
+        | UpstreamFault::Refused(_)
+        | UpstreamFault::DialTimeout
+        | UpstreamFault::Tls(_)
+        | UpstreamFault::Name(_)
+        | UpstreamFault::TlsTimeout
+        | UpstreamFault::Silent => true,
+        UpstreamFault::Exchange(_)
+        | UpstreamFault::Switched
+        | UpstreamFault::NotJoined(_)
+        | UpstreamFault::NoExtendedConnect
+        | UpstreamFault::Coding(_) => service.group.has_another(place, Moment::now()),
+        UpstreamFault::OurCertificate(_)
+        | UpstreamFault::NoRandom
+        | UpstreamFault::Unsealable(_)
+        | UpstreamFault::Body(_)
+        | UpstreamFault::BodyTooLarge
+        | UpstreamFault::BodyTimeout => false,
+    }
 }
 
 /// What an answer says of its server.

@@ -9,13 +9,14 @@ use super::{
     solo::Solo,
     streams::Turn,
     taking::Taking,
+    uplinks,
 };
 use crate::{
     accept::PeerAddress,
     http::{forwarded, in_flight::Flow},
     io::{Instant, Transport},
     preamble::{ClientAddress, Preamble},
-    snapshot::Entry,
+    snapshot::{Entry, Side},
     telemetry::Count,
     tls::{Facts, Protocol},
     uplink::context::Guard,
@@ -105,6 +106,14 @@ impl Connection {
     /// Whether it speaks HTTP/2.
     pub(super) fn is_http2(&self) -> bool {
         self.clock.protocol() == Protocol::H2
+    }
+
+    /// Whether a parent speaks on it, who has many clients of its own.
+    pub(super) fn is_a_parents(&self) -> bool {
+        match &*self.entry.side {
+            Side::Parents(parents) => uplinks::is_proven(parents.proof, self),
+            Side::Clients(_) => false,
+        }
     }
 
     /// Says in an HTTP/1.1 answer that there will be no other.

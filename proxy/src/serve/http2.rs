@@ -21,8 +21,17 @@ use std::{
     task::{Context, Poll, ready},
 };
 
-/// Receive window of a stream and, four times, of a connection.
+/// Receive window of a stream.
 const WINDOW: u32 = 256 * 1024;
+/// Streams of a client that may fill their windows together before they wait for one another. A parent's are of many
+/// clients, none of whom is to wait for another's.
+const STREAMS_OF_A_CLIENT: u32 = 4;
+/// Frames of a few bytes of a parent's that nobody has read yet, as the library counts them.
+const SMALL_FRAMES_OF_A_PARENT: usize = 16 << 20;
+/// Errors of a parent's streams that the library answers by resets before it ends the connection.
+const ERRORS_OF_A_PARENT: usize = 1 << 20;
+/// The largest window (RFC 9113 section 6.9.1).
+const WINDOWS_MAX: u32 = (1 << 31) - 1;
 /// What is kept of an answer for a stream whose client does not read: with all streams of a connection under way, 16 MiB.
 const SEND_BUFFER: usize = 64 * 1024;
 
@@ -44,7 +53,8 @@ impl Http {
     fn new(transport: Transport, connection: &Rc<Connection>) -> Self {
         let limits = &connection.entry.limits;
         let io = Watched::new(transport, connection, Protocol::H2);
-        let beginning = Builder::new()
+        let mut builder = Builder::new();
+        builder
             .max_concurrent_streams(limits.h2_streams_max)
             // The library answers what is beyond this by itself, and nobody would count it.
             .max_header_list_size(
@@ -55,10 +65,23 @@ impl Http {
             // Resets are counted here, by `limits.h2_resets`.
             .max_pending_accept_reset_streams(usize::try_from(limits.h2_resets_max).unwrap_or(usize::MAX))
             .initial_window_size(WINDOW)
-            .initial_connection_window_size(4 * WINDOW)
+            .initial_connection_window_size(STREAMS_OF_A_CLIENT * WINDOW)
+            // What still comes of streams that were reset is no error of the client's.
+            .max_concurrent_reset_streams(remembered_resets(limits.h2_streams_max))
             .max_send_buffer_size(SEND_BUFFER)
-            .enable_connect_protocol()
-            .handshake(io);
+            .enable_connect_protocol();
+        if connection.is_a_parents() {
+            builder
+                .initial_connection_window_size(
+                    limits
+                        .h2_streams_max
+                        .saturating_mul(WINDOW)
+                        .clamp(WINDOW, WINDOWS_MAX),
+                )
+                .data_frame_budget(SMALL_FRAMES_OF_A_PARENT)
+                .max_local_error_reset_streams(Some(ERRORS_OF_A_PARENT));
+        }
+        let beginning = builder.handshake(io);
         Self {
             connection: Rc::clone(connection),
             stage: Stage::Beginning(beginning),
@@ -135,6 +158,11 @@ pub(super) async fn serve(transport: Transport, connection: Rc<Connection>) {
     };
     drop(http);
     finish(leave, &connection).await;
+}
+
+/// Streams that were reset and are remembered for a second: some generations of them.
+fn remembered_resets(streams: u32) -> usize {
+    usize::try_from(streams.saturating_mul(4)).unwrap_or(usize::MAX)
 }
 
 /// Whether a client that was told to ask no more goes on asking: what was on its way is as many streams as it may have.

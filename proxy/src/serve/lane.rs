@@ -34,7 +34,7 @@ use sallyport_config::model::sending::SendProxy;
 use std::{
     cell::{Cell, RefCell},
     future::{Future, poll_fn},
-    pin::{Pin, pin},
+    pin::Pin,
     rc::Rc,
     task::{Context, Poll, Waker},
 };
@@ -169,9 +169,8 @@ impl Lane {
 
     fn send_early(&self, answer: Interim) {
         let mut respond = self.respond.borrow_mut();
-        // The library would queue it for a stream that is over, too. Who polls next has itself woken for a reset.
-        let mut nobody = Context::from_waker(Waker::noop());
-        if respond.poll_reset(&mut nobody).is_ready() {
+        // The library would queue it for a stream that is over, too.
+        if is_over(&mut respond) {
             return;
         }
         if let Err(error) = respond.send_informational(answer.into_response()) {
@@ -186,14 +185,19 @@ pub(super) async fn carry(
     request: Request<RecvStream>,
     mut respond: SendResponse<Bytes>,
 ) {
+    if is_over(&mut respond) {
+        // Given up before anybody looked at it: no server is to hear of it.
+        return;
+    }
     let Some((request, receive)) = taken(request) else {
         return respond.send_reset(Reason::PROTOCOL_ERROR);
     };
     let asks_for_none = *request.method() == Method::HEAD;
     let lane = Lane::new(respond, &request, receive.is_some());
     let answered = {
+        // Boxed: a stream that only sends its answer would carry the room for it.
         let answered = request::answered(Rc::clone(&connection), request, By::Stream(&lane));
-        let mut answered = pin!(answered);
+        let mut answered = Box::pin(answered);
         poll_fn(|cx| lane.poll(answered.as_mut(), cx)).await
     };
     let Some(Ok(response)) = answered else {
@@ -210,6 +214,12 @@ pub(super) async fn carry(
             send(respond, response, asks_for_none).await;
         }
     }
+}
+
+/// Whether the client has given a stream up. Who waits next has itself woken for that.
+fn is_over(respond: &mut SendResponse<Bytes>) -> bool {
+    let mut nobody = Context::from_waker(Waker::noop());
+    respond.poll_reset(&mut nobody).is_ready()
 }
 
 /// The request, and what comes by its stream where that is no body; `None` for one that has both.

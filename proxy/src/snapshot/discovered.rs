@@ -23,8 +23,12 @@ use std::{
 
 /// Shortest time between two probes of an uplink, whatever its child asks for.
 const INTERVAL_MIN: Duration = Duration::from_millis(100);
-/// Longest time that a child may have one probe take, or be left out for.
-const PATIENCE_MAX: Duration = Duration::from_secs(3600);
+/// Longest time that a child may have one probe take.
+const PROBE_TIMEOUT_MAX: Duration = Duration::from_secs(30);
+/// Longest time that a child may be left out for.
+const WINDOW_MAX: Duration = Duration::from_secs(3600);
+/// Uplinks of one child that are probed, the first by name; the others are taken to be up.
+const PROBED_MAX: usize = 256;
 /// What each probed uplink of a child adds to the least time between two probes of one: all of them together are not
 /// asked more than a hundred times a second.
 const INTERVAL_EACH: Duration = Duration::from_millis(10);
@@ -58,10 +62,9 @@ pub(super) fn compile(
                 continue;
             };
             let standing = in_use.uplink(offered.child, offered.uplink, now);
-            let check = check(
-                offered.offer,
-                paces.get(offered.child).copied().unwrap_or(INTERVAL_MIN),
-            );
+            let pace = paces.get(offered.child);
+            let pace = pace.filter(|pace| pace.uplinks.contains(offered.uplink));
+            let check = pace.and_then(|pace| check(offered.offer, pace.least));
             members.push(Member {
                 weight: member.offer.weight,
                 key: key_of(offered.child),
@@ -95,9 +98,16 @@ pub(super) fn compile(
     (services, probes.into_values().flatten().collect())
 }
 
-/// How long there is at least between two probes of one uplink: by child, so that all of its uplinks together are not
-/// asked more often than a child may ask for.
-fn paces(found: &[DiscoveredService]) -> HashMap<&str, Duration> {
+/// What is probed of one child.
+struct Pace<'f> {
+    uplinks: BTreeSet<&'f str>,
+    /// Between two probes of one of them.
+    least: Duration,
+}
+
+/// What is probed of each child, and how long there is at least between two probes of one uplink, so that all of its
+/// uplinks together are not asked more often than a child may ask for.
+fn paces(found: &[DiscoveredService]) -> HashMap<&str, Pace<'_>> {
     let mut asked: HashMap<&str, BTreeSet<&str>> = HashMap::new();
     for service in found {
         let probed = service
@@ -108,14 +118,16 @@ fn paces(found: &[DiscoveredService]) -> HashMap<&str, Duration> {
             asked.entry(&member.child).or_default().insert(&service.uplink);
         }
     }
-    let pace = |uplinks: usize| {
-        let all = INTERVAL_EACH.saturating_mul(u32::try_from(uplinks).unwrap_or(u32::MAX));
-        INTERVAL_MIN.max(all)
+    let pace = |uplinks: BTreeSet<_>| {
+        let uplinks: BTreeSet<_> = uplinks.into_iter().take(PROBED_MAX).collect();
+        let all = INTERVAL_EACH.saturating_mul(u32::try_from(uplinks.len()).unwrap_or(u32::MAX));
+        Pace {
+            uplinks,
+            least: INTERVAL_MIN.max(all),
+        }
     };
     let asked = asked.into_iter();
-    asked
-        .map(|(child, uplinks)| (child, pace(uplinks.len())))
-        .collect()
+    asked.map(|(child, uplinks)| (child, pace(uplinks))).collect()
 }
 
 fn probed(
@@ -146,7 +158,7 @@ fn check(offer: &Advertised, pace: Duration) -> Option<HealthCheck> {
         port: None,
         interval: asked.interval.max(pace),
         unhealthy_interval: asked.unhealthy_interval.max(pace),
-        timeout: asked.timeout.min(PATIENCE_MAX),
+        timeout: asked.timeout.min(PROBE_TIMEOUT_MAX),
         ..asked.clone()
     })
 }
@@ -155,7 +167,7 @@ fn check(offer: &Advertised, pace: Duration) -> Option<HealthCheck> {
 fn passive(offer: &Advertised) -> Option<PassiveHealthCheck> {
     let asked = offer.passive_health_check.as_ref()?;
     Some(PassiveHealthCheck {
-        failure_window: asked.failure_window.min(PATIENCE_MAX),
+        failure_window: asked.failure_window.min(WINDOW_MAX),
         ..*asked
     })
 }

@@ -120,6 +120,23 @@ pub struct Member {
     pub child: String,
     /// What it says of the uplink; weight 0 gets no new requests.
     pub offer: Advertised,
+    /// How much its word is worth.
+    pub state: ChildState,
+}
+
+impl DiscoveredService {
+    /// The same where stale children drain if there is a fresh one that takes new clients.
+    fn fresh_first(mut self) -> Self {
+        let fresh = |member: &Member| member.state == ChildState::Fresh && member.offer.weight > 0;
+        if self.members.iter().any(fresh) {
+            let stale = self
+                .members
+                .iter_mut()
+                .filter(|member| member.state != ChildState::Fresh);
+            stale.for_each(|member| member.offer.weight = 0);
+        }
+        self
+    }
 }
 
 /// An uplink that a child may not offer.
@@ -363,7 +380,8 @@ impl Directory {
             if from == to {
                 continue;
             }
-            self.moved |= from.serves() != to.serves();
+            // Stale is not as good as fresh where another child is that.
+            self.moved |= from.serves() || to.serves();
             changes.push(Change {
                 child: child.clone(),
                 from,
@@ -374,11 +392,13 @@ impl Directory {
         (changes, std::mem::take(&mut self.moved))
     }
 
-    /// The services that stand at `now`, sorted by name.
+    /// The services that stand at `now`, sorted by name. Where a fresh child offers an uplink, stale ones get no new clients
+    /// for it: what they offer may be another by now.
     pub fn services(&self, now: Instant) -> Vec<DiscoveredService> {
         let (names, mut services) = (self.names(), BTreeMap::<String, DiscoveredService>::new());
         for (child, known) in &self.children {
-            if !known.state(now, self.stale_after).serves() {
+            let state = known.state(now, self.stale_after);
+            if !state.serves() {
                 continue;
             }
             let offers = known.offers();
@@ -393,11 +413,15 @@ impl Directory {
                     service.members.push(Member {
                         child: child.clone(),
                         offer: offer.clone(),
+                        state,
                     });
                 }
             }
         }
-        services.into_values().collect()
+        services
+            .into_values()
+            .map(DiscoveredService::fresh_first)
+            .collect()
     }
 
     /// The children as they stand at `now`, sorted by name.
@@ -614,6 +638,7 @@ mod tests {
                 [Member {
                     child: "a-b".to_owned(),
                     offer: offers(&[("orders", 1)]).uplinks.remove(0),
+                    state: ChildState::Fresh,
                 }]
             );
             assert!(services.iter().any(|service| service.name == "orders-b"));
@@ -730,7 +755,7 @@ mod tests {
         check(&answers(1), 0, Some(ChildState::Fresh), true);
         check(&answers(1), 1, None, false);
         check(&answers(2), 2, None, true);
-        check(&fails, 3, Some(ChildState::Stale), false);
+        check(&fails, 3, Some(ChildState::Stale), true);
         check(&fails, 4, None, false);
         check(&waits, 62, Some(ChildState::Expired), true);
         check(&holds, 63, Some(ChildState::Fresh), true);
@@ -763,5 +788,33 @@ mod tests {
         assert!(before.keepsakes(now + STALE_AFTER).is_empty());
         let kept = kept[0].clone();
         assert!(!before.restore(kept, now), "what is known is newer");
+    }
+
+    #[test]
+    fn a_stale_child_drains_while_a_fresh_one_takes_its_place() {
+        let mut directory = Directory::new(&config(&[("c0", None), ("c1", None)]));
+        let now = Instant::now();
+        let weights = |directory: &Directory, name: &str| {
+            let mut all = directory.services(now).into_iter();
+            let service = all.find(|service| service.name == name).expect("there");
+            service
+                .members
+                .iter()
+                .map(|member| member.offer.weight)
+                .collect::<Vec<_>>()
+        };
+        let _ = directory.record("c0", offers(&[("orders", 3)]), None, now);
+        let _ = directory.record("c1", offers(&[("orders", 5)]), None, now);
+        directory.failed("c0", "refused".to_owned(), now);
+        assert_eq!(weights(&directory, "orders"), [0, 5]);
+        assert_eq!(weights(&directory, "orders-c0"), [3], "there is no other");
+        directory.failed("c1", "refused".to_owned(), now);
+        assert_eq!(weights(&directory, "orders"), [3, 5]);
+        let _ = directory.record("c1", offers(&[("orders", 0)]), None, now);
+        assert_eq!(
+            weights(&directory, "orders"),
+            [3, 0],
+            "a child that drains takes nobody's place"
+        );
     }
 }

@@ -70,7 +70,11 @@ impl Failed {
     fn unanswered(self, spare: Option<Request<RequestBody>>) -> Unanswered {
         let Self { fault, unsent } = self;
         let silent = matches!(fault, UpstreamFault::Silent);
-        let spare = spare.filter(|spare| spare.body().is_whole());
+        let clients = matches!(
+            fault,
+            UpstreamFault::Body(_) | UpstreamFault::BodyTimeout | UpstreamFault::BodyTooLarge
+        );
+        let spare = spare.filter(|spare| !clients && spare.body().is_whole());
         Unanswered {
             request: unsent.or(spare).filter(|_| !silent),
             fault,
@@ -91,13 +95,20 @@ impl Pool {
         behalf: Behalf<'_>,
     ) -> Result<Response<UpstreamBody>, Unanswered> {
         let shelf = behalf.shelf(server, self);
-        let patient = !request.method().is_idempotent() || is_rememberable(request.body());
-        if !patient && shelf.give_up(server) {
-            counters.add(Count::UpstreamFresh);
-        }
-        while patient && let Some(kept) = shelf.take(server) {
-            let spare = copy(&mut request);
+        let lasting = !request.method().is_idempotent() || is_rememberable(request.body());
+        let next = || {
+            if lasting {
+                shelf.take(server)
+            } else {
+                shelf.take_shared(server)
+            }
+        };
+        while let Some(kept) = next() {
             let stays = matches!(kept, Ready::Http2(_));
+            let spare = match kept {
+                Ready::Http1(_) => copy(&mut request),
+                Ready::Http2(_) => copy_of_any(&mut request),
+            };
             let outcome = exchange(server, shelf, kept, &mut request, behalf).await;
             let (again, repeated) = match (outcome, spare) {
                 (Ok(response), Some(spare)) if !stays && says_stale(&response) => (spare, true),
@@ -118,6 +129,9 @@ impl Pool {
             if repeated || stays {
                 break;
             }
+        }
+        if !lasting && shelf.give_up(server) {
+            counters.add(Count::UpstreamFresh);
         }
         // Boxed: connecting is rare, and every request would carry the room for it.
         Box::pin(self.send_fresh(server, request, counters, behalf)).await
@@ -207,10 +221,15 @@ async fn exchange(
         Ready::Http2(sender) => {
             seal(sender.sealer(), request).map_err(unsealed)?;
             http2::for_http2(request, server);
-            let response = io::timeout(limit, http2::exchange(sender, request, behalf))
-                .await
-                .map_err(silent)??;
-            Ok(response.map(UpstreamBody::Http2))
+            let connection = sender.mark();
+            match io::timeout(limit, http2::exchange(sender, request, behalf)).await {
+                Ok(answered) => Ok(answered?.map(UpstreamBody::Http2)),
+                Err(elapsed) => {
+                    // It may be dead, and nobody would tell.
+                    shelf.leave(server, &connection);
+                    Err(silent(elapsed))
+                }
+            }
         }
     }
 }
@@ -351,6 +370,13 @@ pub(super) fn body_fault(fault: BodyFault) -> UpstreamFault {
 /// A second copy of a request that may be sent twice.
 fn copy(request: &mut Request<RequestBody>) -> Option<Request<RequestBody>> {
     let safe = request.method().is_idempotent() && is_rememberable(request.body());
+    safe.then(|| once_more(request, REMEMBERED_MAX))
+}
+
+/// The same of a request that shares its connection, whatever its body is: a server that closes such a connection says
+/// which streams it has not seen, and that is known before much of a body has passed.
+fn copy_of_any(request: &mut Request<RequestBody>) -> Option<Request<RequestBody>> {
+    let safe = request.method().is_idempotent();
     safe.then(|| once_more(request, REMEMBERED_MAX))
 }
 

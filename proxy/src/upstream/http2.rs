@@ -4,6 +4,7 @@ use super::{
     Behalf, Seal, Server, UpstreamFault,
     exchange::{Failed, Hold, body_fault},
     pool::Ready,
+    pulse::{Heard, Pulse},
 };
 use crate::{
     http::{
@@ -28,18 +29,26 @@ use http::{
 use http_body::{Body, Frame, SizeHint};
 use sallyport_config::model::Scheme as ServerScheme;
 use std::{
+    cell::Cell,
     future::{Future, poll_fn},
     pin::Pin,
     rc::Rc,
     task::{Context, Poll, Waker},
+    time::Duration,
 };
 
 /// What is kept of a request body for a stream whose server does not read.
 const SEND_BUFFER: usize = 64 * 1024;
-/// Receive window of a stream and, four times, of a connection: enough for 1 Gbit/s at 8 ms.
-const WINDOW: u32 = 1 << 20;
-/// Streams of a connection before its server has said how many it takes (RFC 9113 section 6.5.2).
-const STREAMS_AT_FIRST: usize = 100;
+/// Receive window of a stream: enough for 1 Gbit/s at 2 ms.
+const WINDOW: u32 = 256 * 1024;
+/// Streams of a connection at once, whatever its server takes. The window of the connection is that of so many streams:
+/// clients that do not read what they asked for hold up nobody else.
+const STREAMS_MAX: u16 = 100;
+/// Frames of a few bytes that nobody has read yet, as the library counts them: in most of the streams at once there may
+/// be as many as windows let come.
+const SMALL_FRAMES: usize = 64 << 20;
+/// How long an upload may go on whose answer is over.
+const UPLOAD_LINGER: Duration = Duration::from_secs(10);
 /// The largest header section of an answer, as over HTTP/1.1.
 const HEADER_BYTES_MAX: u32 = 64 * 1024;
 
@@ -47,6 +56,8 @@ const HEADER_BYTES_MAX: u32 = 64 * 1024;
 #[derive(Clone)]
 pub(super) struct Sender2 {
     streams: SendRequest<Bytes>,
+    /// Requests under way on it.
+    under_way: Rc<Cell<usize>>,
     sealer: Option<Rc<dyn Seal>>,
 }
 
@@ -56,10 +67,45 @@ impl Sender2 {
         self.sealer.as_ref()
     }
 
+    /// Whether it has as many requests under way as it may have: one more would wait for another client's.
+    pub(super) fn is_full(&self) -> bool {
+        let room = self.streams.current_max_send_streams();
+        self.under_way.get() >= room.min(usize::from(STREAMS_MAX))
+    }
+
+    /// What tells this connection from others.
+    pub(super) fn mark(&self) -> Mark {
+        Mark(Rc::clone(&self.under_way))
+    }
+
+    /// Whether it is this one.
+    pub(super) fn is(&self, mark: &Mark) -> bool {
+        Rc::ptr_eq(&self.under_way, &mark.0)
+    }
+
     /// Whether the connection takes no more requests.
     pub(super) fn is_closed(&mut self) -> bool {
         let mut nobody = Context::from_waker(Waker::noop());
         matches!(self.streams.poll_ready(&mut nobody), Poll::Ready(Err(_)))
+    }
+}
+
+/// A connection, for those that only compare it.
+pub(super) struct Mark(Rc<Cell<usize>>);
+
+/// One of the requests of a connection, for as long as it is under way.
+struct Seat(Rc<Cell<usize>>);
+
+impl Seat {
+    fn take(under_way: &Rc<Cell<usize>>) -> Self {
+        under_way.set(under_way.get() + 1);
+        Self(Rc::clone(under_way))
+    }
+}
+
+impl Drop for Seat {
+    fn drop(&mut self) {
+        self.0.set(self.0.get().saturating_sub(1));
     }
 }
 
@@ -68,9 +114,10 @@ fn builder() -> Builder {
     let mut builder = Builder::new();
     builder
         .enable_push(false)
-        .initial_max_send_streams(STREAMS_AT_FIRST)
+        .initial_max_send_streams(usize::from(STREAMS_MAX))
         .initial_window_size(WINDOW)
-        .initial_connection_window_size(4 * WINDOW)
+        .initial_connection_window_size(u32::from(STREAMS_MAX) * WINDOW)
+        .data_frame_budget(SMALL_FRAMES)
         .max_header_list_size(HEADER_BYTES_MAX)
         .max_send_buffer_size(SEND_BUFFER);
     builder
@@ -86,22 +133,38 @@ pub(super) async fn begin(
     Ok(builder().handshake(transport).await?)
 }
 
+/// Serves a connection until it ends, or its server is found to be gone.
+async fn attend(mut connection: Connection<Heard, Bytes>, mut pulse: Pulse) -> Result<(), h2::Error> {
+    poll_fn(|cx| {
+        if pulse.poll(cx).is_ready() {
+            tracing::debug!("http/2 connection to a server given up: it does not answer");
+            return Poll::Ready(Ok(()));
+        }
+        Pin::new(&mut connection).poll(cx)
+    })
+    .await
+}
+
 /// A connection that is ready for requests.
 ///
 /// # Errors
 /// Where it takes nothing.
 pub(super) async fn open(transport: Transport, sealer: Option<Rc<dyn Seal>>) -> Result<Ready, UpstreamFault> {
-    let (sender, connection) = begin(transport).await?;
-    run(connection);
+    let (transport, heard) = Heard::new(transport);
+    let (streams, mut connection) = builder().handshake(transport).await?;
+    let under_way = Rc::default();
+    let pulse = Pulse::new(connection.ping_pong(), heard, Rc::clone(&under_way));
+    run(attend(connection, pulse));
     Ok(Ready::Http2(Sender2 {
-        streams: sender,
+        streams,
+        under_way,
         sealer,
     }))
 }
 
 /// Has a connection served by a task, which ends with it: when the peer ends it, or when nobody holds its sender or one
 /// of its streams.
-pub(super) fn run(connection: Connection<Transport, Bytes>) {
+pub(super) fn run(connection: impl Future<Output = Result<(), h2::Error>> + 'static) {
     io::detach(async move {
         if let Err(error) = connection.await {
             tracing::debug!(%error, "http/2 connection to a server ended");
@@ -155,6 +218,7 @@ pub(super) async fn exchange(
     request: &mut Request<RequestBody>,
     behalf: Behalf<'_>,
 ) -> Result<Response<Http2Body>, Failed> {
+    let seat = Seat::take(&sender.under_way);
     let Sender2 { mut streams, .. } = sender;
     // One that takes no more says so here, before the request is spent on it.
     if let Err(error) = poll_fn(|cx| streams.poll_ready(cx)).await {
@@ -182,6 +246,7 @@ pub(super) async fn exchange(
     let body = Http2Body {
         received: Received::new(stream, &head.headers),
         uploading,
+        _seat: Some(seat),
     };
     Ok(Response::from_parts(head, body))
 }
@@ -281,6 +346,7 @@ impl Uploading {
 pub struct Http2Body {
     received: Received,
     uploading: Option<Uploading>,
+    _seat: Option<Seat>,
 }
 
 impl Http2Body {
@@ -289,18 +355,24 @@ impl Http2Body {
         Self {
             received: Received::new(stream, headers),
             uploading: None,
+            _seat: None,
         }
     }
 }
 
 impl Drop for Http2Body {
     fn drop(&mut self) {
-        // A server that has answered in full may still want the rest.
-        if let Some(Uploading(rest)) = self.uploading.take()
-            && !self.received.is_end_stream()
-        {
-            rest.abort();
+        let Some(Uploading(rest)) = self.uploading.take() else {
+            return;
+        };
+        if !self.received.is_whole() {
+            return rest.abort();
         }
+        // A server that has answered in full may still want the rest, for a while. One at most for each upload.
+        io::detach(async move {
+            io::sleep(UPLOAD_LINGER).await;
+            rest.abort();
+        });
     }
 }
 

@@ -11,6 +11,7 @@ mod exchange;
 mod http2;
 mod notices;
 mod pool;
+mod pulse;
 mod quiet;
 mod sealing;
 #[cfg(test)]

@@ -1,7 +1,11 @@
 //! Kept connections: by server, last used first, bounded in number and age.
 
 use super::{
-    Seal, Server, UpstreamFault, connect::Connector, http2::Sender2, notices::Notices, quiet::Quiet,
+    Seal, Server, UpstreamFault,
+    connect::Connector,
+    http2::{Mark, Sender2},
+    notices::Notices,
+    quiet::Quiet,
 };
 use crate::{
     http::body::RequestBody,
@@ -91,7 +95,7 @@ pub struct Idle {
     /// it: each worker has a pool, and together they would keep one another's servers for good.
     server: sync::Weak<Server>,
     http1: Vec<(Http1, Instant)>,
-    http2: Option<(Sender2, Instant)>,
+    http2: Vec<(Sender2, Instant)>,
 }
 
 /// Kept connections that the same requests may use.
@@ -103,26 +107,37 @@ pub(super) struct Shelf {
 impl Shelf {
     /// A kept connection to `server`, if there is one.
     pub(super) fn take(&self, server: &Arc<Server>) -> Option<Ready> {
-        let mut servers = self.servers.borrow_mut();
-        let idle = servers.get_mut(&identity(server))?;
-        if let Some((sender, used)) = &mut idle.http2 {
-            if !sender.is_closed() {
-                *used = Instant::now();
-                return Some(Ready::Http2(sender.clone()));
-            }
-            idle.http2 = None;
-        }
-        idle.http1.pop().map(|(connection, _)| Ready::Http1(connection))
+        let shared = self.take_shared(server);
+        shared.or_else(|| {
+            let mut servers = self.servers.borrow_mut();
+            let kept = servers.get_mut(&identity(server))?.http1.pop();
+            kept.map(|(connection, _)| Ready::Http1(connection))
+        })
     }
 
-    /// Makes room for a connection that is made although one is kept: one of HTTP/1.1 is closed, and one of HTTP/2 is
-    /// shared by the requests to come no more. Whether there was one.
+    /// A connection to `server` that requests share and that has room for one more, if there is one.
+    pub(super) fn take_shared(&self, server: &Arc<Server>) -> Option<Ready> {
+        let mut servers = self.servers.borrow_mut();
+        let idle = servers.get_mut(&identity(server))?;
+        idle.http2.retain_mut(|(sender, _)| !sender.is_closed());
+        let (sender, used) = idle.http2.iter_mut().find(|(sender, _)| !sender.is_full())?;
+        *used = Instant::now();
+        Some(Ready::Http2(sender.clone()))
+    }
+
+    /// Closes a kept connection of HTTP/1.1, where another is made although it is there: the server is not to have more
+    /// of them for it. Whether there was one.
     pub(super) fn give_up(&self, server: &Arc<Server>) -> bool {
         let mut servers = self.servers.borrow_mut();
-        let Some(idle) = servers.get_mut(&identity(server)) else {
-            return false;
-        };
-        idle.http2.take().is_some() || idle.http1.pop().is_some()
+        let idle = servers.get_mut(&identity(server));
+        idle.and_then(|idle| idle.http1.pop()).is_some()
+    }
+
+    /// Shares a connection of HTTP/2 with nobody any more; what is under way on it goes on.
+    pub(super) fn leave(&self, server: &Arc<Server>, connection: &Mark) {
+        if let Some(idle) = self.servers.borrow_mut().get_mut(&identity(server)) {
+            idle.http2.retain(|(sender, _)| !sender.is(connection));
+        }
     }
 
     /// Keeps an HTTP/1.1 connection whose exchange is over. More than the server's share may be kept until the
@@ -140,7 +155,8 @@ impl Shelf {
     /// Shares an HTTP/2 connection with the requests to come.
     pub(super) fn share(&self, server: &Arc<Server>, sender: &Sender2) {
         let mut servers = self.servers.borrow_mut();
-        entry(&mut servers, server).http2 = Some((sender.clone(), Instant::now()));
+        let shared = &mut entry(&mut servers, server).http2;
+        shared.push((sender.clone(), Instant::now()));
     }
 
     fn reap(&self, now: Instant) {
@@ -154,8 +170,8 @@ impl Shelf {
             let surplus = idle.http1.len().saturating_sub(server.idle_max());
             drop(idle.http1.drain(..surplus));
             idle.http2
-                .take_if(|(sender, used)| sender.is_closed() || !fresh(used));
-            !(idle.http1.is_empty() && idle.http2.is_none())
+                .retain_mut(|(sender, used)| !sender.is_closed() && fresh(used));
+            !(idle.http1.is_empty() && idle.http2.is_empty())
         });
     }
 
@@ -224,7 +240,7 @@ fn entry<'a>(servers: &'a mut HashMap<usize, Idle>, server: &Arc<Server>) -> &'a
     servers.entry(identity(server)).or_insert_with(|| Idle {
         server: Arc::downgrade(server),
         http1: Vec::new(),
-        http2: None,
+        http2: Vec::new(),
     })
 }
 

@@ -2,12 +2,14 @@
 
 use crate::{reader::Table, report::Fault};
 
-/// Fields by which messages are framed and routed; nothing but the gateway writes them.
-const RESERVED: [&str; 10] = [
+/// Fields by which messages are framed and routed, with `-` for `_` and `.`; nothing but the gateway writes them.
+const RESERVED: [&str; 12] = [
     "connection",
     "content-length",
     "expect",
     "host",
+    "hub-context",
+    "hub-grant",
     "hub-uplink",
     "keep-alive",
     "te",
@@ -30,7 +32,7 @@ pub(super) fn field_name(text: &str) -> Result<String, Fault> {
 /// The name of a field that goes on to servers.
 pub(super) fn writable(text: &str) -> Result<String, Fault> {
     let name = field_name(text)?;
-    if RESERVED.contains(&name.as_str()) {
+    if RESERVED.contains(&name.replace(['_', '.'], "-").as_str()) {
         return Err(Fault::found(format!("found `{text}`"))
             .expected("a field that does not frame or route messages")
             .fix("choose another one"));

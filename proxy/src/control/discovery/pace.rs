@@ -1,8 +1,8 @@
 //! When a child is asked next: pure, but for the dice that are handed in.
 //!
 //! A poll that the child held open until something changed is followed by the next one at once, an answer that came
-//! sooner by a pause, and failures by pauses that double. Nothing that a child answers makes it be asked without a pause
-//! for longer than it takes to reach [`CHANGES_GAP_MAX`].
+//! sooner by a pause, and failures by pauses that double. Nothing that a child answers makes it be asked more often than
+//! each interval for longer than [`CHANGES_MAX`] changes.
 
 use std::time::Duration;
 
@@ -10,8 +10,10 @@ use std::time::Duration;
 const WAIT_MAX: u64 = 30;
 /// The pause after the first of several changes; it doubles with each.
 const CHANGES_GAP: Duration = Duration::from_millis(50);
-/// The longest pause after a change: a child that changes all the time is still heard within the second.
+/// The longest pause after a change: a child that changes often is still heard within the second.
 const CHANGES_GAP_MAX: Duration = Duration::from_millis(400);
+/// Changes one after the other from which on a child changes all the time, and is asked each interval.
+const CHANGES_MAX: u32 = 10;
 /// The pause after the first failure; it doubles with each.
 const FAILURE_PAUSE: Duration = Duration::from_millis(200);
 /// The longest pause after failures, in intervals and at all.
@@ -35,6 +37,8 @@ pub(super) struct Pace {
     interval: Duration,
     failures: u32,
     changes: u32,
+    /// Whether the last poll that could be held was.
+    holds: bool,
 }
 
 impl Pace {
@@ -44,6 +48,7 @@ impl Pace {
             interval,
             failures: 0,
             changes: 0,
+            holds: false,
         }
     }
 
@@ -65,15 +70,25 @@ impl Pace {
         match ended {
             Ended::Changed => {
                 self.failures = 0;
-                let gap = doubled(CHANGES_GAP, self.changes, CHANGES_GAP_MAX);
+                let most = if self.changes < CHANGES_MAX {
+                    CHANGES_GAP_MAX
+                } else {
+                    self.interval
+                };
+                let gap = doubled(CHANGES_GAP, self.changes, most);
                 self.changes = self.changes.saturating_add(1);
                 gap.min(self.interval)
             }
             Ended::Unchanged => {
                 (self.failures, self.changes) = (0, 0);
                 let held = took >= self.interval.mul_f64(0.9);
-                let pause = spread(self.interval, below).saturating_sub(took);
-                if held { Duration::ZERO } else { pause }
+                let did = std::mem::replace(&mut self.holds, held);
+                match (held, did) {
+                    (true, _) => Duration::ZERO,
+                    // It let go early, as a child does that is about to go.
+                    (false, true) => CHANGES_GAP.min(self.interval),
+                    (false, false) => spread(self.interval, below).saturating_sub(took),
+                }
             }
             Ended::Failed => {
                 self.changes = 0;
@@ -131,13 +146,18 @@ mod tests {
         assert_eq!(rest(&mut pace, Ended::Unchanged, 1000), 4000);
         assert_eq!(rest(&mut pace, Ended::Unchanged, 5000), 0);
         assert_eq!(rest(&mut pace, Ended::Unchanged, 60_000), 0);
+        assert_eq!(rest(&mut pace, Ended::Unchanged, 700), 50, "it let go early");
+        assert_eq!(rest(&mut pace, Ended::Unchanged, 700), 4300);
     }
 
     #[test]
-    fn a_child_that_changes_all_the_time_is_asked_less_often_but_within_the_second() {
+    fn a_child_that_changes_often_is_heard_within_the_second_and_one_that_does_all_the_time_is_not() {
         let mut own = pace(5000);
-        let gaps: Vec<u64> = (0..6).map(|_| rest(&mut own, Ended::Changed, 1)).collect();
-        assert_eq!(gaps, [50, 100, 200, 400, 400, 400]);
+        let gaps: Vec<u64> = (0..12).map(|_| rest(&mut own, Ended::Changed, 1)).collect();
+        assert_eq!(
+            gaps,
+            [50, 100, 200, 400, 400, 400, 400, 400, 400, 400, 5000, 5000]
+        );
         rest(&mut own, Ended::Unchanged, 5000);
         assert_eq!(rest(&mut own, Ended::Changed, 1), 50);
         assert_eq!(rest(&mut pace(10), Ended::Changed, 1), 10);

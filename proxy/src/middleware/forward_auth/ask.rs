@@ -15,11 +15,13 @@ const OURS: [&str; 5] = [
     "x-real-ip",
 ];
 /// Fields by which messages are framed and routed: no pattern lets the server set them.
-const NEVER_GRANTED: [&str; 9] = [
+const NEVER_GRANTED: [&str; 11] = [
     "connection",
     "content-length",
     "host",
     "hub-uplink",
+    "hub-context",
+    "hub-grant",
     "te",
     "trailer",
     "transfer-encoding",

@@ -4,7 +4,7 @@ use crate::{
     gate::policy::Allowlists,
     snapshot::{Kept, Snapshot, StateDir, compile as compile_all},
     tls::Files,
-    uplink::directory::Member as Child,
+    uplink::directory::{ChildState, Member as Child},
 };
 use sallyport_config::model::{ServiceRef, service::Redirects};
 use std::{num::NonZeroU32, path::Path};
@@ -35,6 +35,7 @@ fn found(children: &[(&str, Advertised)]) -> Vec<DiscoveredService> {
     let member = |(child, offer): &(&str, Advertised)| Child {
         child: (*child).to_owned(),
         offer: offer.clone(),
+        state: ChildState::Fresh,
     };
     let service = |name: String, members: Vec<Child>| DiscoveredService {
         name,
@@ -151,15 +152,28 @@ fn many_probed_uplinks_of_one_child_are_asked_less_often_each() {
         members: vec![Child {
             child: "c1".to_owned(),
             offer: offer(1, PROBED),
+            state: ChildState::Fresh,
         }],
     };
     let many: Vec<_> = (0..1000).map(service).collect();
     let snapshot = compiled(&kept).with_discovered(&many, &kept.upstreams);
-    assert_eq!(snapshot.uplink_probes.len(), 1000);
+    assert_eq!(snapshot.uplink_probes.len(), PROBED_MAX, "the rest is not probed");
+    let pace = Duration::from_millis(2560);
     assert!(
         snapshot
             .uplink_probes
             .iter()
-            .all(|probe| probe.rhythm.interval == Duration::from_secs(10))
+            .all(|probe| probe.rhythm.interval == pace)
     );
+}
+
+#[test]
+fn a_child_has_no_probe_wait_for_long() {
+    let kept = Kept::default();
+    let patient = r#","health_check":{"path":"/h","timeout_ms":3600000},"passive_health_check":{"failure_window_ms":31536000000}"#;
+    let offers = found(&[("c1", offer(1, patient))]);
+    let snapshot = compiled(&kept).with_discovered(&offers, &kept.upstreams);
+    assert_eq!(snapshot.uplink_probes[0].rhythm.timeout, Duration::from_secs(30));
+    let passive = snapshot.discovered["orders"].group.members()[0].passive;
+    assert_eq!(passive.map(|passive| passive.failure_window), Some(WINDOW_MAX));
 }

@@ -1,15 +1,19 @@
-//! The seven acts: each does a thing on the stage, and says what came back and whether that was expected.
+//! The acts: each does a thing on the stage, and says what came back and whether that was expected.
 
-use crate::stage::{BALANCED, PROXIED, PUBLIC_URL, SHOP, Stage, UPLINK_INTERFACE};
+use crate::stage::{BALANCED, PROXIED, PUBLIC_URL, SHOP, SOON, Stage, UPLINK_INTERFACE};
 use anyhow::{Context, Result, ensure};
 use nix::sys::signal::Signal;
+use sallyport_tests::certs::Identity;
 use sallyport_tests::curl::Curl;
 use sallyport_tests::gate::{Gate, connection_requests};
 use sallyport_tests::gateway::{Gateway, find_all};
+use sallyport_tests::lying_parent::{LyingParent, Tale};
 use sallyport_tests::openssl::{SClient, Version, alert};
 use sallyport_tests::raw_client::{self, End};
+use sallyport_tests::tls_client::{Offer, TlsClient};
+use sallyport_tests::wait;
 use std::net::SocketAddr;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// A line of the table: what is done, and how, giving what came back; an error is what was not expected.
 struct Act {
@@ -17,7 +21,7 @@ struct Act {
     how: fn(&mut Stage) -> Result<String>,
 }
 
-const ACTS: [Act; 7] = [
+const ACTS: [Act; 10] = [
     Act {
         what: "client > parent > uplink (mTLS) > child > backend",
         how: all_the_way,
@@ -33,6 +37,18 @@ const ACTS: [Act; 7] = [
     Act {
         what: "forged Hub-Uplink at the parent's public entry point",
         how: forged_uplink,
+    },
+    Act {
+        what: "discovery stolen: right authority, not the parent",
+        how: stolen_discovery,
+    },
+    Act {
+        what: "a client's identity replayed over the parent's connection",
+        how: replayed_context,
+    },
+    Act {
+        what: "second child killed while clients ask, then started again",
+        how: failover,
     },
     Act {
         what: "client > haproxy (PROXY v2) > parent; forged from the client",
@@ -127,11 +143,105 @@ fn forged_uplink(stage: &mut Stage) -> Result<String> {
             answer.field("hub").unwrap_or_default(),
         );
         ensure!(
-            name == "shop" && saw.is_empty(),
+            name.starts_with("shop") && saw.is_empty(),
             "`{header}` went to `{name}`, which saw `{saw}`"
         );
     }
     Ok("stripped in 3 spellings; ordinary routing to `shop`, 200".to_owned())
+}
+
+fn stolen_discovery(stage: &mut Stage) -> Result<String> {
+    let ask = |identity: &Identity, header: &str| {
+        let curl = Curl::new(&stage.parent_uplink.ns)
+            .trust(&stage.servers)
+            .via(stage.uplink_at());
+        curl.identity(identity)
+            .header(header)
+            .get("https://child.example/uplinks")
+    };
+    let own = ask(&stage.trust.parent, "Accept: */*")?.expect(200)?.text();
+    ensure!(
+        own.contains("\"shop\"") && own.contains("\"admin\""),
+        "the parent itself sees {own}"
+    );
+    let seen = ask(&stage.trust.other, "Accept: */*")?.expect(200)?.text();
+    ensure!(
+        !seen.contains("shop") && !seen.contains("admin"),
+        "it sees {seen}"
+    );
+    let taken = ask(&stage.trust.other, "Hub-Uplink: shop")?;
+    ensure!(
+        taken.status == 404,
+        "an uplink that is not its own: {}",
+        taken.status
+    );
+    Ok("sees no uplink, and 404 for one that it names; the parent sees 2".to_owned())
+}
+
+fn replayed_context(stage: &mut Stage) -> Result<String> {
+    let (name, at) = ("child.example", stage.uplink_at());
+    let client = TlsClient::new(
+        &stage.servers,
+        Some(&stage.trust.parent),
+        Some(Version::Tls13),
+        Offer::Usual,
+    )?;
+    let connect = || {
+        let tcp = raw_client::connect(&stage.parent_uplink.ns, None, at)?;
+        LyingParent::new(client.shake(tcp, name)?, name, Some(&stage.trust.parent))
+    };
+    let (mut parent, mut thief) = (connect()?, connect()?);
+    let told = parent.seal("shop", &Tale::of([203, 0, 113, 7]))?;
+    let mut statuses = Vec::new();
+    for _ in 0..2 {
+        statuses.push(parent.ask("shop", Some(&told), &[])?.status);
+    }
+    statuses.push(thief.ask("shop", Some(&told), &[])?.status);
+    ensure!(
+        statuses == [200, 403, 403],
+        "once, again, on another connection: {statuses:?}"
+    );
+    let (replayed, forged) = (
+        stage.child.count("context_replayed")?,
+        stage.child.count("context_forged")?,
+    );
+    ensure!(
+        replayed == 1 && forged == 1,
+        "counted {replayed} replayed and {forged} forged"
+    );
+    Ok("200 the first time; then 403, counted as replayed; on another connection 403, as forged".to_owned())
+}
+
+/// Requests while a child is killed and started again.
+const ASKED: usize = 40;
+
+fn failover(stage: &mut Stage) -> Result<String> {
+    let mut by = std::collections::BTreeMap::<String, usize>::new();
+    for number in 0..ASKED {
+        if number == ASKED / 4 {
+            let mut second = stage.second.take().context("it runs")?;
+            second.proc.signal(Signal::SIGKILL)?;
+            second.proc.wait(SOON)?;
+        }
+        let answer = stage
+            .visit()
+            .get(PUBLIC_URL)?
+            .expect(200)
+            .with_context(|| format!("request {number}"))?;
+        *by.entry(answer.field("name").unwrap_or_default()).or_default() += 1;
+    }
+    stage.second = Some(stage.second_setup.start(&stage.second_body)?);
+    let back = Instant::now();
+    wait::until(SOON, "the second child answers again", || {
+        let answer = stage.visit().get(PUBLIC_URL)?.expect(200)?;
+        Ok((answer.field("name").as_deref() == Some("shop-2")).then_some(()))
+    })?;
+    Ok(format!(
+        "{ASKED} of {ASKED} answered ({} by child 1, {} by child 2); used again {:.1} s after it was back",
+        by.get("shop").copied().unwrap_or_default(),
+        by.get("shop-2").copied().unwrap_or_default(),
+        back.elapsed().as_secs_f32()
+    ))
 }
 
 fn through_haproxy(stage: &mut Stage) -> Result<String> {

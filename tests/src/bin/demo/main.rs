@@ -71,7 +71,9 @@ fn complain(code: u8, text: &str) -> ExitCode {
 
 /// Sets the stage, plays the acts, takes all down; the exit code.
 fn show(after: After) -> Result<u8> {
-    eprintln!("setting the stage: namespaces, certificates, nginx, haproxy, two gateways, one gate");
+    eprintln!(
+        "setting the stage: namespaces, certificates, nginx, haproxy, a parent, two children, one gate"
+    );
     let lab = Lab::new()?;
     let mut stage = match Stage::set(&lab) {
         Ok(stage) => stage,

@@ -1,4 +1,5 @@
-//! The stage: hosts, networks, certificates, peers, two gateways and one gate. What is done on it is in `acts`.
+//! The stage: hosts, networks, certificates, peers, a parent with two children, and one gate. What is done on it is in
+//! `acts`.
 
 use anyhow::{Context, Result};
 use sallyport_tests::certs::{Authority, Identity, Role};
@@ -10,8 +11,10 @@ use sallyport_tests::haproxy::{Forward, Haproxy, Speaks};
 use sallyport_tests::lab::Lab;
 use sallyport_tests::lan::{Host, INTERFACE, Lan};
 use sallyport_tests::nginx::{Nginx, Serves};
+use sallyport_tests::wait;
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::time::Duration;
 
 /// The child's interface towards its parents, where the gate sits.
 pub(crate) const UPLINK_INTERFACE: &str = INTERFACE;
@@ -25,6 +28,10 @@ pub(crate) const PROXIED: u16 = 8080;
 pub(crate) const BALANCED: u16 = 80;
 /// What clients ask the parent for.
 pub(crate) const PUBLIC_URL: &str = "https://shop.example/";
+/// The second child's server, on its own loopback.
+const SECOND_SHOP: u16 = 8080;
+/// How long anything may take to come about.
+pub(crate) const SOON: Duration = Duration::from_secs(20);
 /// The name in it.
 pub(crate) const SHOP: &str = "shop.example";
 
@@ -39,17 +46,25 @@ pub(crate) struct Stage {
     pub(crate) servers: PathBuf,
     pub(crate) parent: Gateway,
     pub(crate) child: Gateway,
+    /// The second child's process, while it runs.
+    pub(crate) second: Option<Gateway>,
+    pub(crate) second_setup: Setup,
+    pub(crate) second_body: String,
     pub(crate) gate: Gate,
-    _peers: (Nginx, Nginx, Haproxy),
+    pub(crate) trust: Trust,
+    _peers: (Nginx, Nginx, Nginx, Haproxy),
     _networks: [Lan; 3],
 }
 
-struct Trust {
-    servers: Authority,
+/// Who believes whom.
+pub(crate) struct Trust {
+    pub(crate) servers: Authority,
     parents: Authority,
     shop: Identity,
     child: Identity,
-    parent: Identity,
+    pub(crate) parent: Identity,
+    /// Signed by the same authority as the parent, and none.
+    pub(crate) other: Identity,
 }
 
 impl Stage {
@@ -59,7 +74,7 @@ impl Stage {
         let (client, balancer) = (public.host(lab, "client")?, public.host(lab, "lb")?);
         let (parent_public, child_uplink) = (public.host(lab, "parent")?, uplink.host(lab, "child")?);
         let parent_uplink = uplink.join(&parent_public.ns, "eth1")?;
-        let stranger = uplink.host(lab, "stranger")?;
+        let (stranger, second_uplink) = (uplink.host(lab, "stranger")?, uplink.host(lab, "child2")?);
         let (backend, _child_inside) = (
             inside.host(lab, "backend")?,
             inside.join(&child_uplink.ns, "eth1")?,
@@ -73,7 +88,13 @@ impl Stage {
         setup.write(&body)?;
         let gate = Gate::start(&setup).context("the gate did not start")?;
         let child = setup.start(&body).context("the child did not start")?;
-        let body = parent_body(&trust, &child_uplink, &balancer);
+        let second_shop = Nginx::start(&second_uplink.ns, "shop-2", SECOND_SHOP, &Serves::Plain)?;
+        let second_setup = Setup::new(&second_uplink.ns, "child2", Driver::Auto)?;
+        let second_body = second_body(&trust);
+        let second = second_setup
+            .start(&second_body)
+            .context("the second child did not start")?;
+        let body = parent_body(&trust, [&child_uplink, &second_uplink], &balancer);
         let parent = Setup::new(&parent_public.ns, "parent", Driver::Auto)?.start(&body);
         let parent = parent.context("the parent did not start")?;
         let to = SocketAddr::new(parent_public.v4.into(), PROXIED);
@@ -96,14 +117,21 @@ impl Stage {
             servers: trust.servers.ca_file().to_owned(),
             parent,
             child,
+            second: Some(second),
+            second_setup,
+            second_body,
             gate,
-            _peers: (shop, admin, haproxy),
+            trust,
+            _peers: (shop, admin, second_shop, haproxy),
             _networks: [public, uplink, inside],
         };
-        // The parent has to have polled its child once.
-        stage
-            .parent
-            .settle(200, || Ok(stage.visit().get(PUBLIC_URL)?.status))?;
+        // The parent has to have polled its children once.
+        for name in ["shop", "shop-2"] {
+            wait::until(SOON, &format!("`{name}` answers"), || {
+                let answer = stage.visit().get(PUBLIC_URL)?;
+                Ok((answer.field("name").as_deref() == Some(name)).then_some(()))
+            })?;
+        }
         Ok(stage)
     }
 
@@ -171,6 +199,7 @@ impl Trust {
             shop: servers.issue(Role::Server, &[SHOP])?,
             child: servers.issue(Role::Server, &["child.example"])?,
             parent: parents.issue(Role::Client, &["parent.example"])?,
+            other: parents.issue(Role::Client, &["other.example"])?,
             servers,
             parents,
         })
@@ -196,7 +225,21 @@ fn child_body(trust: &Trust, parent: &Host, backend: &Host) -> String {
     )
 }
 
-fn parent_body(trust: &Trust, child: &Host, balancer: &Host) -> String {
+/// The second child: the same uplink, a server of its own, judged by its parents.
+fn second_body(trust: &Trust) -> String {
+    format!(
+        "[uplink_entry_points.uplinks]\naddress = \":{UPLINK}\"\ntls = {{ options = \"uplink\" }}\n\
+         [uplinks.shop]\nparents = [\"parent.example\"]\n\
+         health_check = {{ path = \"/\", interval = \"500ms\", timeout = \"500ms\", fall = 1, rise = 1 }}\n\
+         [routers.shop]\nrule = \"PathPrefix(`/`)\"\nuplinks = [\"shop\"]\nservice = \"shop\"\n{}{}{}",
+        service("shop", &[&format!("http://127.0.0.1:{SECOND_SHOP}")], ""),
+        certificate(&trust.child),
+        mutual("uplink", trust.parents.ca_file(), ""),
+    )
+}
+
+fn parent_body(trust: &Trust, children: [&Host; 2], balancer: &Host) -> String {
+    let [first, second] = children;
     format!(
         "[entry_points.public]\naddress = \":{PUBLIC}\"\nas_default = true\ntls = {{}}\n\
          [entry_points.proxied]\naddress = \":{PROXIED}\"\nas_default = true\n\
@@ -204,12 +247,14 @@ fn parent_body(trust: &Trust, child: &Host, balancer: &Host) -> String {
          {}{}\
          [servers_transports.children]\nserver_name = \"child.example\"\nroot_cas = [\"{}\"]\ncertificates = [{}]\n\
          [multicluster]\npoll_interval = \"1s\"\n\
-         [multicluster.children.c1]\naddress = \"https://{}:{UPLINK}\"\nservers_transport = \"children\"\n",
+         [multicluster.children.c1]\naddress = \"https://{}:{UPLINK}\"\nservers_transport = \"children\"\n\
+         [multicluster.children.c2]\naddress = \"https://{}:{UPLINK}\"\nservers_transport = \"children\"\n",
         balancer.v4,
         router("shop", "PathPrefix(`/`)", "shop@multicluster", ""),
         certificate(&trust.shop),
         trust.servers.ca_file().display(),
         trust.parent.toml(),
-        child.v4,
+        first.v4,
+        second.v4,
     )
 }

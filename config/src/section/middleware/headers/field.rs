@@ -91,9 +91,9 @@ fn name(text: &str, side: Side) -> Result<String, Fault> {
             "the gateway writes it for each of its sides itself",
         );
     }
-    if like == "hub-uplink" {
+    if ["hub-context", "hub-grant", "hub-uplink"].contains(&like.as_str()) {
         return not(
-            "another field than that of uplinks",
+            "another field than those of uplinks",
             "a server could take the request for a parent's",
         );
     }
