@@ -52,6 +52,15 @@ pub enum Refusal {
     Missing,
 }
 
+/// Whether a grant until `expires` holds.
+fn in_force(expires: u64, now: u64) -> Result<(), Refusal> {
+    let is_over = expires.saturating_add(CLOCK_SKEW) < now;
+    if is_over || expires > now.saturating_add(GRANT_LIFE_MAX) {
+        return Err(Refusal::Expired);
+    }
+    Ok(())
+}
+
 /// A grant that was verified.
 struct Granted {
     text: HeaderValue,
@@ -100,15 +109,11 @@ impl Guard {
             return if silent { Ok(None) } else { Err(Refusal::Missing) };
         };
         if let Some(grant) = &brought.grant {
-            self.grant(grant, proof)?;
+            self.grant(grant, proof, now)?;
         }
         let mut standing = self.standing.borrow_mut();
         let (granted, window) = &mut **standing.as_mut().ok_or(Refusal::Missing)?;
-        if granted.expires.saturating_add(CLOCK_SKEW) < now
-            || granted.expires > now.saturating_add(GRANT_LIFE_MAX)
-        {
-            return Err(Refusal::Expired);
-        }
+        in_force(granted.expires, now)?;
         let (counter, told) = self.open(context.as_bytes(), uplink)?;
         if !window.take(counter) {
             return Err(Refusal::Replayed);
@@ -117,7 +122,7 @@ impl Guard {
     }
 
     /// Takes a grant; the one that stands is known by its text.
-    fn grant(&self, text: &HeaderValue, proof: Proof<'_>) -> Result<(), Refusal> {
+    fn grant(&self, text: &HeaderValue, proof: Proof<'_>, now: u64) -> Result<(), Refusal> {
         let mut standing = self.standing.borrow_mut();
         if standing.as_ref().is_some_and(|standing| standing.0.text == text) {
             return Ok(());
@@ -130,6 +135,8 @@ impl Guard {
         if !grant.is_by(leaf, &self.secrets.binding, &self.child) {
             return Err(Refusal::Forged);
         }
+        // One that does not hold must not stand in the way of the next.
+        in_force(grant.expires, now)?;
         let granted = Granted {
             text: text.clone(),
             expires: grant.expires,

@@ -13,7 +13,11 @@ use rustls::{
     pki_types::{CertificateDer, PrivateKeyDer},
     sign::CertifiedKey,
 };
-use std::{net::IpAddr, sync::Arc, time::Instant};
+use std::{
+    net::IpAddr,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 const NOW: u64 = 1_800_000_000;
 
@@ -192,6 +196,21 @@ fn a_context_means_nothing_elsewhere() {
         Err(Refusal::Forged),
         "another connection"
     );
+    assert_eq!(
+        pair.judge(&brought, "orderz", NOW),
+        Err(Refusal::Forged),
+        "one of the same length"
+    );
+    // The same key for contexts, and another session's binding: the grant alone tells them apart.
+    let mut material = [9; 64];
+    material[32..].fill(101);
+    let bound = Guard::new(Secrets::new(&material), "child.example".to_owned());
+    let by = Proof::Certificate(&pair.holder.leaf);
+    assert_eq!(
+        bound.judge(&brought, b"orders", by, NOW),
+        Err(Refusal::Forged),
+        "another binding"
+    );
     let mixed = Brought {
         context: brought.context.clone(),
         grant: other.seal("orders", NOW).grant,
@@ -255,14 +274,35 @@ fn grants_end_and_are_renewed_on_the_same_connection() {
     let renewed = pair.seal("orders", end + 1);
     assert_ne!(renewed.grant, spare.grant);
     assert!(pair.judge(&renewed, "orders", end + 1).is_ok());
-    // One that was on its way when the next overtook it.
-    assert!(pair.judge(&spare, "orders", end + 1).is_ok());
     // For longer than any may be: as where clocks are far apart.
     let ahead = Pair::new(p256(), 2);
     let brought = ahead.seal("orders", NOW);
     let behind = NOW + GRANT_LIFE - GRANT_LIFE_MAX;
     assert_eq!(ahead.judge(&brought, "orders", behind - 1), Err(Refusal::Expired));
     assert!(ahead.judge(&brought, "orders", behind).is_ok());
+}
+
+#[test]
+fn a_grant_that_the_next_overtakes_ends_nothing_and_one_that_does_not_hold_stands_in_no_way() {
+    let pair = Pair::new(p256(), 1);
+    let early = pair.seal("orders", NOW);
+    let later = NOW + GRANT_LIFE / 2;
+    let next = pair.seal("orders", later);
+    assert_ne!(early.grant, next.grant);
+    assert!(pair.judge(&next, "orders", later).is_ok());
+    assert!(pair.judge(&early, "orders", later).is_ok());
+    let bare = Brought {
+        grant: None,
+        ..pair.seal("orders", later)
+    };
+    let end = later + GRANT_LIFE;
+    assert!(pair.judge(&bare, "orders", end).is_ok(), "the longer one stands");
+    // As where the parent's clock was ahead for a moment.
+    let hasty = Pair::new(p256(), 2);
+    let ahead = hasty.seal("orders", NOW + GRANT_LIFE_MAX + 1);
+    assert_eq!(hasty.judge(&ahead, "orders", NOW), Err(Refusal::Expired));
+    let right = hasty.seal("orders", NOW);
+    assert!(hasty.judge(&right, "orders", NOW).is_ok());
 }
 
 #[test]
@@ -383,22 +423,27 @@ fn a_connection_counts_to_the_end_and_names_an_uplink() {
     assert!(headers[HUB_CONTEXT].is_sensitive() && !headers[HUB_GRANT].is_sensitive());
 }
 
-/// `cargo test --release -p sallyport --lib context_costs -- --ignored --nocapture`.
+/// `cargo test --release -p sallyport --lib context_costs -- --ignored --nocapture`: the least of many rounds, so that
+/// what else the machine does is left out.
 #[test]
 #[ignore = "a measurement, not a test: it prints what a request costs on either side"]
 fn context_costs() {
-    const REQUESTS: u32 = 20_000;
+    const REQUESTS: u32 = 500;
+    const ROUNDS: u32 = 100;
     let pair = Pair::new(p256(), 1);
-    let mut sealed = Vec::new();
-    let start = Instant::now();
-    for _ in 0..REQUESTS {
-        sealed.push(pair.seal("orders", NOW));
+    // The signature of the connection is no request's.
+    assert!(pair.judge(&pair.seal("orders", NOW), "orders", NOW).is_ok());
+    let (mut sealing, mut judging) = (Duration::MAX, Duration::MAX);
+    for _ in 0..ROUNDS {
+        let start = Instant::now();
+        let sealed: Vec<Brought> = (0..REQUESTS).map(|_| pair.seal("orders", NOW)).collect();
+        sealing = sealing.min(start.elapsed() / REQUESTS);
+        let start = Instant::now();
+        let judged = sealed
+            .iter()
+            .filter(|brought| pair.judge(brought, "orders", NOW).is_ok());
+        assert_eq!(judged.count(), sealed.len());
+        judging = judging.min(start.elapsed() / REQUESTS);
     }
-    let sealing = start.elapsed() / REQUESTS;
-    let start = Instant::now();
-    for brought in &sealed {
-        assert!(pair.judge(brought, "orders", NOW).is_ok());
-    }
-    let judging = start.elapsed() / REQUESTS;
     println!("a request: {sealing:?} at the parent (encoding included), {judging:?} at the child");
 }

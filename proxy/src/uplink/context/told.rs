@@ -447,6 +447,39 @@ mod tests {
     }
 
     #[test]
+    fn fields_twice_mapped_addresses_and_gateways_without_number_are_refused() {
+        let whole = plain().encode();
+        let field = |tag: u8, value: &[u8]| {
+            let length = u16::try_from(value.len()).expect("short");
+            [&[tag][..], &length.to_be_bytes(), value].concat()
+        };
+        let twice = [whole.clone(), field(PORT, &[1, 187])].concat();
+        let late = [whole.clone(), field(SCHEME, &[1])].concat();
+        for wrong in [twice, late, [whole.clone(), field(99, &[])].concat()] {
+            assert!(Told::decode(&wrong).is_err(), "{wrong:?}");
+        }
+        let behind = whole.get(7..).expect("the client is first");
+        let mapped = std::net::Ipv4Addr::new(192, 0, 2, 1).to_ipv6_mapped().octets();
+        for (client, expected) in [(&[192, 0, 2, 1][..], true), (&mapped, false), (&[1, 2, 3], false)] {
+            let told = [field(CLIENT, client), behind.to_vec()].concat();
+            assert_eq!(Told::decode(&told).is_ok(), expected, "{client:?}");
+        }
+        let rest = whole.get(7 + 19..).expect("one gateway is second");
+        for (count, expected) in [
+            (0, false),
+            (1, true),
+            (HOPS_TOLD_MAX, true),
+            (HOPS_TOLD_MAX + 1, false),
+        ] {
+            let hops = vec![3; count * GatewayId::BYTES];
+            let told = [whole.get(..7).expect("the client"), &field(HOPS, &hops), rest].concat();
+            assert_eq!(Told::decode(&told).is_ok(), expected, "{count}");
+        }
+        let cut = [whole.get(..7).expect("the client"), &field(HOPS, &[3; 17]), rest].concat();
+        assert!(Told::decode(&cut).is_err());
+    }
+
+    #[test]
     fn users_are_text_without_control_characters() {
         for (user, expected) in [
             ("joe", true),
