@@ -1,6 +1,6 @@
 //! Servers of other hands behind the gateway that tell every request they see, and what was on the wire before them.
 //!
-//! A server's reading of a request is compared with that of [`strict`](crate::strict), which knows one spelling of each
+//! A server's reading of a request is compared with that of [`strict`], which knows one spelling of each
 //! thing: number, method, target, fields and body.
 
 use crate::case::Case;

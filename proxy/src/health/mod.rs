@@ -1,6 +1,6 @@
 //! Probes of servers: one task a server, on the control thread, over the connector that workers use too.
 //!
-//! It says how a server stands, and writes that into its [`Standing`](crate::balance::Standing); who is asked then is
+//! It says how a server stands, and writes that into its [`Standing`]; who is asked then is
 //! not its business. What probes came to outlives a reload with the standing, the tasks do not.
 
 mod grpc;

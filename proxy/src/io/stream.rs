@@ -48,7 +48,7 @@ impl Stream {
         Self::over(socket, peer, local)
     }
 
-    /// Takes over a connection that a [`Listener`] gave.
+    /// Takes over a connection that a listener of this thread gave.
     ///
     /// # Errors
     /// Where the socket is gone already or cannot be registered.

@@ -3,7 +3,7 @@
 //! The whole process has at most `proxy.max_in_flight_bytes` of them. Beyond, bodies wait before they take more, and so
 //! their senders do, by the flow control of TCP and HTTP/2; nobody is refused. A direction of a connection that has
 //! nothing in flight takes one piece all the same, so that nobody waits for what others never let go. What is below
-//! [`FREE`] is part of what a connection costs anyway.
+//! `FREE` is part of what a connection costs anyway.
 //!
 //! It must not know which body it is.
 
