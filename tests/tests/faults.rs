@@ -16,6 +16,8 @@ on_both_drivers!(
     a_server_that_hangs_up_is_502,
     a_server_that_talks_nonsense_is_502,
     a_silent_server_is_504,
+    a_slow_upload_is_no_silence_of_the_server,
+    a_server_that_is_silent_after_a_slow_upload_is_504,
     a_restarted_server_costs_no_request,
     too_large_a_header_section_is_431,
     too_many_headers_are_431,
@@ -96,13 +98,49 @@ fn a_server_that_talks_nonsense_is_502(case: &Case) -> Result<()> {
     Ok(())
 }
 
-fn a_silent_server_is_504(case: &Case) -> Result<()> {
-    let _server = RawServer::start(&case.ns, local(BACKEND), Behaviour::Silent)?;
+/// All to a server that may be silent for 300 ms.
+fn impatient() -> String {
     let transport = "[servers_transports.quick]\ntimeouts = { response_header = \"300ms\" }\n";
     let routes = router("all", "PathPrefix(`/`)", "backend", "")
         + &service("backend", &[&backend_url()], "servers_transport = \"quick\"");
-    let _gateway = case.gateway(&(entry_point("") + &routes + transport))?;
+    entry_point("") + &routes + transport
+}
+
+fn a_silent_server_is_504(case: &Case) -> Result<()> {
+    let _server = RawServer::start(&case.ns, local(BACKEND), Behaviour::Silent)?;
+    let _gateway = case.gateway(&impatient())?;
     ensure!(get(case)? == 504);
+    Ok(())
+}
+
+/// The answer to a client that takes longer than a server may be silent.
+fn upload_slowly(case: &Case, behaviour: Behaviour) -> Result<Exchange> {
+    let _server = RawServer::start(&case.ns, local(BACKEND), behaviour)?;
+    let _gateway = case.gateway(&impatient())?;
+    let mut client = raw_client::connect(&case.ns, None, local(PORT))?;
+    let head: &[u8] = b"POST / HTTP/1.1\r\nHost: a\r\nConnection: close\r\nContent-Length: 4\r\n\r\n";
+    raw_client::send(&mut client, &[head])?;
+    for piece in [b"a", b"b", b"c", b"d"] {
+        let early = raw_client::read_some(&mut client, Duration::from_millis(500))?;
+        ensure!(
+            early.end == End::Silent,
+            "answered while the client is sending: {}",
+            early.text()
+        );
+        raw_client::send(&mut client, &[piece])?;
+    }
+    raw_client::read_to_end(&mut client, SOON)
+}
+
+fn a_slow_upload_is_no_silence_of_the_server(case: &Case) -> Result<()> {
+    let got = upload_slowly(case, Behaviour::Echo)?;
+    ensure!(got.status() == 200, "got {:?} {}", got.end, got.text());
+    Ok(())
+}
+
+fn a_server_that_is_silent_after_a_slow_upload_is_504(case: &Case) -> Result<()> {
+    let got = upload_slowly(case, Behaviour::Silent)?;
+    ensure!(got.status() == 504, "got {:?} {}", got.end, got.text());
     Ok(())
 }
 

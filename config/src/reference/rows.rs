@@ -1059,7 +1059,7 @@ pub(super) const HTTP: &[Row] = &[
         "servers_transports.NAME.timeouts.response_header",
         "duration",
         "0s",
-        "From the request sent to the response header.",
+        "From all of the request that there is sent to the response header; a client that is waited for costs none of it.",
     ),
     now(
         "servers_transports.NAME.timeouts.idle",

@@ -122,6 +122,9 @@ pub trait Onlooker {
     /// A piece of it.
     fn passes(&self, data: &Bytes);
 
+    /// More of it is wanted than has come.
+    fn starves(&self) {}
+
     /// No more of it comes. May be told more than once; the first time counts.
     fn ended(&self, end: BodyEnd);
 }
@@ -271,7 +274,10 @@ impl RequestBody {
 
 impl Watched {
     fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyFault>>> {
-        let frame = ready!(Pin::new(&mut self.body).poll_frame(cx));
+        let Poll::Ready(frame) = Pin::new(&mut self.body).poll_frame(cx) else {
+            self.onlooker.starves();
+            return Poll::Pending;
+        };
         match &frame {
             Some(Ok(frame)) => frame.data_ref().map_or((), |data| self.onlooker.passes(data)),
             Some(Err(_)) => self.onlooker.ended(BodyEnd::BrokenOff),

@@ -11,6 +11,7 @@ use super::{
     http2,
     pool::{Http1, Ready, Shelf},
     sealing::seal,
+    silence::{TooLong, silence},
 };
 use crate::{
     http::{
@@ -197,7 +198,7 @@ async fn exchange(
     behalf: Behalf<'_>,
 ) -> Result<Response<UpstreamBody>, Failed> {
     let limit = server.transport.response_header;
-    let silent = |_| Failed {
+    let silent = |TooLong| Failed {
         fault: UpstreamFault::Silent,
         unsent: None,
     };
@@ -206,7 +207,9 @@ async fn exchange(
         Ready::Http1(connection) => {
             seal(connection.sealer(), request).map_err(unsealed)?;
             for_http1(request);
-            let (response, connection) = io::timeout(limit, over_http1(connection, request, behalf))
+            let silence = silence(request, limit);
+            let (response, connection) = silence
+                .bounds(over_http1(connection, request, behalf))
                 .await
                 .map_err(silent)??;
             let (parts, incoming) = response.into_parts();
@@ -222,12 +225,13 @@ async fn exchange(
             seal(sender.sealer(), request).map_err(unsealed)?;
             http2::for_http2(request, server);
             let connection = sender.mark();
-            match io::timeout(limit, http2::exchange(sender, request, behalf)).await {
+            let silence = silence(request, limit);
+            match silence.bounds(http2::exchange(sender, request, behalf)).await {
                 Ok(answered) => Ok(answered?.map(UpstreamBody::Http2)),
-                Err(elapsed) => {
+                Err(too_long) => {
                     // It may be dead, and nobody would tell.
                     shelf.leave(server, &connection);
-                    Err(silent(elapsed))
+                    Err(silent(too_long))
                 }
             }
         }

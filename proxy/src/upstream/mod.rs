@@ -14,6 +14,7 @@ mod pool;
 mod pulse;
 mod quiet;
 mod sealing;
+mod silence;
 #[cfg(test)]
 mod simulation;
 mod switch;
