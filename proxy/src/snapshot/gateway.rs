@@ -3,19 +3,16 @@
 //!
 //! Where it cannot be kept, this process has one of its own and says so: loops are seen all the same.
 
-use super::StateDir;
+use super::{
+    StateDir,
+    made_once::{MadeOnce, random},
+};
 use crate::{fault::with_causes, uplink::context::GatewayId};
-use aws_lc_rs::rand;
 use sallyport_config::{
     diagnostic::{Diagnostic, Location},
     model::Config,
 };
-use std::{
-    fs::{self, OpenOptions},
-    io::{self, Write},
-    path::Path,
-    sync::OnceLock,
-};
+use std::{io, path::Path, sync::OnceLock};
 
 const FILE: &str = "gateway-id";
 
@@ -25,56 +22,29 @@ pub(super) fn identity(config: &Config, state_dir: StateDir, remarks: &mut Vec<D
         return passing();
     }
     let path = config.proxy.state_dir.join(FILE);
-    let found = match (read(&path), state_dir) {
-        (Err(error), StateDir::Keep) if error.kind() == io::ErrorKind::NotFound => make(&path),
-        (Err(error), StateDir::LookOnly) if error.kind() == io::ErrorKind::NotFound => Ok(passing()),
-        (found, _) => found,
+    let kept = MadeOnce {
+        path: &path,
+        mode: 0o644,
+        fresh: || Ok(format!("{}\n", GatewayId(random()?)).into_bytes()),
+        read,
     };
-    found.unwrap_or_else(|error| {
+    let found = kept.get(state_dir).unwrap_or_else(|error| {
         remarks.push(remark(&path, &error));
-        passing()
-    })
+        None
+    });
+    found.unwrap_or_else(passing)
 }
 
 /// That of this process.
 fn passing() -> GatewayId {
     static PASSING: OnceLock<GatewayId> = OnceLock::new();
-    *PASSING.get_or_init(|| random().unwrap_or(GatewayId([0; GatewayId::BYTES])))
+    *PASSING.get_or_init(|| GatewayId(random().unwrap_or([0; GatewayId::BYTES])))
 }
 
-fn random() -> io::Result<GatewayId> {
-    let mut bytes = [0; GatewayId::BYTES];
-    rand::fill(&mut bytes).map_err(|_| io::Error::other("no random numbers"))?;
-    Ok(GatewayId(bytes))
-}
-
-fn read(path: &Path) -> io::Result<GatewayId> {
-    let text = fs::read_to_string(path)?;
+fn read(bytes: &[u8]) -> io::Result<GatewayId> {
     let expected = || io::Error::new(io::ErrorKind::InvalidData, "expected 32 hexadecimal digits");
+    let text = std::str::from_utf8(bytes).map_err(|_| expected())?;
     GatewayId::read(text.trim_end()).ok_or_else(expected)
-}
-
-/// Makes it. Of two processes that begin together one wins, and the other takes the winner's.
-fn make(path: &Path) -> io::Result<GatewayId> {
-    if let Some(directory) = path.parent() {
-        fs::create_dir_all(directory)?;
-    }
-    let fresh = path.with_extension(format!("{}.new", std::process::id()));
-    // A process of this number may have left one when it crashed.
-    match fs::remove_file(&fresh) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-        _ => {}
-    }
-    let mut file = OpenOptions::new().write(true).create_new(true).open(&fresh)?;
-    writeln!(file, "{}", random()?)?;
-    file.sync_all()?;
-    let linked = match fs::hard_link(&fresh, path) {
-        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => Err(error),
-        _ => read(path),
-    };
-    // What is left over harms nobody.
-    let _ = fs::remove_file(&fresh);
-    linked
 }
 
 fn remark(path: &Path, error: &io::Error) -> Diagnostic {
@@ -99,23 +69,17 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_identity_is_made_once_and_what_is_none_is_not_taken() {
-        let dir = std::env::temp_dir().join(format!("sallyport-gateway-{}", std::process::id()));
-        let path = dir.join(FILE);
-        let first = make(&path).expect("an identity");
-        assert_eq!(make(&path).expect("the same"), first);
-        assert_eq!(read(&path).expect("the same"), first);
-        assert_eq!(GatewayId::read(&first.to_string()), Some(first));
-        assert_eq!(fs::read_dir(&dir).expect("a directory").count(), 1);
+    fn what_is_no_identity_is_not_taken() {
+        let first = GatewayId(random().expect("random numbers"));
+        assert_eq!(read(format!("{first}\n").as_bytes()).expect("the same"), first);
         for text in [
             "",
             "12",
             "zz345678123456781234567812345678",
             "123456781234567812345678123456789",
         ] {
-            fs::write(&path, text).expect("written");
-            assert!(read(&path).is_err(), "{text}");
+            assert!(read(text.as_bytes()).is_err(), "{text}");
         }
-        fs::remove_dir_all(&dir).expect("removed");
+        assert!(read(&[0xFF; 32]).is_err());
     }
 }

@@ -7,6 +7,7 @@ mod composites;
 mod discovered;
 mod entries;
 mod gateway;
+mod made_once;
 mod middlewares;
 mod named;
 mod policies;

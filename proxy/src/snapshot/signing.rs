@@ -1,22 +1,19 @@
 //! The key that sticky cookies are signed with: made once and kept in the state directory, so that clients stay where
 //! they are over restarts.
 
-use super::StateDir;
+use super::{
+    StateDir,
+    made_once::{MadeOnce, random},
+};
 use crate::{
     balance::{KEY_BYTES, StickyKey},
     fault::with_causes,
 };
-use aws_lc_rs::rand;
 use sallyport_config::{
     diagnostic::{Diagnostic, Location},
     model::{Config, service::Service},
 };
-use std::{
-    fs::{self, OpenOptions},
-    io::{self, Write},
-    os::unix::fs::OpenOptionsExt,
-    path::Path,
-};
+use std::{io, path::Path};
 
 const KEY_FILE: &str = "sticky.key";
 
@@ -31,14 +28,17 @@ pub(super) fn key(config: &Config, state_dir: StateDir) -> Result<StickyKey, Dia
         return Ok(passing());
     }
     let path = config.proxy.state_dir.join(KEY_FILE);
-    let found = match (read(&path), state_dir) {
-        (Err(error), StateDir::Keep) if error.kind() == io::ErrorKind::NotFound => make(&path),
-        (Err(error), StateDir::LookOnly) if error.kind() == io::ErrorKind::NotFound => return Ok(passing()),
-        (other, _) => other,
+    let kept = MadeOnce {
+        path: &path,
+        mode: 0o600,
+        fresh: || random::<KEY_BYTES>().map(Vec::from),
+        read,
     };
-    found
-        .map(|bytes| StickyKey::new(&bytes))
-        .map_err(|error| problem(&path, &error))
+    match kept.get(state_dir) {
+        Ok(Some(bytes)) => Ok(StickyKey::new(&bytes)),
+        Ok(None) => Ok(passing()),
+        Err(error) => Err(problem(&path, &error)),
+    }
 }
 
 /// A key that is kept nowhere.
@@ -46,44 +46,10 @@ pub(super) fn passing() -> StickyKey {
     StickyKey::new(&random().unwrap_or([0; KEY_BYTES]))
 }
 
-fn random() -> io::Result<[u8; KEY_BYTES]> {
-    let mut bytes = [0; KEY_BYTES];
-    rand::fill(&mut bytes).map_err(|_| io::Error::other("no random numbers"))?;
-    Ok(bytes)
-}
-
-fn read(path: &Path) -> io::Result<[u8; KEY_BYTES]> {
-    let bytes = fs::read(path)?;
+fn read(bytes: &[u8]) -> io::Result<[u8; KEY_BYTES]> {
     bytes
         .try_into()
         .map_err(|_| io::Error::new(io::ErrorKind::InvalidData, format!("expected {KEY_BYTES} bytes")))
-}
-
-/// Makes the key. Of two processes that begin together one wins, and the other takes the winner's.
-fn make(path: &Path) -> io::Result<[u8; KEY_BYTES]> {
-    if let Some(directory) = path.parent() {
-        fs::create_dir_all(directory)?;
-    }
-    let fresh = path.with_extension(format!("{}.new", std::process::id()));
-    // A process of this number may have left one when it crashed.
-    match fs::remove_file(&fresh) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-        _ => {}
-    }
-    let mut file = OpenOptions::new()
-        .write(true)
-        .create_new(true)
-        .mode(0o600)
-        .open(&fresh)?;
-    file.write_all(&random()?)?;
-    file.sync_all()?;
-    let linked = match fs::hard_link(&fresh, path) {
-        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => Err(error),
-        _ => read(path),
-    };
-    // What is left over harms nobody.
-    let _ = fs::remove_file(&fresh);
-    linked
 }
 
 fn problem(path: &Path, error: &io::Error) -> Diagnostic {
@@ -101,26 +67,5 @@ fn problem(path: &Path, error: &io::Error) -> Diagnostic {
             column: 1,
         },
         message,
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use std::os::unix::fs::PermissionsExt;
-
-    #[test]
-    fn the_key_is_made_once_and_is_the_owners_alone() {
-        let dir = std::env::temp_dir().join(format!("sallyport-sticky-{}", std::process::id()));
-        let path = dir.join(KEY_FILE);
-        let first = make(&path).expect("a key");
-        assert_eq!(make(&path).expect("the same"), first);
-        assert_eq!(read(&path).expect("the same"), first);
-        let mode = fs::metadata(&path).expect("a file").permissions().mode();
-        assert_eq!(mode & 0o777, 0o600);
-        assert_eq!(fs::read_dir(&dir).expect("a directory").count(), 1);
-        fs::write(&path, "short").expect("written");
-        assert!(read(&path).is_err());
-        fs::remove_dir_all(&dir).expect("removed");
     }
 }
