@@ -49,6 +49,11 @@ fn ok(stream: u32) -> Vec<u8> {
     frame(HEADERS, END_HEADERS | END_STREAM, stream, &section)
 }
 
+/// The beginning of an answer whose body is to come.
+fn begun(stream: u32) -> Vec<u8> {
+    frame(HEADERS, END_HEADERS, stream, &fields(&[(":status", "200")]))
+}
+
 /// Has the gateway's windows count, which they do once its settings are acknowledged.
 fn acknowledge(peer: &mut Peer) -> Result<()> {
     peer.until(|frame| frame.kind == SETTINGS && frame.flags == 0)?;
@@ -57,6 +62,12 @@ fn acknowledge(peer: &mut Peer) -> Result<()> {
 
 fn asked(server: &mut Peer) -> Result<u32> {
     Ok(server.until(|frame| frame.kind == HEADERS)?.stream)
+}
+
+/// Takes a request and answers it in full.
+fn serve(server: &mut Peer) -> Result<()> {
+    let stream = asked(server)?;
+    server.send(&ok(stream))
 }
 
 /// The stream is answered in full.
@@ -81,8 +92,7 @@ fn a_server_that_says_goodbye_is_asked_on_another_connection(case: &Case) -> Res
     is_answered(&mut client, 1)?;
     client.send(&get(3))?;
     let mut second = Peer::accept(&listener, &[], SOON)?;
-    let stream = asked(&mut second)?;
-    second.send(&ok(stream))?;
+    serve(&mut second)?;
     is_answered(&mut client, 3)
 }
 
@@ -92,15 +102,13 @@ fn a_request_that_a_server_refuses_is_asked_on_another_connection(case: &Case) -
     let mut client = Peer::connect(&case.ns, SOON)?;
     client.send(&get(1))?;
     let mut first = Peer::accept(&listener, &[], SOON)?;
-    let stream = asked(&mut first)?;
-    first.send(&ok(stream))?;
+    serve(&mut first)?;
     is_answered(&mut client, 1)?;
     client.send(&get(3))?;
     let stream = asked(&mut first)?;
     first.send(&frame(RST_STREAM, 0, stream, &REFUSED_STREAM.to_be_bytes()))?;
     let mut second = Peer::accept(&listener, &[], SOON)?;
-    let stream = asked(&mut second)?;
-    second.send(&ok(stream))?;
+    serve(&mut second)?;
     is_answered(&mut client, 3)
 }
 
@@ -111,15 +119,13 @@ fn requests_beyond_a_servers_streams_have_a_connection_of_their_own(case: &Case)
     client.send(&get(1))?;
     // SETTINGS_MAX_CONCURRENT_STREAMS
     let mut first = Peer::accept(&listener, &[0, 3, 0, 0, 0, 1], SOON)?;
-    let stream = asked(&mut first)?;
-    first.send(&ok(stream))?;
+    serve(&mut first)?;
     is_answered(&mut client, 1)?;
     client.send(&get(3))?;
     let stream = asked(&mut first)?;
     client.send(&get(5))?;
     let mut second = Peer::accept(&listener, &[], SOON)?;
-    let other = asked(&mut second)?;
-    second.send(&ok(other))?;
+    serve(&mut second)?;
     is_answered(&mut client, 5)?;
     first.send(&ok(stream))?;
     is_answered(&mut client, 3)
@@ -139,13 +145,13 @@ fn clients_that_do_not_read_hold_up_nobody_else(case: &Case) -> Result<()> {
             idle.send(&get(stream))?;
         }
         let at = asked(&mut server)?;
-        server.send(&frame(HEADERS, END_HEADERS, at, &fields(&[(":status", "200")])))?;
+        server.send(&begun(at))?;
         server.send(&data(at, 256 * 1024))?;
     }
     let mut client = Peer::connect(&case.ns, SOON)?;
     client.send(&get(1))?;
     let at = asked(&mut server)?;
-    server.send(&frame(HEADERS, END_HEADERS, at, &fields(&[(":status", "200")])))?;
+    server.send(&begun(at))?;
     server.send(&frame(DATA, END_STREAM, at, b"here"))?;
     let got = client.until(|frame| frame.kind == DATA && frame.stream == 1)?;
     ensure!(got.payload == b"here", "{got:?}");
@@ -161,13 +167,12 @@ fn a_crowd_of_small_frames_that_nobody_reads_breaks_nobody_else(case: &Case) -> 
     let mut server = Peer::accept(&listener, &[], SOON)?;
     acknowledge(&mut server)?;
     let at = asked(&mut server)?;
-    server.send(&frame(HEADERS, END_HEADERS, at, &fields(&[(":status", "200")])))?;
+    server.send(&begun(at))?;
     // Fifteen bytes each; the client's window takes its part, the stream's the rest.
     server.send(&frame(DATA, 0, at, b"fifteen bytes..").repeat(17_000))?;
     let mut client = Peer::connect(&case.ns, SOON)?;
     client.send(&get(1))?;
-    let at = asked(&mut server)?;
-    server.send(&ok(at))?;
+    serve(&mut server)?;
     is_answered(&mut client, 1)
 }
 
@@ -193,7 +198,7 @@ fn half_a_body_is_no_whole_one_whatever_its_reset_says(case: &Case) -> Result<()
     raw_client::send(&mut client, &[b"GET / HTTP/1.1\r\nHost: a.example\r\n\r\n"])?;
     let mut server = Peer::accept(&listener, &[], SOON)?;
     let at = asked(&mut server)?;
-    server.send(&frame(HEADERS, END_HEADERS, at, &fields(&[(":status", "200")])))?;
+    server.send(&begun(at))?;
     server.send(&frame(DATA, 0, at, b"half"))?;
     server.send(&frame(RST_STREAM, 0, at, &NO_ERROR))?;
     let got = raw_client::read_to_end(&mut client, SOON)?;
@@ -218,8 +223,7 @@ fn a_silent_connection_is_left_for_another(case: &Case) -> Result<()> {
     ensure!(answer.payload.first() != Some(&0x88), "{answer:?}");
     client.send(&get(3))?;
     let mut second = Peer::accept(&listener, &[], SOON)?;
-    let at = asked(&mut second)?;
-    second.send(&ok(at))?;
+    serve(&mut second)?;
     is_answered(&mut client, 3)
 }
 
@@ -295,8 +299,7 @@ fn a_body_that_a_server_does_not_take_is_not_read_on(case: &Case) -> Result<()> 
     ensure!(room <= WINDOW + KEPT, "{room}");
     // Another request passes meanwhile, and the rest once there is room.
     client.send(&get(3))?;
-    let other = asked(&mut server)?;
-    server.send(&ok(other))?;
+    serve(&mut server)?;
     is_answered(&mut client, 3)?;
     server.send(&wide(stream))?;
     take(&mut server, stream, whole - WINDOW)?;
@@ -314,12 +317,7 @@ fn an_answer_that_a_client_does_not_take_is_not_read_on(case: &Case) -> Result<(
     acknowledge(&mut server)?;
     let stream = asked(&mut server)?;
     let whole = 256 * 1024;
-    server.send(&frame(
-        HEADERS,
-        END_HEADERS,
-        stream,
-        &fields(&[(":status", "200")]),
-    ))?;
+    server.send(&begun(stream))?;
     server.send(&data(stream, whole))?;
     take(&mut client, 1, WINDOW)?;
     let room = room(&up_to_a_pong(&mut server)?, stream);
@@ -336,12 +334,7 @@ fn a_reset_keeps_its_reason(case: &Case) -> Result<()> {
     client.send(&get(1))?;
     let mut server = Peer::accept(&listener, &[], SOON)?;
     let stream = asked(&mut server)?;
-    server.send(&frame(
-        HEADERS,
-        END_HEADERS,
-        stream,
-        &fields(&[(":status", "200")]),
-    ))?;
+    server.send(&begun(stream))?;
     client.until(|frame| frame.kind == HEADERS && frame.stream == 1)?;
     server.send(&frame(RST_STREAM, 0, stream, &ENHANCE_YOUR_CALM.to_be_bytes()))?;
     let reset = client.until(|frame| frame.kind == RST_STREAM && frame.stream == 1)?;
@@ -351,7 +344,7 @@ fn a_reset_keeps_its_reason(case: &Case) -> Result<()> {
         client.send(&frame(HEADERS, END_HEADERS, stream, &request("POST", &[])))?;
         let at = asked(&mut server)?;
         if answered {
-            server.send(&frame(HEADERS, END_HEADERS, at, &fields(&[(":status", "200")])))?;
+            server.send(&begun(at))?;
             client.until(|frame| frame.kind == HEADERS && frame.stream == stream)?;
         }
         client.send(&frame(RST_STREAM, 0, stream, &CANCEL.to_be_bytes()))?;
@@ -381,7 +374,6 @@ fn a_server_that_is_gone_without_a_word_is_given_up(case: &Case) -> Result<()> {
     ensure!(answer.payload.first() != Some(&0x88), "{answer:?}");
     client.send(&get(3))?;
     let mut second = Peer::accept(&listener, &[], patience)?;
-    let at = asked(&mut second)?;
-    second.send(&ok(at))?;
+    serve(&mut second)?;
     is_answered(&mut client, 3)
 }
