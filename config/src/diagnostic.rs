@@ -16,6 +16,17 @@ pub struct Location {
     pub column: u32,
 }
 
+impl Location {
+    /// The beginning of a file, for what concerns all of it.
+    pub fn start_of(file: impl Into<Arc<str>>) -> Self {
+        Self {
+            file: file.into(),
+            line: 1,
+            column: 1,
+        }
+    }
+}
+
 impl fmt::Display for Location {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}:{}:{}", self.file, self.line, self.column)

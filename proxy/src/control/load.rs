@@ -117,11 +117,7 @@ fn unreadable(path: &Path, error: &io::Error) -> Diagnostic {
         "`{file}` cannot be read: {error}; there is no configuration; name one with `--config` or mend its permissions"
     );
     Diagnostic {
-        at: Location {
-            file: file.into(),
-            line: 1,
-            column: 1,
-        },
+        at: Location::start_of(file),
         message,
     }
 }

@@ -113,11 +113,7 @@ pub fn check(path: &Path) -> Result<Loaded, Vec<Diagnostic>> {
         problems.append(&mut found);
     }
     if let Err(why) = gate::check(&loaded.config, &loaded.lists) {
-        let at = Location {
-            file: path.display().to_string().into(),
-            line: 1,
-            column: 1,
-        };
+        let at = Location::start_of(path.display().to_string());
         let message = format!("the policy of all `gate` tables has {why}; the gate would refuse it");
         problems.push(Diagnostic { at, message });
     }

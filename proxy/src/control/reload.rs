@@ -109,9 +109,5 @@ fn fixed(state: &State, next: &Config) -> Result<(), Vec<Diagnostic>> {
 }
 
 fn file(state: &State) -> Location {
-    Location {
-        file: state.path.display().to_string().into(),
-        line: 1,
-        column: 1,
-    }
+    Location::start_of(state.path.display().to_string())
 }

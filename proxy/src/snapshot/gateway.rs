@@ -55,11 +55,7 @@ fn remark(path: &Path, error: &io::Error) -> Diagnostic {
         with_causes(error)
     );
     Diagnostic {
-        at: Location {
-            file: file.into(),
-            line: 1,
-            column: 1,
-        },
+        at: Location::start_of(file),
         message,
     }
 }

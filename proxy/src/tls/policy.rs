@@ -160,11 +160,7 @@ impl Policy {
 
 fn no_server(options: &str, error: &rustls::Error) -> Diagnostic {
     Diagnostic {
-        at: Location {
-            file: Arc::from(""),
-            line: 1,
-            column: 1,
-        },
+        at: Location::start_of(""),
         message: format!(
             "`tls.options.{options}` cannot be served: {error}; the configuration is refused; change its versions, suites or groups"
         ),

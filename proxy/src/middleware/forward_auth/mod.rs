@@ -66,11 +66,7 @@ impl ForwardAuth {
                 .values()
                 .next()
                 .map(|point| point.address_at.clone());
-            let at = at.unwrap_or_else(|| sallyport_config::diagnostic::Location {
-                file: "".into(),
-                line: 1,
-                column: 1,
-            });
+            let at = at.unwrap_or_else(|| sallyport_config::diagnostic::Location::start_of(""));
             let message = format!(
                 "`middlewares.{name}.forward_auth`: its {what} cannot be used; the configuration is refused; write it anew"
             );
