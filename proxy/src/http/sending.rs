@@ -45,9 +45,9 @@ impl<B: Body<Data = Bytes> + Unpin> Sending<B> {
         }
     }
 
-    /// Breaks it off: the peer sees a reset.
-    pub fn reset(&mut self, reason: Reason) {
-        self.stream.send_reset(reason);
+    /// Breaks it off because of `cause`: the peer sees the reset that is behind it, or `otherwise`.
+    pub fn give_up(&mut self, cause: &(dyn Error + 'static), otherwise: Reason) {
+        self.stream.send_reset(reason_of(cause).unwrap_or(otherwise));
     }
 
     /// Sends on; ready once the library has the end of it. Dropping this before resets the stream, unless
@@ -134,7 +134,7 @@ impl<B: Body<Data = Bytes> + Unpin> Sending<B> {
 }
 
 /// The reason of the reset that is somewhere among the causes of `error`, so that it is passed on as it came.
-pub fn reason_of(error: &(dyn Error + 'static)) -> Option<Reason> {
+fn reason_of(error: &(dyn Error + 'static)) -> Option<Reason> {
     let mut cause = Some(error);
     while let Some(error) = cause {
         if let Some(found) = error.downcast_ref::<h2::Error>() {

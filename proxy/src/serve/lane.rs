@@ -15,7 +15,7 @@ use crate::{
         date,
         interim::{Interim, PASSED_ON_MAX},
         received::{Incoming, Received},
-        sending::{Sending, Unsent, reason_of},
+        sending::{Sending, Unsent},
         stream::Http2Stream,
         upload::Upload,
     },
@@ -274,7 +274,7 @@ async fn send(mut respond: SendResponse<Bytes>, response: Response<ResponseBody>
     let mut sending = Sending::new(stream, body);
     match poll_fn(|cx| sending.poll(cx)).await {
         Ok(()) => {}
-        Err(Unsent::Body(fault)) => sending.reset(reason_of(&fault).unwrap_or(Reason::INTERNAL_ERROR)),
+        Err(Unsent::Body(fault)) => sending.give_up(&fault, Reason::INTERNAL_ERROR),
         Err(Unsent::Peer(error)) => tracing::debug!(%error, "the rest of an answer is not wanted"),
     }
 }

@@ -12,7 +12,7 @@ use crate::{
         body::RequestBody,
         interim::Came,
         received::{Broken, Received},
-        sending::{Sending, Unsent, reason_of},
+        sending::{Sending, Unsent},
     },
     io::{self, AbortHandle, Transport},
 };
@@ -287,7 +287,7 @@ impl Asking {
             None | Some(Poll::Pending) => Poll::Pending,
             Some(Poll::Ready(Err(Unsent::Body(fault)))) => {
                 if let Some(mut upload) = self.upload.take() {
-                    upload.reset(reason_of(&fault).unwrap_or(Reason::CANCEL));
+                    upload.give_up(&fault, Reason::CANCEL);
                 }
                 Poll::Ready(Err(body_fault(fault)))
             }
@@ -334,7 +334,7 @@ impl Uploading {
     fn begin(mut upload: Sending<RequestBody>) -> Self {
         let rest = async move {
             if let Err(Unsent::Body(fault)) = poll_fn(|cx| upload.poll(cx)).await {
-                upload.reset(reason_of(&fault).unwrap_or(Reason::CANCEL));
+                upload.give_up(&fault, Reason::CANCEL);
             }
         };
         // One for each request that is under way.
