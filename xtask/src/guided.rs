@@ -17,8 +17,6 @@ use crate::tasks;
 const TRAINERS: [&str; 2] = ["http_bench", "tls_bench"];
 /// Without these no trainer runs.
 const TOOLS: [&str; 4] = ["nginx", "haproxy", "h2load", "taskset"];
-/// What the counts of the last training were taken from.
-const TRAINED: &str = "trained";
 
 /// Builds the release as it is shipped, and returns the program.
 ///
@@ -142,7 +140,7 @@ impl Workshop {
         for trainer in TRAINERS {
             let mut load = Command::new(self.target.join("test-release").join(trainer));
             load.args(["--quick", "--ours", "--json"])
-                .arg(self.folder.join(TRAINED).with_extension("json"))
+                .arg(self.folder.join("training.json"))
                 .env("SALLYPORT_BIN", counting)
                 .env("LLVM_PROFILE_FILE", counts.join("%p.profraw"))
                 .current_dir(tasks::root());
@@ -153,11 +151,11 @@ impl Workshop {
 
     fn merge(&self, profile: &Path) -> Result<()> {
         let mut files = tasks::files_under(&self.counts(), ".profraw")?;
+        // One that was cut off by a kill says nothing.
+        files.retain(|file| fs::metadata(file).is_ok_and(|facts| facts.len() > 0));
         if files.is_empty() {
             bail!("the training left no counts in `{}`", self.counts().display());
         }
-        // One that was cut off by a kill says nothing.
-        files.retain(|file| fs::metadata(file).is_ok_and(|facts| facts.len() > 0));
         tasks::run(
             Command::new(&self.merger)
                 .args(["merge", "--output"])
