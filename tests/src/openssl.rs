@@ -2,7 +2,7 @@
 
 use crate::certs::Identity;
 use crate::lab::Ns;
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use std::io::Write;
 use std::net::SocketAddr;
 use std::path::Path;
@@ -202,6 +202,25 @@ fn alert_number(errors: &str) -> Option<u8> {
     let (_, rest) = errors.split_once("alert number ")?;
     let digits: String = rest.chars().take_while(char::is_ascii_digit).collect();
     digits.parse().ok()
+}
+
+/// `sha256/…` of the key of a certificate, as openssl computes it.
+///
+/// # Errors
+/// Where the file holds no certificate.
+pub fn pin(certificate: &Path) -> Result<String> {
+    let script = "openssl x509 -in \"$1\" -pubkey -noout | openssl pkey -pubin -outform der \
+                  | openssl dgst -sha256 -binary | openssl base64";
+    let output = Command::new("sh")
+        .args(["-e", "-c", script, "sh"])
+        .arg(certificate)
+        .output()?;
+    ensure!(
+        output.status.success() && output.stderr.is_empty(),
+        "{}",
+        String::from_utf8_lossy(&output.stderr)
+    );
+    Ok(format!("sha256/{}", String::from_utf8(output.stdout)?.trim()))
 }
 
 #[cfg(test)]

@@ -222,6 +222,19 @@ fn read_while(stream: &mut TcpStream, limit: Duration, more: impl Fn(&[u8]) -> b
     })
 }
 
+/// Reads so many bytes.
+///
+/// # Errors
+/// Where they do not come.
+pub fn read_exactly(stream: &mut TcpStream, count: usize, limit: Duration) -> Result<Vec<u8>> {
+    let mut bytes = vec![0; count];
+    stream.set_read_timeout(Some(limit))?;
+    stream
+        .read_exact(&mut bytes)
+        .context("bytes that were sent did not come")?;
+    Ok(bytes)
+}
+
 /// Connects, sends the segments, reads to the end.
 ///
 /// # Errors

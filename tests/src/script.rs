@@ -47,6 +47,31 @@ pub struct Script {
     pub text: &'static str,
 }
 
+/// A WebSocket server by python3-websockets.
+pub const WS_SERVER: Script = Script {
+    name: "ws-server",
+    interpreter: Interpreter::Python,
+    text: include_str!("../scripts/ws_server.py"),
+};
+/// A WebSocket client by the same.
+pub const WS_CLIENT: Script = Script {
+    name: "ws-client",
+    interpreter: Interpreter::Python,
+    text: include_str!("../scripts/ws_client.py"),
+};
+/// A gRPC server by python3-grpcio.
+pub const GRPC_SERVER: Script = Script {
+    name: "grpc-server",
+    interpreter: Interpreter::Python,
+    text: include_str!("../scripts/grpc_server.py"),
+};
+/// A gRPC client by the same.
+pub const GRPC_CLIENT: Script = Script {
+    name: "grpc-client",
+    interpreter: Interpreter::Python,
+    text: include_str!("../scripts/grpc_client.py"),
+};
+
 impl Script {
     fn file(&self, ns: &Ns) -> Result<PathBuf> {
         let file = ns.fresh(self.name, self.interpreter.ending());

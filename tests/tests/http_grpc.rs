@@ -7,7 +7,7 @@ use sallyport_tests::certs::{Authority, Role};
 use sallyport_tests::fragments::{BACKEND, PORT, certificate, entry_point, route_all};
 use sallyport_tests::on_both_drivers;
 use sallyport_tests::process::Proc;
-use sallyport_tests::script::{Interpreter, Script};
+use sallyport_tests::script::{GRPC_CLIENT, GRPC_SERVER};
 use std::time::Duration;
 
 on_both_drivers!(
@@ -20,29 +20,19 @@ on_both_drivers!(
 );
 
 const SOON: Duration = Duration::from_secs(10);
-const SERVER: Script = Script {
-    name: "grpc-server",
-    interpreter: Interpreter::Python,
-    text: include_str!("../scripts/grpc_server.py"),
-};
-const CLIENT: Script = Script {
-    name: "grpc-client",
-    interpreter: Interpreter::Python,
-    text: include_str!("../scripts/grpc_client.py"),
-};
 
 fn body(keys: &str) -> String {
     entry_point(keys) + &route_all(&format!("h2c://127.0.0.1:{BACKEND}"))
 }
 
 fn calls(case: &Case, ca: &str, what: &str) -> Result<()> {
-    let said = CLIENT.run(&case.ns, &[&format!("127.0.0.1:{PORT}"), ca, what])?;
+    let said = GRPC_CLIENT.run(&case.ns, &[&format!("127.0.0.1:{PORT}"), ca, what])?;
     ensure!(said.trim() == "ok", "{said}");
     Ok(())
 }
 
 fn server(case: &Case) -> Result<Proc> {
-    SERVER.serve(&case.ns, BACKEND, &[])
+    GRPC_SERVER.serve(&case.ns, BACKEND, &[])
 }
 
 fn four_kinds_of_call_pass(case: &Case) -> Result<()> {
@@ -71,7 +61,7 @@ fn a_deadline_ends_the_call_on_both_sides(case: &Case) -> Result<()> {
 fn a_cancelled_call_ends_at_the_server(case: &Case) -> Result<()> {
     let server = server(case)?;
     let _gateway = case.gateway(&body(""))?;
-    let client = CLIENT.spawn(&case.ns, &[&format!("127.0.0.1:{PORT}"), "-", "cancels"])?;
+    let client = GRPC_CLIENT.spawn(&case.ns, &[&format!("127.0.0.1:{PORT}"), "-", "cancels"])?;
     server.wait_for_log("called sleep", SOON)?;
     server.wait_for_log("over server_stream", SOON)?;
     client.signal(Signal::SIGUSR2)?;

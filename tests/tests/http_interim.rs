@@ -6,7 +6,7 @@ use sallyport_tests::curl::Curl;
 use sallyport_tests::fragments::{BACKEND, PORT, local, plain};
 use sallyport_tests::on_both_drivers;
 use sallyport_tests::raw_client::{self, End};
-use std::io::{Read, Write};
+use std::io::Write;
 use std::net::{TcpListener, TcpStream};
 use std::time::{Duration, Instant};
 
@@ -35,15 +35,6 @@ fn accept(listener: &TcpListener) -> Result<(TcpStream, String)> {
     Ok((stream, head.to_ascii_lowercase()))
 }
 
-fn exactly(stream: &mut TcpStream, count: usize) -> Result<Vec<u8>> {
-    let mut bytes = vec![0; count];
-    stream.set_read_timeout(Some(SOON))?;
-    stream
-        .read_exact(&mut bytes)
-        .context("bytes that were sent did not come")?;
-    Ok(bytes)
-}
-
 /// Nothing comes for a while; a time cannot be waited for otherwise, and a longer one would only show more.
 fn stays_silent(stream: &mut TcpStream) -> Result<()> {
     let got = raw_client::read_some(stream, Duration::from_millis(200))?;
@@ -63,9 +54,9 @@ fn a_server_decides_whether_the_body_comes(case: &Case) -> Result<()> {
     );
     stays_silent(&mut client)?;
     server.write_all(CONTINUE)?;
-    ensure!(exactly(&mut client, CONTINUE.len())? == CONTINUE);
+    ensure!(raw_client::read_exactly(&mut client, CONTINUE.len(), SOON)? == CONTINUE);
     client.write_all(b"body")?;
-    ensure!(exactly(&mut server, 4)? == b"body");
+    ensure!(raw_client::read_exactly(&mut server, 4, SOON)? == b"body");
     server.write_all(OK)?;
     ensure!(raw_client::read_answer(&mut client, SOON)?.status() == 200);
     // Both connections go on.
@@ -100,9 +91,9 @@ fn a_server_that_never_says_continue_gets_the_body_all_the_same(case: &Case) -> 
     let mut client = raw_client::connect(&case.ns, None, local(PORT))?;
     client.write_all(PUT)?;
     let (mut server, _) = accept(&listener)?;
-    ensure!(exactly(&mut client, CONTINUE.len())? == CONTINUE);
+    ensure!(raw_client::read_exactly(&mut client, CONTINUE.len(), SOON)? == CONTINUE);
     client.write_all(b"body")?;
-    ensure!(exactly(&mut server, 4)? == b"body");
+    ensure!(raw_client::read_exactly(&mut server, 4, SOON)? == b"body");
     server.write_all(OK)?;
     ensure!(raw_client::read_answer(&mut client, SOON)?.status() == 200);
     // A client that does not wait is not made to.
@@ -112,7 +103,7 @@ fn a_server_that_never_says_continue_gets_the_body_all_the_same(case: &Case) -> 
     ensure!(!head.is_empty());
     server.write_all(CONTINUE)?;
     let wanted = if head.ends_with(b"here") { 0 } else { 4 };
-    ensure!(exactly(&mut server, wanted)?.len() == wanted && started.elapsed() < SOON);
+    ensure!(raw_client::read_exactly(&mut server, wanted, SOON)?.len() == wanted && started.elapsed() < SOON);
     Ok(())
 }
 
@@ -202,7 +193,9 @@ fn interim_answers_stay_with_their_request(case: &Case) -> Result<()> {
     }
     let mut came = String::new();
     while came.matches("200 OK").count() < 2 || !came.ends_with("ok") {
-        came.push_str(&String::from_utf8_lossy(&exactly(&mut one, 1)?));
+        came.push_str(&String::from_utf8_lossy(&raw_client::read_exactly(
+            &mut one, 1, SOON,
+        )?));
     }
     let place = |text: &str| came.find(text).context(came.clone());
     ensure!(

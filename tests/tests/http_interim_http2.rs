@@ -1,7 +1,7 @@
 //! Interim answers where one side, or both, speak HTTP/2; and what else a stream's answer may and may not have. Both
 //! drivers.
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Result, ensure};
 use sallyport_tests::case::Case;
 use sallyport_tests::curl::Curl;
 use sallyport_tests::fragments::{BACKEND, PORT, entry_point, local, plain, route_all, router, service_at};
@@ -13,7 +13,7 @@ use sallyport_tests::raw_http2::{
 };
 use sallyport_tests::raw_server::{Behaviour, RawServer};
 use sallyport_tests::script::{Interpreter, Script};
-use std::io::{Read, Write};
+use std::io::Write;
 use std::net::{TcpListener, TcpStream};
 use std::time::Duration;
 
@@ -57,15 +57,6 @@ fn accept(listener: &TcpListener) -> Result<(TcpStream, String)> {
     let mut stream = raw_client::accept(listener, SOON)?;
     let head = raw_client::read_head(&mut stream, SOON)?.text();
     Ok((stream, head.to_ascii_lowercase()))
-}
-
-fn exactly(stream: &mut TcpStream, count: usize) -> Result<Vec<u8>> {
-    let mut bytes = vec![0; count];
-    stream.set_read_timeout(Some(SOON))?;
-    stream
-        .read_exact(&mut bytes)
-        .context("bytes that were sent did not come")?;
-    Ok(bytes)
 }
 
 fn h2c() -> String {
@@ -120,7 +111,7 @@ fn a_server_decides_whether_the_body_of_a_stream_comes(case: &Case) -> Result<()
     let early = raw_client::read_some(&mut server, Duration::from_millis(200))?;
     ensure!(early.bytes.is_empty() && early.end == End::Silent, "{early:?}");
     server.write_all(b"HTTP/1.1 100 Continue\r\n\r\n")?;
-    ensure!(exactly(&mut server, 4)? == b"body");
+    ensure!(raw_client::read_exactly(&mut server, 4, SOON)? == b"body");
     let asked = peer.until(|frame| frame.kind == HEADERS && frame.stream == 1)?;
     ensure!(
         asked.flags & END_STREAM == 0 && asked.payload.first() != Some(&STATUS_200),

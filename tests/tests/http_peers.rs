@@ -11,7 +11,7 @@ use sallyport_tests::fragments::{
 use sallyport_tests::on_both_drivers;
 use sallyport_tests::raw_client::{self, End};
 use sallyport_tests::raw_server::{Behaviour, RawServer};
-use sallyport_tests::script::{Interpreter, Script};
+use sallyport_tests::script::{GRPC_CLIENT, GRPC_SERVER, WS_CLIENT, WS_SERVER};
 use std::io::{Read, Write};
 use std::net::TcpListener;
 use std::time::Duration;
@@ -31,26 +31,6 @@ const VERSIONS: [&str; 2] = ["--http1.1", "--http2-prior-knowledge"];
 const ECHO: &str = "\trespond /body \"{http.request.body}\"\n\trespond \"proto={http.request.proto}\nmethod={http.request.method}\n\
     uri={http.request.uri}\nhost={http.request.hostport}\nxff={http.request.header.X-Forwarded-For}\n\
     via={http.request.header.Via}\n\"";
-const WS_SERVER: Script = Script {
-    name: "ws-server",
-    interpreter: Interpreter::Python,
-    text: include_str!("../scripts/ws_server.py"),
-};
-const WS_CLIENT: Script = Script {
-    name: "ws-client",
-    interpreter: Interpreter::Python,
-    text: include_str!("../scripts/ws_client.py"),
-};
-const GRPC_SERVER: Script = Script {
-    name: "grpc-server",
-    interpreter: Interpreter::Python,
-    text: include_str!("../scripts/grpc_server.py"),
-};
-const GRPC_CLIENT: Script = Script {
-    name: "grpc-client",
-    interpreter: Interpreter::Python,
-    text: include_str!("../scripts/grpc_client.py"),
-};
 
 fn is(answer: &Answer, key: &str, expected: &str) -> Result<()> {
     let found = answer.field(key);

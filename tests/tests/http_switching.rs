@@ -9,8 +9,8 @@ use sallyport_tests::fragments::{
 use sallyport_tests::on_every_driver;
 use sallyport_tests::raw_client::{self, End};
 use sallyport_tests::raw_server::{Behaviour, RawServer};
-use sallyport_tests::script::{Interpreter, Script};
-use std::io::{Read, Write};
+use sallyport_tests::script::{Interpreter, Script, WS_CLIENT, WS_SERVER};
+use std::io::Write;
 use std::net::{TcpListener, TcpStream};
 use std::time::Duration;
 
@@ -33,16 +33,6 @@ on_every_driver!(
 );
 
 const SOON: Duration = Duration::from_secs(10);
-const WS_SERVER: Script = Script {
-    name: "ws-server",
-    interpreter: Interpreter::Python,
-    text: include_str!("../scripts/ws_server.py"),
-};
-const WS_CLIENT: Script = Script {
-    name: "ws-client",
-    interpreter: Interpreter::Python,
-    text: include_str!("../scripts/ws_client.py"),
-};
 const H2_CLIENT: Script = Script {
     name: "h2-connect-client",
     interpreter: Interpreter::Node,
@@ -138,7 +128,7 @@ fn an_http1_client_reaches_an_http2_websocket(case: &Case) -> Result<()> {
         ensure!(head.contains(field), "no `{field}`: {head}");
     }
     client.write_all(b"bytes")?;
-    ensure!(exactly(&mut client, 5)? == b"bytes");
+    ensure!(raw_client::read_exactly(&mut client, 5, SOON)? == b"bytes");
     drop(client);
     server.wait_for_log("closed", SOON)
 }
@@ -206,15 +196,6 @@ impl One {
     }
 }
 
-fn exactly(stream: &mut TcpStream, count: usize) -> Result<Vec<u8>> {
-    let mut bytes = vec![0; count];
-    stream.set_read_timeout(Some(SOON))?;
-    stream
-        .read_exact(&mut bytes)
-        .context("bytes that were sent did not come")?;
-    Ok(bytes)
-}
-
 /// A client and a server that are joined.
 fn joined(case: &Case, server: &One) -> Result<(TcpStream, TcpStream)> {
     let mut client = raw_client::connect(&case.ns, None, local(PORT))?;
@@ -231,10 +212,10 @@ fn what_came_early_is_not_lost(case: &Case) -> Result<()> {
     let mut client = raw_client::connect(&case.ns, None, local(PORT))?;
     client.write_all(&[ASK, b"client early"].concat())?;
     let (mut stream, _) = server.granted(&[GRANTED, b"server early"].concat())?;
-    ensure!(exactly(&mut stream, 12)? == b"client early");
+    ensure!(raw_client::read_exactly(&mut stream, 12, SOON)? == b"client early");
     let mut head = raw_client::read_head(&mut client, SOON)?.bytes;
     while !head.ends_with(b"server early") {
-        head.extend(exactly(&mut client, 1)?);
+        head.extend(raw_client::read_exactly(&mut client, 1, SOON)?);
     }
     Ok(())
 }
@@ -274,7 +255,7 @@ fn a_quiet_websocket_ends_and_a_drain_ends_it(case: &Case) -> Result<()> {
     // Longer than `read`, which is for HTTP, and than `idle` without a pause as long.
     for _ in 0..8 {
         client.write_all(b"x")?;
-        ensure!(exactly(&mut stream, 1)? == b"x");
+        ensure!(raw_client::read_exactly(&mut stream, 1, SOON)? == b"x");
         std::thread::sleep(Duration::from_millis(200));
     }
     let end = raw_client::read_to_end(&mut client, SOON)?;
@@ -353,9 +334,9 @@ fn a_websocket_has_a_line_in_the_access_log(case: &Case) -> Result<()> {
     let _gateway = case.gateway(&(plain("") + &log))?;
     let (mut client, mut stream) = joined(case, &server)?;
     client.write_all(b"four")?;
-    ensure!(exactly(&mut stream, 4)? == b"four");
+    ensure!(raw_client::read_exactly(&mut stream, 4, SOON)? == b"four");
     stream.write_all(b"threes")?;
-    ensure!(exactly(&mut client, 6)? == b"threes");
+    ensure!(raw_client::read_exactly(&mut client, 6, SOON)? == b"threes");
     ensure!(
         std::fs::read_to_string(&file)?.is_empty(),
         "a line before the end"

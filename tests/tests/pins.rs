@@ -10,11 +10,11 @@ use sallyport_tests::gateway::{Gateway, Setup, find_all};
 use sallyport_tests::h2load::{self, Timed};
 use sallyport_tests::nginx::{Nginx, Serves};
 use sallyport_tests::on_both_drivers;
+use sallyport_tests::openssl::pin;
 use sallyport_tests::wait;
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
-use std::process::Command;
 use std::time::Duration;
 
 on_both_drivers!(
@@ -72,17 +72,6 @@ impl Pair {
         let (cert, key) = (self.cert.display(), self.key.display());
         format!("{{ cert_file = \"{cert}\", key_file = \"{key}\" }}")
     }
-}
-
-/// `sha256/…` of the key of a certificate, as openssl computes it.
-fn pin(certificate: &Path) -> Result<String> {
-    let script = "openssl x509 -in \"$1\" -pubkey -noout | openssl pkey -pubin -outform der \
-                  | openssl dgst -sha256 -binary | openssl base64";
-    let output = Command::new("sh")
-        .args(["-c", script, "sh"])
-        .arg(certificate)
-        .output()?;
-    Ok(format!("sha256/{}", String::from_utf8(output.stdout)?.trim()))
 }
 
 /// The pins of the certificates that a gateway's status shows.

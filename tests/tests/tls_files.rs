@@ -14,7 +14,7 @@ use sallyport_tests::h2load::{self, Protocol};
 use sallyport_tests::held::Held;
 use sallyport_tests::nginx::{Nginx, NginxTls, Serves};
 use sallyport_tests::on_both_drivers;
-use sallyport_tests::openssl::{SClient, Version};
+use sallyport_tests::openssl::{SClient, Version, pin};
 use sallyport_tests::raw_client;
 use sallyport_tests::raw_tcp::TcpServer;
 use sallyport_tests::tls_client::{Offer, Session, TlsClient, outgoing};
@@ -23,7 +23,6 @@ use serde_json::Value;
 use std::fs;
 use std::os::unix::fs::{PermissionsExt, chown, symlink};
 use std::path::{Path, PathBuf};
-use std::process::Command;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
@@ -708,24 +707,6 @@ fn another_authority_for_servers_counts_at_once_and_leaves_other_pools_alone(cas
     Ok(())
 }
 
-/// `sha256/…` of a certificate's key, by openssl.
-fn pin(case: &Case, certificate: &Path) -> Result<String> {
-    let command = format!(
-        "openssl x509 -in {} -noout -pubkey | openssl pkey -pubin -outform der | openssl dgst -sha256 -binary | openssl base64",
-        certificate.display()
-    );
-    let output = case.ns.output(Command::new("sh").arg("-c").arg(command))?;
-    ensure!(
-        output.status.success(),
-        "{}",
-        String::from_utf8_lossy(&output.stderr)
-    );
-    Ok(format!(
-        "sha256/{}",
-        String::from_utf8_lossy(&output.stdout).trim()
-    ))
-}
-
 fn status_and_metrics_show_what_stands_behind_tls(case: &Case) -> Result<()> {
     let _nginx = Nginx::start(&case.ns, "n", BACKEND, &Serves::Plain)?;
     let clients = Authority::new(&case.dir(), "clients")?;
@@ -754,11 +735,11 @@ fn status_and_metrics_show_what_stands_behind_tls(case: &Case) -> Result<()> {
         at(&shown, "/days_left") == 5 && at(&shown, "/key") == "ECDSA 256",
         "{shown}"
     );
-    ensure!(at(&shown, "/spki") == pin(case, &short.cert)?.as_str(), "{shown}");
+    ensure!(at(&shown, "/spki") == pin(&short.cert)?.as_str(), "{shown}");
     ensure!(at(&shown, "/used_by/0") == "tls.certificates", "{shown}");
     let generated = named("sallyport.invalid")?;
     ensure!(at(&generated, "/name") == "generated", "{generated}");
-    let kept = pin(case, &gateway.setup().state_dir().join("default-certificate.pem"))?;
+    let kept = pin(&gateway.setup().state_dir().join("default-certificate.pem"))?;
     ensure!(at(&generated, "/spki") == kept.as_str(), "{generated}");
     lists_and_authorities(&tls)?;
     let status = gateway.status()?;

@@ -8,8 +8,8 @@ use sallyport_tests::fragments::{BACKEND, PORT, entry_point, router, service};
 use sallyport_tests::gateway::Gateway;
 use sallyport_tests::nginx::{Nginx, NginxTls, Serves};
 use sallyport_tests::on_every_driver;
+use sallyport_tests::openssl::pin;
 use std::path::Path;
-use std::process::Command;
 use std::time::Duration;
 
 on_every_driver!(
@@ -191,17 +191,6 @@ fn the_client_certificate_is_shown(case: &Case) -> Result<()> {
     Ok(())
 }
 
-/// `sha256/…` of the key of a certificate, as openssl computes it.
-fn pin(identity: &Identity) -> Result<String> {
-    let script = "openssl x509 -in \"$1\" -pubkey -noout | openssl pkey -pubin -outform der \
-                  | openssl dgst -sha256 -binary | openssl base64";
-    let output = Command::new("sh")
-        .args(["-c", script, "sh"])
-        .arg(&identity.cert)
-        .output()?;
-    Ok(format!("sha256/{}", String::from_utf8(output.stdout)?.trim()))
-}
-
 fn a_pinned_key_stands_for_a_ca(case: &Case) -> Result<()> {
     let ca = Authority::new(&case.dir(), "ca")?;
     let (own, other) = (
@@ -210,10 +199,18 @@ fn a_pinned_key_stands_for_a_ca(case: &Case) -> Result<()> {
     );
     let _nginx = tls_nginx(case, &own, None)?;
     {
-        let _gateway = gateway(case, "https", &format!("pinned_spki = [\"{}\"]\n", pin(&own)?))?;
+        let _gateway = gateway(
+            case,
+            "https",
+            &format!("pinned_spki = [\"{}\"]\n", pin(&own.cert)?),
+        )?;
         get(case)?.expect(200)?;
     }
-    let _gateway = gateway(case, "https", &format!("pinned_spki = [\"{}\"]\n", pin(&other)?))?;
+    let _gateway = gateway(
+        case,
+        "https",
+        &format!("pinned_spki = [\"{}\"]\n", pin(&other.cert)?),
+    )?;
     get(case)?.expect(502)?;
     Ok(())
 }

@@ -9,6 +9,7 @@ use sallyport_tests::gateway::Gateway;
 use sallyport_tests::nghttpd;
 use sallyport_tests::nginx::{Nginx, NginxTls, Serves};
 use sallyport_tests::on_both_drivers;
+use sallyport_tests::openssl::pin;
 use sallyport_tests::s_server::SServer;
 use sallyport_tests::wait;
 use std::path::Path;
@@ -80,17 +81,6 @@ fn tls_nginx(case: &Case, identity: &Identity) -> Result<Nginx> {
         clients: None,
     };
     Nginx::start(&case.ns, "n", BACKEND, &Serves::Tls(tls))
-}
-
-/// `sha256/…` of the key of a certificate, as openssl computes it.
-fn pin(certificate: &Path) -> Result<String> {
-    let script = "openssl x509 -in \"$1\" -pubkey -noout | openssl pkey -pubin -outform der \
-                  | openssl dgst -sha256 -binary | openssl base64";
-    let output = Command::new("sh")
-        .args(["-c", script, "sh"])
-        .arg(certificate)
-        .output()?;
-    Ok(format!("sha256/{}", String::from_utf8(output.stdout)?.trim()))
 }
 
 fn a_self_signed_server_is_believed_by_pin_or_by_name_and_else_the_log_says_how(case: &Case) -> Result<()> {
